@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT
+// PTX as the software GPU sees it: parse a module once, then execute its entry functions on the CPU, warp by
+// warp. Device addresses are host addresses of this process; the embedding driver says which are valid.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace softgpu::ptx {
+
+// What the parser refuses: an unknown instruction or directive, with its text and 1-based line in the PTX.
+class ParseError : public std::runtime_error {
+  public:
+    ParseError(int line, std::string text, const std::string& why)
+        : std::runtime_error("line " + std::to_string(line) + ": " + why + ": " + text), line_(line), text_(std::move(text)) {}
+    int line() const { return line_; }
+    const std::string& text() const { return text_; }
+
+  private:
+    int line_;
+    std::string text_;
+};
+
+// What a kernel did wrong while running; the driver makes the context's sticky error of it.
+class Fault : public std::runtime_error {
+  public:
+    enum class Kind { IllegalAddress, MisalignedAddress, Trap, Assert, IllegalInstruction };
+    Fault(Kind kind, const std::string& what) : std::runtime_error(what), kind_(kind) {}
+    Kind kind() const { return kind_; }
+
+  private:
+    Kind kind_;
+};
+
+// A module-scope variable in .global or .const state space. Storage is the driver's: it allocates `size` bytes
+// aligned to `align`, tells Module::place() where, and the module writes the initial value there.
+struct Variable {
+    std::string name;
+    bool constant = false;  // .const, else .global
+    bool visible = false;   // .visible or .weak: has external linkage
+    bool managed = false;   // .attribute(.managed)
+    bool external = false;  // .extern: declared here, defined nowhere in this module
+    uint64_t size = 0;      // bytes; 0 for extern arrays without bound
+    uint64_t align = 1;
+};
+
+struct Param {
+    uint32_t offset;  // bytes from the start of the parameter buffer
+    uint32_t size;
+};
+
+// An .entry function.
+struct Kernel {
+    std::string name;
+    std::vector<Param> params;
+    uint32_t param_bytes = 0;          // size of the whole parameter buffer
+    uint32_t static_shared_bytes = 0;  // .shared of the kernel and of all it calls
+    uint32_t local_bytes = 0;          // .local per thread, device calls included
+    uint32_t max_threads = 1024;       // from .maxntid / .reqntid, else 1024
+    uint32_t registers = 0;            // an estimate: 32-bit virtual registers, capped at 255
+};
+
+struct Dim3 {
+    uint32_t x = 1, y = 1, z = 1;
+};
+
+struct Launch {
+    Dim3 grid, block;
+    uint32_t dynamic_shared_bytes = 0;
+    std::span<const std::byte> params;  // laid out as Kernel::params says; param_bytes long
+};
+
+// Answers whether [address, address + size) may be read (or written) by device code. Called for global accesses,
+// from many threads at once; must be fast for repeated hits.
+using AccessCheck = std::function<bool(uint64_t address, uint64_t size, bool write)>;
+
+class Module {
+  public:
+    // Parses a whole PTX text (a trailing NUL is allowed). Throws ParseError.
+    static std::unique_ptr<Module> parse(std::string_view ptx);
+    virtual ~Module() = default;
+
+    virtual const std::vector<Variable>& variables() const = 0;
+    virtual const std::vector<Kernel>& kernels() const = 0;
+    // .target sm_NN as 10 * major + minor, e.g. 75.
+    virtual int target() const = 0;
+
+    // Tells where variables()[index] lives. After all non-external ones are placed, call initialize().
+    virtual void place(size_t index, void* storage) = 0;
+    // Writes every initial value (zero where there is none), symbol addresses resolved.
+    virtual void initialize() = 0;
+
+    // Runs one grid to completion on `threads` CPU threads (0: all cores). Throws Fault. Device printf goes to
+    // `print` in whole formatted pieces. Thread-safe: several launches of one module may run at once.
+    virtual void run(const Kernel& kernel, const Launch& launch, const AccessCheck& may_access,
+                     const std::function<void(std::string_view)>& print, unsigned threads = 0) const = 0;
+};
+
+}  // namespace softgpu::ptx
