@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Takes a fatbin apart into its members. Everything read comes from the application, so every length is checked
-// against what is really there before it is used.
+// Takes a fatbin apart into its members. Everything read comes from the application, so every length is
+// checked against what is really there before it is used.
 #include <lz4.h>
 #include <zstd.h>
 
@@ -31,8 +31,9 @@ std::vector<std::byte> decompress(const FatbinEntry& entry, Bytes stream, size_t
         fail(index, "decompressed size " + std::to_string(entry.plain_size) + " is absurd");
     std::vector<std::byte> plain(entry.plain_size);
     if (lz4) {
-        int got = LZ4_decompress_safe(reinterpret_cast<const char*>(stream.data()), reinterpret_cast<char*>(plain.data()),
-                                      static_cast<int>(stream.size()), static_cast<int>(plain.size()));
+        int got = LZ4_decompress_safe(reinterpret_cast<const char*>(stream.data()),
+                                      reinterpret_cast<char*>(plain.data()), static_cast<int>(stream.size()),
+                                      static_cast<int>(plain.size()));
         if (got < 0 || static_cast<uint64_t>(got) != entry.plain_size) fail(index, "corrupt lz4 data");
     } else {
         size_t got = ZSTD_decompress(plain.data(), plain.size(), stream.data(), stream.size());
@@ -75,15 +76,16 @@ std::vector<Member> fatbin_members(Bytes image) {
     if (header.version != 1) throw ImageError("fatbin: unknown version " + std::to_string(header.version));
     if (header.header_size < sizeof header || header.header_size > image.size() ||
         header.payload_size > image.size() - header.header_size)
-        throw ImageError("fatbin: header names " + std::to_string(header.payload_size) + " bytes, there are " +
-                         std::to_string(image.size()));
+        throw ImageError("fatbin: header names " + std::to_string(header.payload_size) +
+                         " bytes, there are " + std::to_string(image.size()));
     Bytes rest = image.subspan(header.header_size, header.payload_size);
     std::vector<Member> result;
     for (size_t index = 0; !rest.empty(); ++index) {
         FatbinEntry entry;
         if (rest.size() < sizeof entry) fail(index, "truncated header");
         std::memcpy(&entry, rest.data(), sizeof entry);
-        if (entry.header_size < sizeof entry || entry.header_size > rest.size()) fail(index, "bad header size");
+        if (entry.header_size < sizeof entry || entry.header_size > rest.size())
+            fail(index, "bad header size");
         rest = rest.subspan(entry.header_size);
         if (entry.padded_size > rest.size()) fail(index, "exceeds the fatbin");
         // Other kinds (NVVM for link-time optimization) are nothing a driver loads by itself.
@@ -101,7 +103,8 @@ std::vector<Member> members(std::span<const std::byte> image) {
     std::copy_n(image.begin(), std::min(image.size(), sizeof head), head);
     auto kind = kind_of(head);
     if (!kind) throw ImageError("not a program image: neither fatbin, cubin nor PTX");
-    if (*kind == Kind::FatbinWrapper) throw ImageError("a fatbin wrapper is a pointer, not an image: unwrap it first");
+    if (*kind == Kind::FatbinWrapper)
+        throw ImageError("a fatbin wrapper is a pointer, not an image: unwrap it first");
     if (*kind == Kind::Fatbin) return fatbin_members(image);
 
     Member member{*kind, 0, {image.begin(), image.end()}};

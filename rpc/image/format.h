@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Layout of fatbins as fatbinary of CUDA 11.4 .. 13.0 writes them, found by comparing its outputs (see README.md).
-// Shared by the two libraries of this folder; nobody else needs it.
+// Layout of fatbins as fatbinary of CUDA 11.4 .. 13.0 writes them, found by comparing its outputs (see
+// README.md). Shared by the two libraries of this folder; nobody else needs it.
 #pragma once
 
 #include <cstdint>
@@ -24,18 +24,18 @@ struct FatbinHeader {
 static_assert(sizeof(FatbinHeader) == 16);
 
 struct FatbinEntry {
-    uint16_t kind;            // EntryKind
-    uint16_t version;         // 0x101
-    uint32_t header_size;     // >= 64: options and the name follow this struct
-    uint64_t padded_size;     // bytes until the next entry's header
-    uint32_t compressed_size; // bytes of the compressed stream, 0 when stored plainly
+    uint16_t kind;             // EntryKind
+    uint16_t version;          // 0x101
+    uint32_t header_size;      // >= 64: options and the name follow this struct
+    uint64_t padded_size;      // bytes until the next entry's header
+    uint32_t compressed_size;  // bytes of the compressed stream, 0 when stored plainly
     uint32_t options_offset;
-    uint16_t minor, major;    // of the PTX language or the cubin format
-    uint32_t arch;            // 10 * major + minor of the compute capability
+    uint16_t minor, major;  // of the PTX language or the cubin format
+    uint32_t arch;          // 10 * major + minor of the compute capability
     uint32_t name_offset, name_size;
-    uint64_t flags;           // EntryFlags
+    uint64_t flags;  // EntryFlags
     uint64_t unused;
-    uint64_t plain_size;      // bytes after decompression
+    uint64_t plain_size;  // bytes after decompression
 };
 static_assert(sizeof(FatbinEntry) == 64);
 

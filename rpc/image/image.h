@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Reading the program images that applications hand to CUDA: fatbins, cubins (ELF) and PTX. The client needs their
-// sizes (CUDA passes bare pointers), the server the names of the variables inside, the software GPU the PTX text.
+// Reading the program images that applications hand to CUDA: fatbins, cubins (ELF) and PTX. The client needs
+// their sizes (CUDA passes bare pointers), the server the names of the variables inside, the software GPU the
+// PTX text.
 #pragma once
 
 #include <cstddef>
@@ -24,8 +25,8 @@ enum class Kind { Fatbin, FatbinWrapper, Elf, Ptx };
 // Reads at most 16 bytes, which must be readable.
 std::optional<Kind> kind_of(const void* data);
 
-// Size in bytes of the image at `data`, as its own headers say: fatbin header + payload, ELF up to the end of its
-// section headers / segments / sections whichever is last, PTX up to and including the terminating NUL.
+// Size in bytes of the image at `data`, as its own headers say: fatbin header + payload, ELF up to the end of
+// its section headers / segments / sections whichever is last, PTX up to and including the terminating NUL.
 // A FatbinWrapper is followed to the fatbin it points at: see unwrap().
 size_t size_of(const void* data);
 
@@ -34,8 +35,8 @@ const void* unwrap(const void* wrapper);
 
 // One member of a fatbin, decompressed (none, lz4, zstd).
 struct Member {
-    Kind kind;     // Elf or Ptx
-    int arch;      // 10 * major + minor, e.g. 75, 90
+    Kind kind;                    // Elf or Ptx
+    int arch;                     // 10 * major + minor, e.g. 75, 90
     std::vector<std::byte> data;  // PTX: text without a trailing NUL
 };
 
@@ -43,12 +44,13 @@ struct Member {
 // Throws ImageError naming what is wrong; every length is checked against `image` before it is used.
 std::vector<Member> members(std::span<const std::byte> image);
 
-// A variable named by an image: every object symbol of a cubin (local ones too), every .global/.const of a PTX text.
+// A variable named by an image: every object symbol of a cubin (local ones too), every .global/.const of a
+// PTX text.
 struct Variable {
     std::string name;
-    uint64_t size;   // bytes; 0 when not known (PTX text)
-    bool constant;   // lives in constant memory
-    bool managed;    // __managed__: st_other 4 in a cubin, .attribute(.managed) in PTX
+    uint64_t size;  // bytes; 0 when not known (PTX text)
+    bool constant;  // lives in constant memory
+    bool managed;   // __managed__: st_other 4 in a cubin, .attribute(.managed) in PTX
 };
 std::vector<Variable> variables(const Member& member);
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What kind of image a bare pointer shows and how long it is. Apart from fatbin.cpp because the client links this
-// and must not depend on the decompressors.
+// What kind of image a bare pointer shows and how long it is. Apart from fatbin.cpp because the client links
+// this and must not depend on the decompressors.
 #include <elf.h>
 
 #include <algorithm>
@@ -36,8 +36,10 @@ size_t elf_size(const std::byte* data) {
     if (header.e_phnum && header.e_phentsize != sizeof(Elf64_Phdr))
         throw ImageError("ELF image: unknown size of a program header");
     uint64_t end = std::max<uint64_t>(sizeof header, header.e_ehsize);
-    end = std::max(end, end_of(header.e_phoff, uint64_t{header.e_phnum} * header.e_phentsize, "program headers"));
-    end = std::max(end, end_of(header.e_shoff, uint64_t{header.e_shnum} * header.e_shentsize, "section headers"));
+    end = std::max(end,
+                   end_of(header.e_phoff, uint64_t{header.e_phnum} * header.e_phentsize, "program headers"));
+    end = std::max(end,
+                   end_of(header.e_shoff, uint64_t{header.e_shnum} * header.e_shentsize, "section headers"));
     for (unsigned i = 0; i < header.e_phnum; ++i) {
         auto segment = load<Elf64_Phdr>(data + header.e_phoff + i * sizeof(Elf64_Phdr));
         end = std::max(end, end_of(segment.p_offset, segment.p_filesz, "segments"));
@@ -50,7 +52,9 @@ size_t elf_size(const std::byte* data) {
     return end;
 }
 
-bool is_text(unsigned char c) { return (c >= 0x20 && c < 0x7f) || (c >= '\t' && c <= '\r'); }
+bool is_text(unsigned char c) {
+    return (c >= 0x20 && c < 0x7f) || (c >= '\t' && c <= '\r');
+}
 
 }  // namespace
 
@@ -65,10 +69,14 @@ std::optional<Kind> kind_of(const void* data) {
     for (int i = texts; i < 4; ++i)
         if (bytes[i] == 0) return std::nullopt;
     switch (load<uint32_t>(data)) {
-        case kWrapperMagic: return Kind::FatbinWrapper;
-        case kFatbinMagic: return Kind::Fatbin;
-        case kElfMagic: return Kind::Elf;
-        default: return std::nullopt;
+        case kWrapperMagic:
+            return Kind::FatbinWrapper;
+        case kFatbinMagic:
+            return Kind::Fatbin;
+        case kElfMagic:
+            return Kind::Elf;
+        default:
+            return std::nullopt;
     }
 }
 
@@ -76,15 +84,20 @@ size_t size_of(const void* data) {
     auto kind = kind_of(data);
     if (!kind) throw ImageError("not a program image: neither fatbin, cubin nor PTX");
     switch (*kind) {
-        case Kind::FatbinWrapper: return size_of(unwrap(data));
-        case Kind::Elf: return elf_size(static_cast<const std::byte*>(data));
-        case Kind::Ptx: return std::strlen(static_cast<const char*>(data)) + 1;
-        case Kind::Fatbin: break;
+        case Kind::FatbinWrapper:
+            return size_of(unwrap(data));
+        case Kind::Elf:
+            return elf_size(static_cast<const std::byte*>(data));
+        case Kind::Ptx:
+            return std::strlen(static_cast<const char*>(data)) + 1;
+        case Kind::Fatbin:
+            break;
     }
     auto header = load<FatbinHeader>(data);
     uint64_t size;
     if (header.header_size < sizeof header ||
-        __builtin_add_overflow(header.payload_size, uint64_t{header.header_size}, &size) || size > (uint64_t{1} << 40))
+        __builtin_add_overflow(header.payload_size, uint64_t{header.header_size}, &size) ||
+        size > (uint64_t{1} << 40))
         throw ImageError("fatbin: its header names an absurd size");
     return size;
 }
