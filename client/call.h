@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: MIT
+// How the shim's functions, generated and hand-written, reach the session. Runs inside somebody else's process:
+// never throws, never prints to stdout, keeps errno.
+#pragma once
+
+#include <cuda.h>
+#include <rpc/rpc.h>
+
+#include <cstdint>
+
+#include "procedures.h"
+
+namespace cricket::client {
+
+struct CallOptions {
+    uint32_t flags = 0;        // wire::CallFlags
+    uint64_t reply_bytes = 0;  // upper bound of the variable part of the reply, when it may exceed 256 bytes
+};
+
+// Sends a call and waits for its result. `args` and `res` are the generated cuX_args and cuX_res, the latter
+// beginning with int32_t status; `res` is decoded only on success of the transport. Blobs of `res` point into
+// shared memory that stays valid until release_reply(), which the caller must call in any case.
+// Returns the CUresult to hand to the application: the driver's, an earlier posted call's error, or the session's
+// transport error (CUDA_ERROR_NOT_INITIALIZED before cuInit, CUDA_ERROR_SYSTEM_NOT_READY without a server).
+CUresult call(Proc proc, xdrproc_t xdr_args, void* args, xdrproc_t xdr_res, void* res,
+              const CallOptions& options = {});
+void release_reply();
+
+// Sends a call whose result nobody needs; its error surfaces at the next call that can report one.
+// Needs a current context (CUDA_ERROR_INVALID_CONTEXT).
+CUresult post(Proc proc, xdrproc_t xdr_args, void* args, const CallOptions& options = {});
+
+// An unsupported function names itself once in the log.
+CUresult unsupported(const char* function, const char* reason);
+
+template <class H>
+uint64_t handle_number(H handle) {
+    return reinterpret_cast<uint64_t>(handle);
+}
+template <class H>
+H handle_pointer(uint64_t number) {
+    return reinterpret_cast<H>(number);
+}
+
+}  // namespace cricket::client

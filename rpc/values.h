@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT
+// XDR of what CUDA's arguments are made of and rpcgen has no word for: bytes that stay where they are, and bulk
+// data that travels beside the message.
+#pragma once
+
+#include <rpc/rpc.h>
+
+#include <cstdint>
+
+namespace cricket::rpc {
+
+inline constexpr uint32_t max_blob_bytes = 64u << 20;  // longest blob accepted from the wire
+
+// Variable-length bytes. Encoding reads `data`. Decoding points into the message where the stream's memory allows
+// (then valid as long as the message), else allocates; xdr_free() with the owner's routine releases it.
+// `data` may be null only when size is 0 and present is false: CUDA tells "no pointer" from "empty".
+struct Blob {
+    const void* data = nullptr;
+    uint32_t size = 0;
+    bool present = false;
+    bool owned = false;
+};
+
+// Bulk data: in the message itself (plain transports) or in the channel's up or down buffer at `offset`.
+struct Bulk {
+    enum class Where : uint32_t { None = 0, Inline = 1, Shared = 2, Host = 3 };
+    Where where = Where::None;
+    uint64_t offset = 0;  // Shared: in the channel memfd; Host: address in host memory both sides map
+    uint64_t size = 0;    // bytes
+    Blob bytes;           // Inline
+};
+
+bool_t xdr_blob(XDR* xdrs, Blob* blob);
+bool_t xdr_bulk(XDR* xdrs, Bulk* bulk);
+// libtirpc's xdr_u_hyper and friends under names that fit fixed-width types.
+bool_t xdr_u64(XDR* xdrs, uint64_t* value);
+bool_t xdr_u32(XDR* xdrs, uint32_t* value);
+bool_t xdr_i32(XDR* xdrs, int32_t* value);
+bool_t xdr_f32(XDR* xdrs, float* value);
+
+// The credential of a call: wire.h, CallFlags.
+struct Credential {
+    uint64_t seq = 0;
+    uint64_t context = 0;
+    uint32_t thread = 0;
+    uint32_t flags = 0;
+};
+bool_t xdr_credential(XDR* xdrs, Credential* credential);
+
+}  // namespace cricket::rpc

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: MIT
+// One call as a handler sees it. Handlers run on the worker's executor thread, one after the other, in the order of
+// the session's log, with the call's context current.
+#pragma once
+
+#include <cuda.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "driver_table.h"
+#include "objects.h"
+#include "rpc/values.h"
+
+namespace cricket::server {
+
+class Session;
+
+struct Call {
+    Session& session;
+    const DriverTable& driver;
+    Objects& objects;
+    rpc::Credential credential;
+    std::span<const std::byte> message;  // the RPC call message, for the journal
+
+    // Set by a handler whose answer must wait for the device: the reply is sent when the event has completed, with
+    // the event's result as status. The executor owns and destroys the event.
+    CUevent wait_for = nullptr;
+
+    // The stream that 0 means in this call: the legacy one, or the calling thread's own.
+    CUstream default_stream();
+    // Translates a session stream number (0, 1 and 2 included). False when there is no such stream.
+    bool stream(uint64_t number, CUstream* out);
+    // Where bulk data lies, bounds checked; null when it is not there.
+    const void* read(const rpc::Bulk& bulk);
+    void* write(const rpc::Bulk& bulk);
+};
+
+}  // namespace cricket::server

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: MIT
+// The session's handles: numbers that the application sees, and the driver's pointers behind them. A number holds
+// its kind, so that a handle of the wrong kind is refused as the driver would. Numbers are never reused.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <unordered_map>
+#include <vector>
+
+#include "handle_kinds.h"
+
+namespace cricket::server {
+
+// number = (kind << 32 | index) << 4, index from 1: never null, never 1 or 2 (CU_STREAM_LEGACY, _PER_THREAD).
+class Objects {
+  public:
+    // Registers a driver handle and returns its number; the same driver handle of the same kind keeps its number
+    // (cuKernelGetFunction twice gives one CUfunction). While numbers are forced, the next forced one is used.
+    uint64_t add(HandleKind kind, void* driver_handle);
+    // The driver's handle, or null when the number is unknown or of another kind.
+    void* get(HandleKind kind, uint64_t number) const;
+    void remove(HandleKind kind, uint64_t number);
+    // The number of a driver handle, 0 when unknown.
+    uint64_t find(HandleKind kind, void* driver_handle) const;
+
+    // Restore: the next add() calls take these numbers, in order.
+    void force(std::vector<uint64_t> numbers);
+    bool all_forced_used() const { return forced_.empty(); }
+
+    uint64_t last_index() const { return last_index_; }
+    void set_last_index(uint64_t index) { last_index_ = index; }
+
+    static HandleKind kind_of(uint64_t number) { return static_cast<HandleKind>(number >> 36); }
+
+  private:
+    std::unordered_map<uint64_t, void*> by_number_;
+    std::unordered_map<void*, uint64_t> by_handle_[handle_kind_count];
+    std::deque<uint64_t> forced_;
+    uint64_t last_index_ = 0;
+};
+
+}  // namespace cricket::server
