@@ -3,6 +3,7 @@
 // warp. Device addresses are host addresses of this process; the embedding driver says which are valid.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -19,7 +20,9 @@ namespace softgpu::ptx {
 class ParseError : public std::runtime_error {
   public:
     ParseError(int line, std::string text, const std::string& why)
-        : std::runtime_error("line " + std::to_string(line) + ": " + why + ": " + text), line_(line), text_(std::move(text)) {}
+        : std::runtime_error("line " + std::to_string(line) + ": " + why + ": " + text),
+          line_(line),
+          text_(std::move(text)) {}
     int line() const { return line_; }
     const std::string& text() const { return text_; }
 
@@ -39,8 +42,8 @@ class Fault : public std::runtime_error {
     Kind kind_;
 };
 
-// A module-scope variable in .global or .const state space. Storage is the driver's: it allocates `size` bytes
-// aligned to `align`, tells Module::place() where, and the module writes the initial value there.
+// A module-scope variable in .global or .const state space. Storage is the driver's: it allocates `size`
+// bytes aligned to `align`, tells Module::place() where, and the module writes the initial value there.
 struct Variable {
     std::string name;
     bool constant = false;  // .const, else .global
@@ -75,11 +78,26 @@ struct Launch {
     Dim3 grid, block;
     uint32_t dynamic_shared_bytes = 0;
     std::span<const std::byte> params;  // laid out as Kernel::params says; param_bytes long
+    // Local memory per thread for kernels with recursion or indirect calls, whose need is not known
+    // beforehand.
+    uint32_t stack_bytes = 64 * 1024;
+    // The device heap behind malloc() and free() in kernels; called from many threads at once. The memory
+    // given out must pass the AccessCheck. Without them malloc() answers null.
+    std::function<void*(size_t size)> heap_allocate;
+    std::function<void(void* address)> heap_free;
+    // When set and it becomes true, the run ends early with Fault::Kind::Trap.
+    const std::atomic<bool>* cancel = nullptr;
 };
 
-// Answers whether [address, address + size) may be read (or written) by device code. Called for global accesses,
-// from many threads at once; must be fast for repeated hits.
-using AccessCheck = std::function<bool(uint64_t address, uint64_t size, bool write)>;
+// The valid memory around an address, [begin, end); empty when the access is not allowed.
+struct AccessRange {
+    uint64_t begin = 0, end = 0;
+};
+
+// Answers whether [address, address + size) may be read (or written) by device code: the whole range of valid
+// memory that contains it, for which the same answer would be given, or an empty range. Called for global
+// accesses, from many threads at once. Ranges are remembered for the rest of the launch, so calls are rare.
+using AccessCheck = std::function<AccessRange(uint64_t address, uint64_t size, bool write)>;
 
 class Module {
   public:
@@ -97,8 +115,8 @@ class Module {
     // Writes every initial value (zero where there is none), symbol addresses resolved.
     virtual void initialize() = 0;
 
-    // Runs one grid to completion on `threads` CPU threads (0: all cores). Throws Fault. Device printf goes to
-    // `print` in whole formatted pieces. Thread-safe: several launches of one module may run at once.
+    // Runs one grid to completion on `threads` CPU threads (0: all cores). Throws Fault. Device printf goes
+    // to `print` in whole formatted pieces. Thread-safe: several launches of one module may run at once.
     virtual void run(const Kernel& kernel, const Launch& launch, const AccessCheck& may_access,
                      const std::function<void(std::string_view)>& print, unsigned threads = 0) const = 0;
 };
