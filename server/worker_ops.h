@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: MIT
+// What the supervisor can ask of a worker. The link (worker_link.cpp) calls these from the worker's control thread;
+// the worker (worker.cpp) implements them. Every operation either happens wholly or reports why not.
+#pragma once
+
+#include <sys/socket.h>
+
+#include <cstdint>
+#include <string>
+
+#include "cricket/unique_fd.h"
+#include "cricket/wire.h"
+
+namespace cricket::server {
+
+struct OpResult {
+    bool ok = true;
+    std::string error;  // one line naming the object in the way
+    static OpResult failure(std::string why) { return {false, std::move(why)}; }
+};
+
+enum class SessionState : uint32_t { Starting = 0, Running = 1, Parked = 2, Quiesced = 3 };
+
+struct SessionStatus {
+    uint64_t id = 0;
+    wire::Token token{};
+    uint64_t epoch = 0;
+    int32_t pid = 0;         // of the client, in the server's pid namespace; the last one while parked
+    std::string program;
+    SessionState state = SessionState::Starting;
+    uint64_t device_bytes = 0;
+    uint64_t host_bytes = 0;
+    uint64_t calls = 0;      // executed since the session began
+    int64_t started = 0;     // unix seconds
+    int64_t state_since = 0; // unix seconds
+};
+
+class WorkerOps {
+  public:
+    virtual ~WorkerOps() = default;
+    // A client's hello for this session. Answers in the channel itself, refusals included.
+    virtual void attach(const wire::Hello& hello, const ucred& peer, UniqueFd channel, UniqueFd host) = 0;
+    virtual SessionStatus status() = 0;
+    // Stops execution at a call boundary and waits for the device, at most `timeout_ms`. Blocks.
+    virtual OpResult quiesce(uint32_t timeout_ms) = 0;
+    virtual OpResult resume() = 0;
+    // Writes a snapshot of a parked or quiesced session into `directory` (must not exist or be an older snapshot's).
+    // Blocks until it is complete and renamed into place.
+    virtual OpResult snapshot(const std::string& directory) = 0;
+    // Ends the session (the worker exits after answering). Refused while a client is attached unless `force`.
+    virtual OpResult drop(bool force) = 0;
+};
+
+}  // namespace cricket::server
