@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: MIT
+"""A client and a server reduced to the attach (include/cricket/wire.h), to say what no well-behaved one would say."""
+import array
+import mmap
+import os
+import secrets
+import socket
+import struct
+
+PROTOCOL = 1
+PAGE = 4096
+HELLO = struct.Struct("<QII16sQQQQQQ64s")
+HELLO_MAGIC = int.from_bytes(b"CHELLO01", "little")
+CHANNEL_MAGIC = int.from_bytes(b"CCHANN01", "little")
+TAIL_OFFSET = 128
+WAITING, ATTACHED, REFUSED = range(3)
+REFUSAL_PROTOCOL = 1
+RECORD = struct.Struct("<IIQIIQQQ")
+NO_SLOT = 0xFFFFFFFF
+
+
+class Client:
+    """Holds a channel memfd as the shim would make it; attach() sends the one datagram."""
+
+    def __init__(self, path):
+        self.path = str(path)
+        sizes = {"ring": 1 << 16, "slots": 16 * PAGE, "up": 1 << 16, "down": 1 << 16}
+        offsets, end = {}, 2 * PAGE
+        for name, size in sizes.items():
+            offsets[name] = end
+            end += size
+        self.ring_offset = offsets["ring"]
+        self.fd = os.memfd_create("channel")
+        os.ftruncate(self.fd, end)
+        self.memory = mmap.mmap(self.fd, end)
+        self.geometry = [offsets["ring"], sizes["ring"], offsets["slots"], PAGE, 16, offsets["up"], sizes["up"],
+                         offsets["down"], sizes["down"], end]
+        self.host_fd = os.memfd_create("host")
+        self.host_bytes = 1 << 21
+        os.ftruncate(self.host_fd, self.host_bytes)
+
+    def attach(self, protocol=PROTOCOL, fds=None, **changed):
+        self.memory[0:16] = struct.pack("<QII", CHANNEL_MAGIC, protocol, 0)
+        self.memory[16:96] = struct.pack("<10Q", *self.geometry)
+        values = {"magic": HELLO_MAGIC, "protocol": protocol, "pid": os.getpid(), "token": secrets.token_bytes(16),
+                  "epoch": 0, "next_epoch": secrets.randbits(63), "first_seq": 1, "first_offset": 0, "next_seq": 1,
+                  "host_bytes": self.host_bytes, "program": b"hello.py", **changed}
+        self.send(HELLO.pack(*values.values()), [self.fd, self.host_fd] if fds is None else fds)
+
+    def send(self, data, fds=()):
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendmsg([data], ancillary, 0, self.path)
+
+    def answer(self):
+        """State, refusal and text as the server wrote them."""
+        state, refusal = struct.unpack_from("<II", self.memory, PAGE)
+        text = bytes(self.memory[PAGE + 32:PAGE + 32 + 256]).split(b"\0")[0].decode(errors="replace")
+        return state, refusal, text
+
+    def post(self, record):
+        """Puts raw bytes where the next record is expected and says that they are there."""
+        (tail,) = struct.unpack_from("<Q", self.memory, TAIL_OFFSET)
+        start = self.ring_offset + tail % (1 << 16)
+        self.memory[start:start + len(record)] = record
+        struct.pack_into("<Q", self.memory, TAIL_OFFSET, tail + len(record))
+
+    def close(self):
+        self.memory.close()
+        os.close(self.fd)
+        os.close(self.host_fd)
+
+
+class RefusingServer:
+    """Answers each hello with a refusal, as a server of another protocol version would."""
+
+    def __init__(self, path):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(str(path))
+        self.socket.setblocking(False)
+
+    def refuse_one(self, refusal, text):
+        """True once a hello came and was refused."""
+        try:
+            data, ancillary, _, _ = self.socket.recvmsg(4096, 4096)
+        except BlockingIOError:
+            return False
+        fds = array.array("i")
+        for level, kind, content in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds.frombytes(content[:len(content) - len(content) % fds.itemsize])
+        next_epoch = HELLO.unpack(data[:HELLO.size])[5]
+        with mmap.mmap(fds[0], 2 * PAGE) as memory:
+            memory[PAGE + 32:PAGE + 32 + len(text) + 1] = text.encode() + b"\0"
+            struct.pack_into("<Q", memory, PAGE + 8, next_epoch)
+            struct.pack_into("<I", memory, PAGE + 4, refusal)
+            struct.pack_into("<I", memory, PAGE, REFUSED)
+        for fd in fds:
+            os.close(fd)
+        return True
+
+    def close(self):
+        self.socket.close()
