@@ -49,6 +49,10 @@ struct Hello {
 };
 inline constexpr uint64_t hello_magic = 0x31304f4c4c454843;  // "CHELLO01"
 
+// While attached, the worker holds a write lock (F_OFD_SETLK) on byte 0 of the channel memfd through an open file
+// description of its own. The lock ends with the worker, and a restored client has a memfd nobody locked: so one
+// F_OFD_GETLK tells the client whether what it read from the memfd came from a living server.
+
 // Layout of the channel memfd, all offsets and sizes multiples of 4096. The client fills it before the hello.
 struct ChannelGeometry {
     uint64_t ring_offset, ring_bytes;          // client writes; ring_bytes is a power of two
@@ -58,14 +62,20 @@ struct ChannelGeometry {
     uint64_t total_bytes;
 };
 
+inline constexpr uint32_t max_slots = 256;
+
 struct ClientPage {  // page 0: written by the client only
     uint64_t magic;  // channel_magic
     uint32_t protocol;
     uint32_t reserved;
     ChannelGeometry geometry;
     alignas(64) std::atomic<uint64_t> tail;       // bytes ever posted to the ring (release after the record is written)
-    alignas(64) std::atomic<uint64_t> acked_seq;  // replies of calls up to this one will not be asked for again
+    std::atomic<uint64_t> acked_seq;              // replies of calls up to this one will not be asked for again
+    std::atomic<uint32_t> doorbell;               // futex: incremented after `tail` when ServerPage::sleeping was set
+    alignas(64) std::atomic<uint32_t> wants_progress;      // threads waiting for ServerPage::progress
+    std::atomic<uint32_t> waiting[max_slots];              // 1: a thread sleeps on this slot's `ready`
 };
+static_assert(sizeof(ClientPage) <= 4096);
 inline constexpr uint64_t channel_magic = 0x31304e4e41484343;  // "CCHANN01"
 
 enum class AttachState : uint32_t { Waiting = 0, Attached = 1, Refused = 2 };
@@ -92,9 +102,10 @@ struct ServerPage {  // page 1: written by the server only
     alignas(64) std::atomic<uint64_t> executed_seq;  // every call up to this one has been executed
     std::atomic<uint64_t> head;                      // ring bytes up to here have been executed
     std::atomic<uint64_t> up_head;                   // bytes of the up buffer the device has finished with
-    alignas(64) std::atomic<uint32_t> sleeping;      // futex: 1 while the worker sleeps and wants a wake-up
-    alignas(64) std::atomic<uint32_t> progress;      // futex: changes whenever head or up_head moved and a client waits
+    alignas(64) std::atomic<uint32_t> sleeping;      // 1 while the worker sleeps on ClientPage::doorbell
+    std::atomic<uint32_t> progress;                  // futex: changes when head or up_head moved and a client waits
 };
+static_assert(sizeof(ServerPage) <= 4096);
 
 struct SlotHeader {  // at the start of each reply slot; server writes
     std::atomic<uint64_t> seq;     // the call whose reply is here (release after the payload is written)
