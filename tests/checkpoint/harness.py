@@ -411,6 +411,8 @@ def main(description, test, add_arguments=lambda parser: None):
     keep = arguments.keep
     status = 1
     try:
+        if arguments.driver == "real" and not Path("/dev/nvidiactl").exists():
+            raise Skip("there is no NVIDIA driver here")
         world = World(arguments)
         test(world, arguments)
         status = 0
