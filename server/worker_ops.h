@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What the supervisor can ask of a worker. The link (worker_link.cpp) calls these from the worker's control thread;
-// the worker (worker.cpp) implements them. Every operation either happens wholly or reports why not.
+// What the supervisor can ask of a worker. The link (worker_link.cpp) calls these from the worker's control
+// thread; the worker (worker.cpp) implements them. Every operation either happens wholly or reports why not.
 #pragma once
 
 #include <sys/socket.h>
@@ -25,14 +25,14 @@ struct SessionStatus {
     uint64_t id = 0;
     wire::Token token{};
     uint64_t epoch = 0;
-    int32_t pid = 0;         // of the client, in the server's pid namespace; the last one while parked
+    int32_t pid = 0;  // of the client, in the server's pid namespace; the last one while parked
     std::string program;
     SessionState state = SessionState::Starting;
     uint64_t device_bytes = 0;
     uint64_t host_bytes = 0;
-    uint64_t calls = 0;      // executed since the session began
-    int64_t started = 0;     // unix seconds
-    int64_t state_since = 0; // unix seconds
+    uint64_t calls = 0;       // executed since the session began
+    int64_t started = 0;      // unix seconds
+    int64_t state_since = 0;  // unix seconds
 };
 
 class WorkerOps {
@@ -44,9 +44,11 @@ class WorkerOps {
     // Stops execution at a call boundary and waits for the device, at most `timeout_ms`. Blocks.
     virtual OpResult quiesce(uint32_t timeout_ms) = 0;
     virtual OpResult resume() = 0;
-    // Writes a snapshot of a parked or quiesced session into `directory` (must not exist or be an older snapshot's).
-    // Blocks until it is complete and renamed into place.
-    virtual OpResult snapshot(const std::string& directory) = 0;
+    // Writes a snapshot of a parked or quiesced session into `directory` (must not exist or be an older
+    // snapshot's). Blocks until it is complete and renamed into place. `checkpoint` names the checkpoint that
+    // this is a half of and goes into the manifest (SnapshotInfo::checkpoint); empty for a snapshot of its
+    // own.
+    virtual OpResult snapshot(const std::string& directory, const std::string& checkpoint) = 0;
     // Ends the session (the worker exits after answering). Refused while a client is attached unless `force`.
     virtual OpResult drop(bool force) = 0;
 };

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: MIT
+// A folder that comes into being wholly or not at all: filled beside its place, then renamed into it.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+#include "cricket/unique_fd.h"
+
+namespace cricket::server {
+
+struct DirectoryError : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+// All members throw DirectoryError. The partial folder is locked (flock) while its maker lives: those that
+// nobody holds are removed by the next maker for the same target.
+class PartialDirectory {
+  public:
+    // `target` must not exist, be empty, or contain a file `mark`, which says that it is one of ours to
+    // replace.
+    PartialDirectory(const std::string& target, const std::string& mark);
+    ~PartialDirectory();  // removes what was not published
+    PartialDirectory(const PartialDirectory&) = delete;
+
+    const std::string& target() const { return target_; }
+    const std::string& path() const { return path_; }
+    // Syncs the folder's entries (file contents are their writers' business) and puts it in place of the
+    // target.
+    void publish();
+
+  private:
+    void check_target() const;
+    void remove_stale() const;
+    std::string target_, mark_, parent_, path_;
+    UniqueFd fd_;
+};
+
+void remove_tree(const std::string& path) noexcept;
+void sync_directory(const std::string& path);
+
+}  // namespace cricket::server

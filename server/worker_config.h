@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: MIT
+// What the supervisor tells a worker when it starts it, and the worker's main function (worker.cpp).
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace cricket::server {
+
+struct WorkerConfig {
+    uint64_t session_id = 0;
+    std::string driver_path;  // absolute path of the libcuda.so.1 to load, already tried by the supervisor
+    std::string restore_dir;  // snapshot to begin from; empty for a new session
+};
+
+// Runs one session until it ends; returns the process's exit status, 0 when it ended in order. `link_fd` is
+// for WorkerLink. Runs in a process of its own that was started with address randomization off.
+int worker_main(const WorkerConfig& config, int link_fd);
+
+}  // namespace cricket::server
