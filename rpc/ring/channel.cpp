@@ -74,6 +74,8 @@ void Channel::swap(Channel& other) noexcept {
 bool Channel::create() {
     geometry_ = default_geometry();
     UniqueFd fd(::memfd_create("cricket-channel", MFD_CLOEXEC));
+    // Above the numbers that applications count on getting.
+    if (const int high = ::fcntl(fd.get(), F_DUPFD_CLOEXEC, 900); high >= 0) fd.reset(high);
     if (!fd || ::ftruncate(fd.get(), static_cast<off_t>(geometry_.total_bytes)) != 0) return false;
     void* memory = ::mmap(nullptr, geometry_.total_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
     if (memory == MAP_FAILED) return false;

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: MIT
+// Calls of all kinds over whichever transport the session has.
+#include "client/call.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include <cstring>
+
+#include "client/contexts.h"
+#include "client/log.h"
+#include "client/session.h"
+
+namespace cricket::client {
+
+namespace {
+
+constexpr uint32_t small_reply = 1024;
+
+// The last reply of this thread, copied out of shared memory; blobs of results point into it.
+struct ReplyBuffer {
+    std::byte small[small_reply];
+    std::byte* large;
+    xdrproc_t xdr_res;  // plain transport: results to be freed
+    void* res;
+};
+constinit thread_local ReplyBuffer reply_buffer __attribute__((tls_model("initial-exec"))) = {};
+
+class KeepErrno {
+  public:
+    ~KeepErrno() { errno = saved_; }
+
+  private:
+    int saved_ = errno;
+};
+
+rpc::Credential credential_for(const CallOptions& options, bool reply) {
+    rpc::Credential credential;
+    credential.context = current_context();
+    credential.thread = thread_number();
+    credential.flags = options.flags | (reply ? wire::wants_reply : 0);
+    return credential;
+}
+
+CUresult lost(const char* what) {
+    static std::atomic<bool> said{false};
+    log_once(said, LogLevel::Error, "the session is lost (%s): every CUDA call now answers error %d", what,
+             static_cast<int>(session_lost));
+    return session_lost;
+}
+
+CUresult of_status(ring::Status status) {
+    if (status == ring::Status::TooLarge) return CUDA_ERROR_INVALID_VALUE;
+    return lost("no server has it");
+}
+
+// A driver's answer, or what an earlier posted call has to say instead.
+CUresult result_of(Session& session, const rpc::PostedError& posted, void* res) {
+    if (posted.result) session.note_posted_error(posted.result);
+    int32_t status;
+    std::memcpy(&status, res, sizeof status);
+    if (status != CUDA_SUCCESS) return static_cast<CUresult>(status);
+    return static_cast<CUresult>(take_posted_error());
+}
+
+CUresult of_rpc(clnt_stat status, Proc proc) {
+    if (status == RPC_PROCUNAVAIL) return unsupported(proc_name(proc), "the server does not know it");
+    if (status == RPC_CANTDECODEARGS || status == RPC_CANTENCODEARGS) return CUDA_ERROR_INVALID_VALUE;
+    log(LogLevel::Error, "%s: RPC status %d", proc_name(proc), static_cast<int>(status));
+    return lost("a message could not be read");
+}
+
+CUresult call_plain(Session& session, Proc proc, xdrproc_t xdr_args, void* args, xdrproc_t xdr_res, void* res,
+                    const CallOptions& options) {
+    rpc::PostedError posted;
+    const clnt_stat status = session.plain()->call(static_cast<uint32_t>(proc), credential_for(options, true),
+                                                   xdr_args, args, xdr_res, res, &posted);
+    if (status != RPC_SUCCESS) return of_rpc(status, proc);
+    reply_buffer.xdr_res = xdr_res;
+    reply_buffer.res = res;
+    return result_of(session, posted, res);
+}
+
+}  // namespace
+
+CUresult finish_call(Session& session, ring::Pending& pending, Proc proc, xdrproc_t xdr_res, void* res,
+                     void (*copy_out)(void* user), void* user) {
+    ring::RingClient& ring = *session.ring();
+    const std::byte* copy = nullptr;
+    uint32_t bytes = 0;
+    for (;;) {
+        if (const auto status = ring.wait(&pending); status != ring::Status::Ok) {
+            ring.release(&pending);
+            return of_status(status);
+        }
+        bytes = pending.message_bytes;
+        std::byte* place = reply_buffer.small;
+        if (bytes > small_reply) {
+            ::free(reply_buffer.large);
+            place = reply_buffer.large = static_cast<std::byte*>(::malloc(bytes));
+        }
+        if (place) std::memcpy(place, pending.message, bytes);
+        if (copy_out) copy_out(user);
+        copy = place;
+        if (ring.confirm(&pending)) break;
+    }
+    const auto xid = static_cast<uint32_t>(pending.seq);
+    ring.release(&pending);
+    if (!copy) return CUDA_ERROR_OUT_OF_MEMORY;
+    rpc::PostedError posted;
+    const clnt_stat status = rpc::decode_reply(copy, bytes, xid, &posted, xdr_res, res);
+    if (status != RPC_SUCCESS) return of_rpc(status, proc);
+    return result_of(session, posted, res);
+}
+
+CUresult call(Proc proc, xdrproc_t xdr_args, void* args, xdrproc_t xdr_res, void* res, const CallOptions& options) {
+    KeepErrno keep;
+    Session* session = Session::get();
+    if (!session) return CUDA_ERROR_NOT_INITIALIZED;
+    if (!session->ring()) return call_plain(*session, proc, xdr_args, args, xdr_res, res, options);
+    ring::Request request{static_cast<uint32_t>(proc), credential_for(options, true), xdr_args, args,
+                          options.reply_bytes ? options.reply_bytes + 256 : 0};
+    ring::Pending pending;
+    if (const auto status = session->ring()->begin(request, &pending); status != ring::Status::Ok)
+        return of_status(status);
+    return finish_call(*session, pending, proc, xdr_res, res, nullptr, nullptr);
+}
+
+void release_reply() {
+    KeepErrno keep;
+    if (reply_buffer.large) {
+        ::free(reply_buffer.large);
+        reply_buffer.large = nullptr;
+    }
+    if (reply_buffer.xdr_res) {
+        ::xdr_free(reply_buffer.xdr_res, static_cast<char*>(reply_buffer.res));
+        reply_buffer.xdr_res = nullptr;
+    }
+}
+
+CUresult post(Proc proc, xdrproc_t xdr_args, void* args, const CallOptions& options) {
+    KeepErrno keep;
+    Session* session = Session::get();
+    if (!session) return CUDA_ERROR_NOT_INITIALIZED;
+    if (current_context() == 0) return CUDA_ERROR_INVALID_CONTEXT;
+    if (!session->ring()) {
+        int32_t status = 0;
+        const CUresult result = call_plain(*session, proc, xdr_args, args,
+                                           reinterpret_cast<xdrproc_t>(rpc::xdr_i32), &status, options);
+        reply_buffer.xdr_res = nullptr;
+        return result;
+    }
+    const ring::Request request{static_cast<uint32_t>(proc), credential_for(options, false), xdr_args, args, 0};
+    const auto status = session->ring()->post(request);
+    return status == ring::Status::Ok ? CUDA_SUCCESS : of_status(status);
+}
+
+CUresult call_with_data(Proc proc, xdrproc_t xdr_args, void* args, rpc::Bulk* bulk, const void* data, uint64_t size,
+                        xdrproc_t xdr_res, void* res, const CallOptions& options) {
+    KeepErrno keep;
+    Session* session = Session::get();
+    if (!session) return CUDA_ERROR_NOT_INITIALIZED;
+    *bulk = {};
+    bulk->size = size;
+    if (!session->ring()) {
+        if (size > rpc::max_blob_bytes) return CUDA_ERROR_OUT_OF_MEMORY;
+        bulk->where = rpc::Bulk::Where::Inline;
+        bulk->bytes = {data, static_cast<uint32_t>(size), true, false};
+        return call_plain(*session, proc, xdr_args, args, xdr_res, res, options);
+    }
+    ring::RingClient& ring = *session->ring();
+    ring::Request request{static_cast<uint32_t>(proc), credential_for(options, true), xdr_args, args,
+                          options.reply_bytes ? options.reply_bytes + 256 : 0};
+    ring::Pending pending;
+    if (size > ring.up_limit()) {
+        // Too much for the circular buffer: by way of host memory, which is as long as it needs to be.
+        void* copy = session->host_memory().allocate(size);
+        if (!copy) return CUDA_ERROR_OUT_OF_MEMORY;
+        std::memcpy(copy, data, size);
+        bulk->where = rpc::Bulk::Where::Host;
+        bulk->offset = reinterpret_cast<uint64_t>(copy);
+        const auto status = ring.begin(request, &pending);
+        const CUresult result = status == ring::Status::Ok
+                                    ? finish_call(*session, pending, proc, xdr_res, res, nullptr, nullptr)
+                                    : of_status(status);
+        session->host_memory().free(copy);
+        return result;
+    }
+    {
+        auto order = ring.hold_order();
+        std::byte* place = ring.up_space_locked(size, &bulk->offset);
+        if (!place) return of_status(ring::Status::Lost);
+        std::memcpy(place, data, size);
+        bulk->where = rpc::Bulk::Where::Shared;
+        if (const auto status = ring.begin_locked(request, &pending); status != ring::Status::Ok)
+            return of_status(status);
+    }
+    return finish_call(*session, pending, proc, xdr_res, res, nullptr, nullptr);
+}
+
+CUresult unsupported(const char* function, const char* reason) {
+    // Once for each function: a small set of the names already said (string literals, compared by address).
+    static std::atomic<const char*> said[1024];
+    auto slot = (reinterpret_cast<uint64_t>(function) >> 3) % 1024;
+    for (unsigned i = 0; i < 1024; ++i, slot = (slot + 1) % 1024) {
+        const char* expected = nullptr;
+        if (said[slot].load() == function) return CUDA_ERROR_NOT_SUPPORTED;
+        if (said[slot].compare_exchange_strong(expected, function)) break;
+        if (expected == function) return CUDA_ERROR_NOT_SUPPORTED;
+    }
+    log(LogLevel::Error, "%s is not supported: %s", function, reason);
+    return CUDA_ERROR_NOT_SUPPORTED;
+}
+
+}  // namespace cricket::client

@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: MIT
+#include "client/session.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstring>
+#include <new>
+
+#include "client/contexts.h"
+#include "client/log.h"
+
+extern "C" {
+// libtirpc's objects name stderr in a way that a shared library cannot; the linker gives them this one instead.
+FILE* __wrap_stderr;  // NOLINT: the linker's name
+// Keeps libtirpc's GSS code, which nobody asks for, out of the shim.
+bool_t is_authgss_client(CLIENT*) { return FALSE; }
+}
+
+namespace cricket::client {
+namespace {
+
+std::mutex start_mutex;
+std::atomic<bool> atfork_registered{false};
+std::atomic<int32_t> posted_error{0};
+std::atomic<uint32_t> next_thread{1};
+constinit thread_local uint32_t this_thread __attribute__((tls_model("initial-exec"))) = 0;
+
+int64_t now_ms() {
+    timespec t{};
+    ::clock_gettime(CLOCK_MONOTONIC, &t);
+    return int64_t(t.tv_sec) * 1000 + t.tv_nsec / 1000000;
+}
+
+void default_socket(char (&path)[108]) {
+    const char* given = ::getenv("CRICKET_SOCKET");
+    const char* runtime = ::getenv("XDG_RUNTIME_DIR");
+    if (given && *given)
+        std::snprintf(path, sizeof path, "%s", given);
+    else if (::geteuid() != 0 && runtime && *runtime)
+        std::snprintf(path, sizeof path, "%s/cricket/server.sock", runtime);
+    else
+        std::snprintf(path, sizeof path, "/run/cricket/server.sock");
+}
+
+void program_name(char (&name)[64]) {
+    const int fd = ::open("/proc/self/comm", O_RDONLY | O_CLOEXEC);
+    ssize_t got = fd >= 0 ? ::read(fd, name, sizeof name - 1) : 0;
+    if (fd >= 0) ::close(fd);
+    if (got > 0 && name[got - 1] == '\n') --got;
+    name[got > 0 ? got : 0] = 0;
+}
+
+}  // namespace
+
+std::atomic<Session*> Session::current_{nullptr};
+
+uint32_t thread_number() {
+    if (this_thread == 0) this_thread = next_thread.fetch_add(1, std::memory_order_relaxed);
+    return this_thread;
+}
+
+bool initialized() { return Session::get() != nullptr; }
+
+Session::Session() : ring_(*this) {
+    default_socket(socket_path_);
+    if (const char* seconds = ::getenv("CRICKET_RECONNECT_TIMEOUT"); seconds && *seconds) {
+        char* end = nullptr;
+        const long value = ::strtol(seconds, &end, 10);
+        if (*end == 0 && value >= 0)
+            reconnect_timeout_ = value;
+        else
+            log(LogLevel::Warn, "CRICKET_RECONNECT_TIMEOUT=%s is not a number of seconds: waiting for ever", seconds);
+    }
+}
+
+CUresult Session::start() {
+    std::lock_guard lock(start_mutex);
+    if (current_.load()) return CUDA_SUCCESS;
+    __wrap_stderr = stderr;
+    if (!atfork_registered.exchange(true)) ::pthread_atfork(nullptr, nullptr, forget_in_child);
+    // Never destroyed: other threads may be in a call while the process exits.
+    void* memory = ::malloc(sizeof(Session));
+    if (!memory) return CUDA_ERROR_OUT_OF_MEMORY;
+    auto* session = new (memory) Session;
+    const CUresult result = session->open();
+    if (result != CUDA_SUCCESS) {
+        session->~Session();
+        ::free(memory);
+        return result;
+    }
+    current_.store(session, std::memory_order_release);
+    return CUDA_SUCCESS;
+}
+
+CUresult Session::open() {
+    if (::getrandom(&token_, sizeof token_, 0) != sizeof token_) return CUDA_ERROR_OPERATING_SYSTEM;
+    const char* transport = ::getenv("CRICKET_TRANSPORT");
+    if (transport && *transport && std::strcmp(transport, "ring") != 0) {
+        char address[300], why[300];
+        if (std::strcmp(transport, "unix") == 0)
+            std::snprintf(address, sizeof address, "unix:%s.rpc", socket_path_);
+        else
+            std::snprintf(address, sizeof address, "%s", transport);
+        wire::Hello hello{};
+        hello.magic = wire::hello_magic;
+        hello.protocol = wire::protocol_version;
+        hello.token = token_;
+        hello.pid = static_cast<uint32_t>(::getpid());
+        hello.next_seq = hello.first_seq = 1;
+        program_name(hello.program);
+        auto* plain = new (std::nothrow) rpc::PlainClient;
+        if (!plain) return CUDA_ERROR_OUT_OF_MEMORY;
+        if (!plain->open(address, hello, why, sizeof why)) {
+            log(LogLevel::Error, "cannot attach over CRICKET_TRANSPORT=%s: %s", transport, why);
+            delete plain;
+            return session_lost;
+        }
+        plain_ = plain;
+        return CUDA_SUCCESS;
+    }
+    if (!host_memory_.open()) {
+        log(LogLevel::Error, "cannot reserve the address range of host memory at %#llx: %s",
+            static_cast<unsigned long long>(wire::host_base), ::strerror(errno));
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    if (!ring_.open()) {
+        host_memory_.abandon();
+        return session_lost;
+    }
+    return CUDA_SUCCESS;
+}
+
+// One unconnected datagram with the two memfds; the socket is closed again at once.
+bool Session::send_hello(const wire::Hello& hello, int channel_fd, int* error) {
+    sockaddr_un server{};
+    server.sun_family = AF_UNIX;
+    std::memcpy(server.sun_path, socket_path_, sizeof server.sun_path);
+    iovec content{const_cast<wire::Hello*>(&hello), sizeof hello};
+    alignas(cmsghdr) char control[CMSG_SPACE(2 * sizeof(int))] = {};
+    msghdr message{};
+    message.msg_name = &server;
+    message.msg_namelen = sizeof server;
+    message.msg_iov = &content;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    cmsghdr* header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(2 * sizeof(int));
+    const int fds[2] = {channel_fd, host_memory_.fd()};
+    std::memcpy(CMSG_DATA(header), fds, sizeof fds);
+    const int fd = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        *error = errno;
+        return false;
+    }
+    ssize_t sent;
+    do
+        sent = ::sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    *error = errno;
+    ::close(fd);
+    return sent == static_cast<ssize_t>(sizeof hello);
+}
+
+// Waits about a second for the server's page to answer this hello.
+bool Session::await_answer(const wire::Hello& hello, ring::Channel& channel, wire::Refusal* refusal) {
+    auto& page = channel.server_page();
+    const int64_t end = now_ms() + 1000;
+    for (;;) {
+        const auto state = static_cast<wire::AttachState>(page.attach_state.load(std::memory_order_acquire));
+        if (state != wire::AttachState::Waiting && page.answered_epoch == hello.next_epoch) {
+            *refusal = state == wire::AttachState::Attached
+                           ? wire::Refusal::None
+                           : static_cast<wire::Refusal>(page.refusal.load(std::memory_order_relaxed));
+            // Only a living server's word counts: a restored copy of an old answer does not.
+            return state == wire::AttachState::Refused || channel.server_alive();
+        }
+        if (now_ms() >= end) return false;
+        ring::futex_wait(page.attach_state, static_cast<uint32_t>(state), 20000);
+    }
+}
+
+bool Session::attach(wire::Hello& hello, ring::Channel& channel) {
+    const int64_t begin = now_ms();
+    const bool first = epoch_ == 0;
+    hello.token = token_;
+    hello.pid = static_cast<uint32_t>(::getpid());
+    hello.epoch = epoch_;
+    if (::getrandom(&hello.next_epoch, sizeof hello.next_epoch, 0) != sizeof hello.next_epoch) return false;
+    hello.next_epoch |= 1;  // 0 means: none yet
+    program_name(hello.program);
+    bool told = false;
+    for (;;) {
+        hello.host_bytes = host_memory_.bytes();
+        const int64_t waited_ms = now_ms() - begin;
+        const bool out_of_time = reconnect_timeout_ >= 0 && waited_ms > reconnect_timeout_ * 1000;
+        int error = 0;
+        wire::Refusal refusal = wire::Refusal::None;
+        if (!send_hello(hello, channel.fd(), &error)) {
+            const bool full = error == EAGAIN || error == ENOBUFS;
+            if (first && !full) {
+                log(LogLevel::Error, "no cricket-server at %s (%s): start one, or set CRICKET_SOCKET", socket_path_,
+                    ::strerror(error));
+                return false;
+            }
+            if (!told) log(LogLevel::Warn, "the server at %s is gone (%s): waiting for it", socket_path_, ::strerror(error));
+            told = true;
+        } else if (await_answer(hello, channel, &refusal)) {
+            if (refusal == wire::Refusal::None) {
+                epoch_ = hello.next_epoch;
+                if (told) log(LogLevel::Warn, "attached to the server again");
+                return true;
+            }
+            char text[sizeof channel.server_page().text];
+            std::memcpy(text, channel.server_page().text, sizeof text);
+            text[sizeof text - 1] = 0;
+            const bool may_change = refusal == wire::Refusal::UnknownSession || refusal == wire::Refusal::Busy;
+            if (first || !may_change || out_of_time) {
+                log(LogLevel::Error, "the server at %s refuses: %s", socket_path_, text);
+                return false;
+            }
+            if (!told) log(LogLevel::Warn, "the server at %s says: %s; waiting", socket_path_, text);
+            told = true;
+            channel.server_page().attach_state.store(static_cast<uint32_t>(wire::AttachState::Waiting));
+        }
+        if (out_of_time) {
+            log(LogLevel::Error, "gave up waiting for a server at %s after %lld s (CRICKET_RECONNECT_TIMEOUT)",
+                socket_path_, static_cast<long long>(reconnect_timeout_));
+            return false;
+        }
+        // Nothing tells when a server appears at the path: look again soon, then less often.
+        const timespec pause{0, waited_ms < 2000 ? 10000000L : 100000000L};
+        ::nanosleep(&pause, nullptr);
+    }
+}
+
+void Session::note_posted_error(int32_t result) {
+    int32_t none = 0;
+    posted_error.compare_exchange_strong(none, result);
+}
+
+void Session::forget_in_child() {
+    Session* session = current_.exchange(nullptr);
+    this_thread = 0;
+    posted_error.store(0);
+    new (&start_mutex) std::mutex;
+    if (!session) return;
+    // Unmapped and closed, not destroyed: its locks may be held by threads that do not exist here.
+    if (session->ring()) {
+        session->ring_.abandon();
+        session->host_memory_.abandon();
+    }
+}
+
+int32_t take_posted_error() {
+    if (posted_error.load(std::memory_order_relaxed) == 0) return 0;
+    return posted_error.exchange(0);
+}
+
+}  // namespace cricket::client

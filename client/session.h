@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: MIT
+// The process's session with a server: made by cuInit, attached again whenever its server is gone, forgotten in a
+// forked child. Everything the application's process holds of it is listed here: two memfds and their mappings.
+#pragma once
+
+#include <cuda.h>
+
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+
+#include "client/call.h"
+#include "client/host_memory.h"
+#include "cricket/wire.h"
+#include "rpc/plain/plain_client.h"
+#include "rpc/ring/ring_client.h"
+
+namespace cricket::client {
+
+// The CUresult of every call of a session that has no server and will not get one back.
+inline constexpr CUresult session_lost = CUDA_ERROR_SYSTEM_NOT_READY;
+
+class Session final : public ring::Attacher {
+  public:
+    // The session, or null before cuInit succeeded in this process.
+    static Session* get() { return current_.load(std::memory_order_acquire); }
+    // Attaches a new session (cuInit). CUDA_SUCCESS when there is one already.
+    static CUresult start();
+
+    // Null where calls travel over a plain transport.
+    ring::RingClient* ring() { return plain_ ? nullptr : &ring_; }
+    rpc::PlainClient* plain() { return plain_; }
+    HostMemory& host_memory() { return host_memory_; }
+
+    bool attach(wire::Hello& hello, ring::Channel& channel) override;
+
+    // An error of a call posted earlier, until somebody can report it.
+    void note_posted_error(int32_t result);
+
+  private:
+    Session();
+    CUresult open();
+    bool send_hello(const wire::Hello& hello, int channel_fd, int* error);
+    bool await_answer(const wire::Hello& hello, ring::Channel& channel, wire::Refusal* refusal);
+    static void forget_in_child();
+
+    static std::atomic<Session*> current_;
+
+    ring::RingClient ring_;
+    rpc::PlainClient* plain_ = nullptr;
+    HostMemory host_memory_;
+    wire::Token token_{};
+    uint64_t epoch_ = 0;
+    char socket_path_[108] = {};
+    int64_t reconnect_timeout_ = -1;  // seconds, -1: for ever
+};
+
+// Number of the calling thread within the session, from 1.
+uint32_t thread_number();
+
+// Runs a call whose arguments hold bulk data of any size: stages, calls, waits. For module images and the like.
+// `bulk` points at the field in `args` to fill.
+CUresult call_with_data(Proc proc, xdrproc_t xdr_args, void* args, rpc::Bulk* bulk, const void* data, uint64_t size,
+                        xdrproc_t xdr_res, void* res, const CallOptions& options = {});
+
+// Waits for the reply of a call that was begun on the ring, and releases it. `copy_out`, if given, copies bulk data of
+// the reply out of shared memory; it may be called again when what it copied could not be believed.
+CUresult finish_call(Session& session, ring::Pending& pending, Proc proc, xdrproc_t xdr_res, void* res,
+                     void (*copy_out)(void* user), void* user);
+// The error of a posted call that nobody reported yet, 0: none. Taking it reports it.
+int32_t take_posted_error();
+
+}  // namespace cricket::client
