@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: MIT
+# Writes the generated files: picks what each template sees. A file whose content is unchanged is left alone, so that
+# ninja (restat) rebuilds only what changed.
+from pathlib import Path
+
+import jinja2
+
+XDR = {"u32": "rpc::xdr_u32", "i32": "rpc::xdr_i32", "u64": "rpc::xdr_u64", "f32": "rpc::xdr_f32",
+       "blob": "rpc::xdr_blob", "cstr": "rpc::xdr_text", "bulk": "rpc::xdr_bulk"}
+CPP = {"u32": "uint32_t", "i32": "int32_t", "u64": "uint64_t", "f32": "float", "blob": "rpc::Blob",
+       "cstr": "rpc::Blob", "bulk": "rpc::Bulk"}
+ONCE = ["procedures.h", "handle_kinds.h", "messages.h", "messages.cpp", "calls.h", "custom.h", "stub_support.h",
+        "stub_support.cpp", "symbols.h", "symbols.cpp", "result_names.h", "result_names.cpp", "driver_table.h",
+        "driver_table.cpp", "dispatch.h", "dispatch.cpp", "exports.map", "coverage.md"]
+PER_FAMILY = ["stubs", "serve"]
+
+
+def parameter_list(params, unused_skipped=False):
+    def one(param):
+        mark = "[[maybe_unused]] " if unused_skipped and param.mode == "skip" else ""
+        return f"{mark}{param.type}{'' if param.type.endswith('*') else ' '}{param.cpp}"
+    return ", ".join(one(param) for param in params)
+
+
+def argument_list(params):
+    return ", ".join(p.cpp for p in params)
+
+
+def count_text(tokens, params, prefix):
+    """COUNT as a C++ expression over the parameters (client) or over args (server)."""
+    by_name = {p.name: p for p in params}
+    parts = []
+    for token in tokens:
+        if token in by_name and prefix == "args.":
+            parts.append(f"uint64_t(args.{token})")
+        elif token in by_name:
+            parts.append(f"uint64_t({'*' if by_name[token].pointer else ''}{by_name[token].cpp})")
+        else:
+            parts.append(token)
+    return " ".join(parts)
+
+
+def member_count(tokens, value):
+    return " ".join(f"uint64_t({value}.{t})" if t[0].isalpha() or t[0] == "_" else t for t in tokens)
+
+
+def c_text(text):
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+class Renderer:
+    def __init__(self, functions, entries, handles, headers, symbols, versions, numbers, families):
+        self.data = {
+            "functions": functions, "entries": entries, "headers": headers, "symbols": symbols,
+            "handles": sorted(handles.values(), key=lambda h: h.number), "versions": versions,
+            "numbers": sorted((number, name) for name, number in numbers.items()), "families": families,
+            "callers": sorted((f for f in functions if f.calls), key=lambda f: f.number),
+            "by_symbol": {f.symbol: f for f in functions},
+        }
+        self.data["driver"] = self.driver_functions(functions, headers)
+        self.environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), trim_blocks=True, lstrip_blocks=True,
+            keep_trailing_newline=True, undefined=jinja2.StrictUndefined)
+        self.environment.filters.update(parameters=parameter_list, arguments=argument_list, c_text=c_text)
+        self.environment.globals.update(
+            xdr=XDR, cpp=CPP, count_text=count_text, member_count=member_count)
+
+    @staticmethod
+    def driver_functions(functions, headers):
+        """What a handler may call: all that cuda.h shows, and whatever else has a procedure."""
+        return sorted((f for f in functions if f.kind != "internal" and (f.calls or f.symbol in headers.public)),
+                      key=lambda f: f.symbol)
+
+    def write(self, folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ONCE:
+            self.write_file(folder / name, f"{name}.j2")
+        for family in self.data["families"]:
+            members = [f for f in self.data["functions"] if f.family == family]
+            for kind in PER_FAMILY:
+                self.write_file(folder / f"{kind}_{family}.cpp", f"{kind}.cpp.j2", family=family, members=members)
+
+    def write_file(self, path, template, **extra):
+        text = self.environment.get_template(template).render(**self.data, **extra)
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
