@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: MIT
+// What never changes about a device is asked once and answered in the client from then on: programs ask for
+// attributes hundreds of times. The answers stay what they were when a checkpoint is restored on another GPU:
+// the application has built on them.
+#pragma once
+
+#include <cuda.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "client/software_validity.h"
+
+namespace cricket::client::devices {
+
+inline constexpr int max_cached = 64;  // devices beyond are asked every time
+
+CUresult count(int* count);
+CUresult check(CUdevice device);  // CUDA_ERROR_INVALID_DEVICE when there is no such device
+CUresult attribute(int* value, int attribute, CUdevice device);
+CUresult uuid(CUuuid* uuid, CUdevice device);
+
+// The CUDA version that the application is told: the server's driver's, but never newer than the API we
+// speak, and this API's own before cuInit. Once told it stays, as the runtime's validity check depends on it.
+int driver_version();
+
+// The devices as the software-validity check wants them; returns how many were filled in.
+size_t validity_devices(ValidityDevice (&out)[max_cached]);
+
+}  // namespace cricket::client::devices

@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: MIT
+// cuGetExportTable: the undocumented tables that CUDA's own libraries ask for. What is known of them, and
+// from where, is in facts/cuda-driver.md. A slot that nobody was seen calling names itself once and refuses;
+// a table that nobody needs is refused.
+#include <pthread.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+#include "client/call.h"
+#include "client/contexts.h"
+#include "client/devices.h"
+#include "client/log.h"
+#include "client/primary.h"
+#include "client/software_validity.h"
+#include "custom.h"
+
+namespace cricket::client {
+namespace {
+
+enum Table {
+    cudart_interface,
+    callback_hooks,
+    tools_tls,
+    context_storage,
+    context_checks,
+    validity,
+    tools_context,
+    tools_module,
+    topology,
+    table_count
+};
+
+struct TableInfo {
+    unsigned char uuid[16];  // as the bytes lie in memory
+    size_t slots;
+    bool sized;  // slot 0 is the table's size in bytes
+    const char* name;
+};
+constexpr TableInfo tables[table_count] = {
+    {{0x6b, 0xd5, 0xfb, 0x6c, 0x5b, 0xf4, 0xe7, 0x4a, 0x89, 0x87, 0xd9, 0x39, 0x12, 0xfd, 0x9d, 0xf9},
+     13,
+     true,
+     "runtime interface"},
+    {{0xa0, 0x94, 0x79, 0x8c, 0x2e, 0x74, 0x2e, 0x74, 0x93, 0xf2, 0x08, 0x00, 0x20, 0x0c, 0x0a, 0x66},
+     7,
+     true,
+     "runtime callback hooks"},
+    {{0x42, 0xd8, 0x5a, 0x81, 0x23, 0xf6, 0xcb, 0x47, 0x82, 0x98, 0xf6, 0xe7, 0x8a, 0x3a, 0xec, 0xdc},
+     3,
+     true,
+     "tools TLS"},
+    {{0xc6, 0x93, 0x33, 0x6e, 0x11, 0x21, 0xdf, 0x11, 0xa8, 0xc3, 0x68, 0xf3, 0x55, 0xd8, 0x95, 0x93},
+     4,
+     false,
+     "context-local storage"},
+    {{0x26, 0x3e, 0x88, 0x60, 0x7c, 0xd2, 0x61, 0x43, 0x92, 0xf6, 0xbb, 0xd5, 0x00, 0x6d, 0xfa, 0x7e},
+     15,
+     true,
+     "context checks"},
+    {{0xd4, 0x08, 0x20, 0x55, 0xbd, 0xe6, 0x70, 0x4b, 0x8d, 0x34, 0xba, 0x12, 0x3c, 0x66, 0xe1, 0xf2},
+     3,
+     true,
+     "software validity"},
+    {{0x21, 0x31, 0x8c, 0x60, 0x97, 0x14, 0x32, 0x48, 0x8c, 0xa6, 0x41, 0xff, 0x73, 0x24, 0xc8, 0xf2},
+     93,
+     true,
+     "tools context"},
+    {{0x6e, 0x16, 0x3f, 0xbe, 0xb9, 0x58, 0x44, 0x4d, 0x83, 0x5c, 0xe1, 0x82, 0xaf, 0xf1, 0x99, 0x1e},
+     99,
+     true,
+     "tools module"},
+    // Its slots 4 and 13 tell the order of the multiprocessors; refusing them is survived, refusing the table
+    // is not.
+    {{0x17, 0x34, 0xdc, 0x26, 0x80, 0x0d, 0x47, 0x45, 0x87, 0x26, 0xc0, 0xf1, 0xe7, 0xdd, 0x8b, 0xca},
+     17,
+     true,
+     "multiprocessor topology"},
+};
+
+// Asked for and survived without: a compile cache, a table of the real NVML's (first half), one of cudart 13.
+constexpr unsigned char optional_tables[][8] = {
+    {0xda, 0x91, 0x51, 0xd3, 0x3a, 0xe6, 0xcc, 0x41},
+    {0x69, 0xa2, 0x8e, 0x9f, 0x24, 0x49, 0x8b, 0x47},
+    {0xf8, 0xcf, 0xf9, 0x51, 0x21, 0x46, 0x8b, 0x4e},
+};
+
+// ---- runtime interface
+// ---------------------------------------------------------------------------------------
+
+CUresult load_wrapper(CUmodule* module, const void* wrapper) {
+    return impl_cuModuleLoadFatBinary(module, wrapper);
+}
+
+// The last three look like JIT options; nobody was seen passing any.
+CUresult load_with_options(const char* slot, CUmodule* module, const void* image, const void* options,
+                           const void* values, uint32_t count) {
+    if (count || options || values) return unsupported(slot, "options of the runtime's module load");
+    return impl_cuModuleLoadFatBinary(module, image);
+}
+
+CUresult load_wrapper_extended(CUmodule* module, const void* wrapper, void* options, void* values,
+                               uint32_t count) {
+    return load_with_options("runtime interface slot 6", module, wrapper, options, values, count);
+}
+
+CUresult load_fatbin_extended(const void* fatbin, CUmodule* module, void* options, void* values,
+                              uint32_t count) {
+    return load_with_options("runtime interface slot 8", module, fatbin, options, values, count);
+}
+
+CUresult primary_context(CUcontext* context, CUdevice device) {
+    return context ? primary::retain(context, device) : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult nothing(uintptr_t) {
+    return CUDA_SUCCESS;
+}
+
+CUresult load_compilers() {
+    return CUDA_SUCCESS;
+}
+
+// ---- runtime callback hooks
+// ----------------------------------------------------------------------------------
+
+template <size_t bytes>
+CUresult hand_out_buffer(void** buffer, size_t* size) {
+    alignas(16) static unsigned char zeroes[bytes];
+    if (!buffer || !size) return CUDA_ERROR_INVALID_VALUE;
+    *buffer = zeroes;
+    *size = bytes;
+    return CUDA_SUCCESS;
+}
+
+// ---- contexts
+// ------------------------------------------------------------------------------------------------
+
+CUresult tls_context(CUcontext* context) {
+    if (!context) return CUDA_ERROR_INVALID_VALUE;
+    *context = handle_pointer<CUcontext>(current_context());
+    return CUDA_SUCCESS;
+}
+
+CUresult storage_put(CUcontext context, void* key, void* value, contexts::Destructor destructor) {
+    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
+    return contexts::put(handle_number(context), key, value, destructor);
+}
+
+CUresult storage_delete(CUcontext context, void* key) {
+    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
+    return contexts::erase(handle_number(context), key);
+}
+
+CUresult storage_get(void** value, CUcontext context, void* key) {
+    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
+    return value ? contexts::get(handle_number(context), key, value) : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult check_context(CUcontext, uint32_t* out, void**) {
+    if (out) *out = 0;
+    return CUDA_SUCCESS;
+}
+
+CUresult check_nothing() {
+    return CUDA_SUCCESS;
+}
+
+// Which of the two is the context was not seen; both orders can be told apart, as a context is a session
+// number.
+CUresult tools_device(void* first, void* second) {
+    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
+    if (first && !contexts::known(handle_number(first))) std::swap(first, second);
+    if (!second) return CUDA_ERROR_INVALID_VALUE;
+    if (first && !contexts::known(handle_number(first))) return CUDA_ERROR_INVALID_CONTEXT;
+    return impl_cuCtxGetDevice_v2(static_cast<CUdevice*>(second), static_cast<CUcontext>(first));
+}
+
+CUresult tools_context_id(CUcontext context, uint64_t* id) {
+    unsigned long long value;
+    if (!id) return CUDA_ERROR_INVALID_VALUE;
+    CUresult result = impl_cuCtxGetId(context, &value);
+    if (result == CUDA_SUCCESS) *id = value;
+    return result;
+}
+
+// ---- functions of a module
+// -----------------------------------------------------------------------------------
+
+using Visit = int (*)(void* user, CUfunction function, const char* name);
+
+// Returns what the visitor returned last, which the caller takes as its result.
+int visit_functions(CUcontext, CUmodule module, Visit visit, void* user) {
+    unsigned count = 0;
+    if (CUresult result = cuModuleGetFunctionCount(&count, module); result != CUDA_SUCCESS) return result;
+    auto functions = static_cast<CUfunction*>(std::calloc(count ? count : 1, sizeof(CUfunction)));
+    if (!functions) return CUDA_ERROR_OUT_OF_MEMORY;
+    int answer = cuModuleEnumerateFunctions(functions, count, module);
+    for (unsigned i = 0; answer == 0 && i < count; ++i) {
+        const char* name = nullptr;
+        answer = cuFuncGetName(&name, functions[i]);
+        if (answer == CUDA_SUCCESS) answer = visit(user, functions[i], name);
+    }
+    std::free(functions);
+    return answer;
+}
+
+// ---- software validity
+// ---------------------------------------------------------------------------------------
+
+CUresult establish_validity(uint32_t version, uint64_t unix_seconds, uint64_t* result);
+
+// ---- the tables
+// ----------------------------------------------------------------------------------------------
+
+template <Table table, size_t slot>
+CUresult unlisted() {
+    static constinit std::atomic<bool> said{false};
+    char uuid[37];
+    format_uuid(tables[table].uuid, uuid);
+    log_once(said, LogLevel::Warn, "export table %s (%s): slot %zu is not supported", uuid,
+             tables[table].name, slot);
+    return CUDA_ERROR_NOT_SUPPORTED;
+}
+
+template <Table table, size_t slot>
+constexpr auto entry = &unlisted<table, slot>;
+template <>
+constexpr auto entry<cudart_interface, 1> = &load_wrapper;
+template <>
+constexpr auto entry<cudart_interface, 2> = &primary_context;
+template <>
+constexpr auto entry<cudart_interface, 6> = &load_wrapper_extended;
+template <>
+constexpr auto entry<cudart_interface, 7> = &nothing;
+template <>
+constexpr auto entry<cudart_interface, 8> = &load_fatbin_extended;
+template <>
+constexpr auto entry<cudart_interface, 12> = &load_compilers;
+template <>
+constexpr auto entry<callback_hooks, 2> = &hand_out_buffer<1024>;
+template <>
+constexpr auto entry<callback_hooks, 6> = &hand_out_buffer<14>;
+template <>
+constexpr auto entry<tools_tls, 2> = &tls_context;
+template <>
+constexpr auto entry<context_storage, 0> = &storage_put;
+template <>
+constexpr auto entry<context_storage, 1> = &storage_delete;
+template <>
+constexpr auto entry<context_storage, 2> = &storage_get;
+template <>
+constexpr auto entry<context_checks, 2> = &check_context;
+template <>
+constexpr auto entry<context_checks, 3> = &check_nothing;
+template <>
+constexpr auto entry<validity, 1> = &establish_validity;
+template <>
+constexpr auto entry<tools_context, 3> = &tools_device;
+template <>
+constexpr auto entry<tools_context, 4> = &tools_context_id;
+template <>
+constexpr auto entry<tools_module, 7> = &visit_functions;
+
+template <Table table, size_t slot>
+const void* slot_value() {
+    if constexpr (slot == 0 && tables[table].sized)
+        return reinterpret_cast<const void*>(tables[table].slots * sizeof(void*));
+    else
+        return reinterpret_cast<const void*>(entry<table, slot>);
+}
+
+template <Table table, class = std::make_index_sequence<tables[table].slots>>
+struct Data;
+template <Table table, size_t... slot>
+struct Data<table, std::index_sequence<slot...>> {
+    static const void* const slots[sizeof...(slot)];
+};
+template <Table table, size_t... slot>
+const void* const Data<table, std::index_sequence<slot...>>::slots[sizeof...(slot)] = {
+    slot_value<table, slot>()...};
+
+const void* data_of(int table) {
+    switch (table) {
+        case cudart_interface:
+            return Data<cudart_interface>::slots;
+        case callback_hooks:
+            return Data<callback_hooks>::slots;
+        case tools_tls:
+            return Data<tools_tls>::slots;
+        case context_storage:
+            return Data<context_storage>::slots;
+        case context_checks:
+            return Data<context_checks>::slots;
+        case validity:
+            return Data<validity>::slots;
+        case tools_context:
+            return Data<tools_context>::slots;
+        case tools_module:
+            return Data<tools_module>::slots;
+        case topology:
+            return Data<topology>::slots;
+    }
+    return nullptr;
+}
+
+CUresult establish_validity(uint32_t version, uint64_t unix_seconds, uint64_t* result) {
+    if (!result) return CUDA_ERROR_INVALID_VALUE;
+    ValidityQuestion question;
+    question.driver_version = static_cast<uint32_t>(devices::driver_version());
+    question.version = version;
+    question.pid = static_cast<uint32_t>(getpid());
+    question.thread = static_cast<uint32_t>(pthread_self());
+    question.interface_table = reinterpret_cast<uint64_t>(data_of(cudart_interface));
+    question.validity_table = reinterpret_cast<uint64_t>(data_of(validity));
+    question.validity_function = reinterpret_cast<uint64_t>(&establish_validity);
+    question.unix_seconds = unix_seconds;
+    ValidityDevice found[devices::max_cached];
+    size_t count = version % 10 < 2 ? 0 : devices::validity_devices(found);
+    uint64_t answer[2];
+    answer_validity(question, found, count, answer);
+    std::memcpy(result, answer, sizeof answer);
+    return CUDA_SUCCESS;
+}
+
+// Names a table that is not known, once; beyond 32 of them nobody reads the log any more.
+void name_unknown(const CUuuid* id) {
+    for (auto& table : optional_tables)
+        if (std::memcmp(table, id->bytes, sizeof table) == 0) return;
+    static constinit std::atomic<uint64_t> named[32]{};
+    uint64_t half;
+    std::memcpy(&half, id->bytes, sizeof half);
+    for (auto& name : named) {
+        uint64_t expected = 0;
+        if (name.compare_exchange_strong(expected, half)) {
+            char text[37];
+            format_uuid(id->bytes, text);
+            log(LogLevel::Warn, "export table %s is not known: refused", text);
+            return;
+        }
+        if (expected == half) return;
+    }
+}
+
+}  // namespace
+
+CUresult impl_cuGetExportTable(const void** ppExportTable, const CUuuid* pExportTableId) {
+    if (!ppExportTable || !pExportTableId) return CUDA_ERROR_INVALID_VALUE;
+    for (int table = 0; table < table_count; ++table)
+        if (std::memcmp(tables[table].uuid, pExportTableId->bytes, 16) == 0) {
+            *ppExportTable = data_of(table);
+            return CUDA_SUCCESS;
+        }
+    *ppExportTable = nullptr;
+    name_unknown(pExportTableId);
+    return CUDA_ERROR_NOT_FOUND;
+}
+
+}  // namespace cricket::client

@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: MIT
+// Loading program images. The client finds out how long an image is and reads files, since both are in its
+// address space and file system; the image itself crosses as bulk data.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+
+#include "client/contexts.h"
+#include "client/image_bounds.h"
+#include "client/jit_options.h"
+#include "client/log.h"
+#include "client/reply_guard.h"
+#include "client/session.h"
+#include "custom.h"
+
+namespace cricket::client {
+namespace {
+
+struct Image {
+    const void* data = nullptr;
+    size_t size = 0;
+};
+
+template <class Args, class Res>
+CUresult call_with_image(Proc proc, bool_t (*xdr_args)(XDR*, Args*), Args& args,
+                         bool_t (*xdr_res)(XDR*, Res*), Res& res, const Image& image, uint64_t reply_bytes) {
+    return call_with_data(proc, xdr_routine(xdr_args), &args, &args.image, image.data, image.size,
+                          xdr_routine(xdr_res), &res, CallOptions{.reply_bytes = reply_bytes});
+}
+
+CUresult load_module(CUmodule* module, const Image& image) {
+    cuModuleLoadData_args args{};
+    cuModuleLoadData_res res{};
+    ReplyGuard guard;
+    CUresult result = call_with_image(Proc::cuModuleLoadData, xdr_cuModuleLoadData_args, args,
+                                      xdr_cuModuleLoadData_res, res, image, 0);
+    if (result == CUDA_SUCCESS) *module = handle_pointer<CUmodule>(res.module);
+    return result;
+}
+
+CUresult load_module(CUmodule* module, const void* data) {
+    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
+    if (!module || !data) return CUDA_ERROR_INVALID_VALUE;
+    Image image;
+    if (!find_image(data, &image.data, &image.size)) return CUDA_ERROR_INVALID_IMAGE;
+    return load_module(module, image);
+}
+
+struct LibraryOptions {
+    CUjit_option* jit_options;
+    void** jit_values;
+    unsigned jit_count;
+    CUlibraryOption* options;
+    void** values;
+    unsigned count;
+};
+
+// That the code stays where it is cannot help a driver in another process; a table of host functions is used
+// by nothing but unified functions, which are refused. So neither is sent.
+CUresult check_library_options(const LibraryOptions& given, bool from_file) {
+    if (!given.count) return CUDA_SUCCESS;
+    if (!given.options) return CUDA_ERROR_INVALID_VALUE;
+    for (unsigned i = 0; i < given.count; ++i) {
+        if (given.options[i] < 0 || given.options[i] >= CU_LIBRARY_NUM_OPTIONS)
+            return CUDA_ERROR_INVALID_VALUE;
+        if (from_file && given.options[i] == CU_LIBRARY_BINARY_IS_PRESERVED) return CUDA_ERROR_INVALID_VALUE;
+    }
+    return CUDA_SUCCESS;
+}
+
+CUresult load_library(CUlibrary* library, const Image& image, const LibraryOptions& given) {
+    JitOptions jit;
+    CUresult result = jit.read("cuLibraryLoadData", given.jit_count, given.jit_options, given.jit_values);
+    if (result != CUDA_SUCCESS) return result;
+    cuLibraryLoadData_args args{};
+    cuLibraryLoadData_res res{};
+    args.numJitOptions = given.jit_count;
+    args.jit_options = jit.codes_blob();
+    args.jit_values = jit.values_blob();
+    ReplyGuard guard;
+    result = call_with_image(Proc::cuLibraryLoadData, xdr_cuLibraryLoadData_args, args,
+                             xdr_cuLibraryLoadData_res, res, image, jit.reply_bytes());
+    jit.write_back(res.jit_values, res.info_log, res.error_log);
+    if (result == CUDA_SUCCESS) *library = handle_pointer<CUlibrary>(res.library);
+    return result;
+}
+
+// A whole file in memory, with zeroes behind it: PTX needs the NUL, the look at its first bytes the rest.
+class FileImage {
+  public:
+    FileImage() = default;
+    ~FileImage() { std::free(data_); }
+    FileImage(const FileImage&) = delete;
+    FileImage& operator=(const FileImage&) = delete;
+
+    CUresult read(const char* path) {
+        int saved = errno;
+        CUresult result = read_file(path);
+        if (result != CUDA_SUCCESS) log(LogLevel::Error, "image %s: %s", path, std::strerror(errno));
+        errno = saved;
+        if (result == CUDA_SUCCESS && !begins_image(data_)) {
+            log(LogLevel::Error, "image %s: neither fatbin, cubin nor PTX", path);
+            result = CUDA_ERROR_INVALID_IMAGE;
+        }
+        return result;
+    }
+
+    Image image() const { return {data_, begins_ptx(data_) ? size_ + 1 : size_}; }
+
+  private:
+    static constexpr size_t slack = 16;
+
+    CUresult read_file(const char* path) {
+        int fd = ::open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0) return CUDA_ERROR_FILE_NOT_FOUND;
+        struct stat about;
+        CUresult result = ::fstat(fd, &about) == 0 ? read_all(fd, static_cast<size_t>(about.st_size))
+                                                   : CUDA_ERROR_OPERATING_SYSTEM;
+        int failure = errno;
+        ::close(fd);
+        errno = failure;
+        return result;
+    }
+
+    CUresult read_all(int fd, size_t size) {
+        data_ = static_cast<char*>(std::calloc(1, size + slack));
+        if (!data_) return CUDA_ERROR_OUT_OF_MEMORY;
+        while (size_ < size) {
+            ssize_t got = ::read(fd, data_ + size_, size - size_);
+            if (got < 0 && errno == EINTR) continue;
+            if (got < 0) return CUDA_ERROR_OPERATING_SYSTEM;
+            if (got == 0) break;  // it became shorter: what there is is for the driver to judge
+            size_ += static_cast<size_t>(got);
+        }
+        return CUDA_SUCCESS;
+    }
+
+    char* data_ = nullptr;
+    size_t size_ = 0;
+};
+
+// Gets each of `names` (NUL-terminated, one behind the other) and puts what it got into `handles`. The names
+// are copied first: they lie in this thread's reply, which the next call replaces.
+template <class Handle, class Get>
+CUresult get_each(const rpc::Blob& names, Handle* handles, unsigned room, Get get) {
+    if (!names.size) return CUDA_SUCCESS;
+    auto copy = static_cast<char*>(std::malloc(names.size));
+    if (!copy) return CUDA_ERROR_OUT_OF_MEMORY;
+    std::memcpy(copy, names.data, names.size);
+    CUresult result = copy[names.size - 1] ? CUDA_ERROR_UNKNOWN : CUDA_SUCCESS;
+    const char* name = copy;
+    for (unsigned i = 0; result == CUDA_SUCCESS && i < room && name < copy + names.size; ++i) {
+        result = get(&handles[i], name);
+        name += std::strlen(name) + 1;
+    }
+    std::free(copy);
+    return result;
+}
+
+// Longest text of all names that an enumeration may bring back.
+constexpr uint64_t names_bytes = 16u << 20;
+
+}  // namespace
+
+CUresult impl_cuModuleLoadData(CUmodule* module, const void* image) {
+    return load_module(module, image);
+}
+
+CUresult impl_cuModuleLoadFatBinary(CUmodule* module, const void* fatCubin) {
+    return load_module(module, fatCubin);
+}
+
+CUresult impl_cuModuleLoad(CUmodule* module, const char* fname) {
+    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
+    if (!module || !fname) return CUDA_ERROR_INVALID_VALUE;
+    FileImage file;
+    CUresult result = file.read(fname);
+    return result == CUDA_SUCCESS ? load_module(module, file.image()) : result;
+}
+
+CUresult impl_cuModuleLoadDataEx(CUmodule* module, const void* image, unsigned int numOptions,
+                                 CUjit_option* options, void** optionValues) {
+    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
+    if (!module || !image) return CUDA_ERROR_INVALID_VALUE;
+    JitOptions jit;
+    CUresult result = jit.read("cuModuleLoadDataEx", numOptions, options, optionValues);
+    if (result != CUDA_SUCCESS) return result;
+    Image found;
+    if (!find_image(image, &found.data, &found.size)) return CUDA_ERROR_INVALID_IMAGE;
+    cuModuleLoadDataEx_args args{};
+    cuModuleLoadDataEx_res res{};
+    args.numOptions = numOptions;
+    args.jit_options = jit.codes_blob();
+    args.jit_values = jit.values_blob();
+    ReplyGuard guard;
+    result = call_with_image(Proc::cuModuleLoadDataEx, xdr_cuModuleLoadDataEx_args, args,
+                             xdr_cuModuleLoadDataEx_res, res, found, jit.reply_bytes());
+    jit.write_back(res.jit_values, res.info_log, res.error_log);
+    if (result == CUDA_SUCCESS) *module = handle_pointer<CUmodule>(res.module);
+    return result;
+}
+
+CUresult impl_cuModuleEnumerateFunctions(CUfunction* functions, unsigned int numFunctions, CUmodule mod) {
+    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
+    if (!functions) return CUDA_ERROR_INVALID_VALUE;
+    cuModuleEnumerateFunctions_args args{};
+    cuModuleEnumerateFunctions_res res{};
+    args.numFunctions = numFunctions;
+    args.mod = handle_number(mod);
+    ReplyGuard guard;
+    CUresult result = call(args, res, {.reply_bytes = names_bytes});
+    if (result != CUDA_SUCCESS) return result;
+    return get_each(res.names, functions, numFunctions, [&](CUfunction* function, const char* name) {
+        return ::cuModuleGetFunction(function, mod, name);
+    });
+}
+
+CUresult impl_cuLibraryLoadData(CUlibrary* library, const void* code, CUjit_option* jitOptions,
+                                void** jitOptionsValues, unsigned int numJitOptions,
+                                CUlibraryOption* libraryOptions, void** libraryOptionValues,
+                                unsigned int numLibraryOptions) {
+    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
+    if (!library || !code) return CUDA_ERROR_INVALID_VALUE;
+    const LibraryOptions given{jitOptions,     jitOptionsValues,    numJitOptions,
+                               libraryOptions, libraryOptionValues, numLibraryOptions};
+    if (CUresult result = check_library_options(given, false); result != CUDA_SUCCESS) return result;
+    Image image;
+    if (!find_image(code, &image.data, &image.size)) return CUDA_ERROR_INVALID_IMAGE;
+    return load_library(library, image, given);
+}
+
+CUresult impl_cuLibraryLoadFromFile(CUlibrary* library, const char* fileName, CUjit_option* jitOptions,
+                                    void** jitOptionsValues, unsigned int numJitOptions,
+                                    CUlibraryOption* libraryOptions, void** libraryOptionValues,
+                                    unsigned int numLibraryOptions) {
+    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
+    if (!library || !fileName) return CUDA_ERROR_INVALID_VALUE;
+    const LibraryOptions given{jitOptions,     jitOptionsValues,    numJitOptions,
+                               libraryOptions, libraryOptionValues, numLibraryOptions};
+    if (CUresult result = check_library_options(given, true); result != CUDA_SUCCESS) return result;
+    FileImage file;
+    if (CUresult result = file.read(fileName); result != CUDA_SUCCESS) return result;
+    return load_library(library, file.image(), given);
+}
+
+CUresult impl_cuLibraryEnumerateKernels(CUkernel* kernels, unsigned int numKernels, CUlibrary lib) {
+    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
+    if (!kernels) return CUDA_ERROR_INVALID_VALUE;
+    cuLibraryEnumerateKernels_args args{};
+    cuLibraryEnumerateKernels_res res{};
+    args.numKernels = numKernels;
+    args.lib = handle_number(lib);
+    ReplyGuard guard;
+    CUresult result = call(args, res, {.reply_bytes = names_bytes});
+    if (result != CUDA_SUCCESS) return result;
+    return get_each(res.names, kernels, numKernels, [&](CUkernel* kernel, const char* name) {
+        return ::cuLibraryGetKernel(kernel, lib, name);
+    });
+}
+
+}  // namespace cricket::client

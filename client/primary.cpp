@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: MIT
+#include "client/primary.h"
+
+#include <pthread.h>
+
+#include <atomic>
+
+#include "client/contexts.h"
+#include "client/devices.h"
+#include "client/reply_guard.h"
+#include "custom.h"
+
+namespace cricket::client {
+namespace primary {
+namespace {
+
+// The state of a device as last heard: flags in the low half, then two bits, then a version that grows with
+// each change so that an answer which crossed one is not kept.
+constexpr uint64_t active_bit = uint64_t(1) << 32;
+constexpr uint64_t valid_bit = uint64_t(1) << 33;
+constexpr uint64_t one_version = uint64_t(1) << 34;
+std::atomic<uint64_t> states[devices::max_cached];
+
+// One retain, release or reset at a time, so that the counts below follow the server's. Held over the call to
+// the server, never while destructors run. A device beyond the table is unknown to the server too, or
+// refused.
+pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+struct Primary {
+    uint64_t number;
+    unsigned retains;
+} primaries[devices::max_cached];
+
+class Locked {
+  public:
+    Locked() { pthread_mutex_lock(&lock); }
+    ~Locked() { pthread_mutex_unlock(&lock); }
+    Locked(const Locked&) = delete;
+    Locked& operator=(const Locked&) = delete;
+};
+
+CUresult usable(CUdevice device) {
+    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
+    if (CUresult result = devices::check(device); result != CUDA_SUCCESS) return result;
+    return device < devices::max_cached ? CUDA_SUCCESS : CUDA_ERROR_INVALID_DEVICE;
+}
+
+}  // namespace
+
+void state_changed(CUdevice device) {
+    if (device < 0 || device >= devices::max_cached) return;
+    std::atomic<uint64_t>& state = states[device];
+    uint64_t old = state.load(std::memory_order_relaxed);
+    while (!state.compare_exchange_weak(old, (old & ~valid_bit) + one_version, std::memory_order_release)) {
+    }
+}
+
+CUresult retain(CUcontext* context, CUdevice device) {
+    if (CUresult result = usable(device); result != CUDA_SUCCESS) return result;
+    Locked locked;
+    cuDevicePrimaryCtxRetain_args args{};
+    cuDevicePrimaryCtxRetain_res res{};
+    args.dev = device;
+    ReplyGuard guard;
+    CUresult result = call(args, res);
+    state_changed(device);
+    if (result != CUDA_SUCCESS) return result;
+    Primary& primary = primaries[device];
+    if (primary.number && primary.number != res.pctx) contexts::remove(primary.number);
+    if (!contexts::add(res.pctx, device, true)) return CUDA_ERROR_OUT_OF_MEMORY;
+    primary.number = res.pctx;
+    ++primary.retains;
+    *context = handle_pointer<CUcontext>(res.pctx);
+    return CUDA_SUCCESS;
+}
+
+}  // namespace primary
+
+using namespace primary;
+
+CUresult impl_cuDevicePrimaryCtxRetain(CUcontext* pctx, CUdevice dev) {
+    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
+    return pctx ? retain(pctx, dev) : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult impl_cuDevicePrimaryCtxRelease_v2(CUdevice dev) {
+    if (CUresult result = usable(dev); result != CUDA_SUCCESS) return result;
+    uint64_t last = 0;
+    {
+        Locked locked;
+        if (primaries[dev].retains == 1) last = primaries[dev].number;
+    }
+    if (last) contexts::destroy_values(last);
+    Locked locked;
+    cuDevicePrimaryCtxRelease_v2_args args{};
+    cuDevicePrimaryCtxRelease_v2_res res{};
+    args.dev = dev;
+    ReplyGuard guard;
+    CUresult result = call(args, res);
+    state_changed(dev);
+    if (result != CUDA_SUCCESS) return result;
+    if (primaries[dev].retains && --primaries[dev].retains == 0) contexts::deactivate(primaries[dev].number);
+    return CUDA_SUCCESS;
+}
+
+CUresult impl_cuDevicePrimaryCtxReset_v2(CUdevice dev) {
+    if (CUresult result = usable(dev); result != CUDA_SUCCESS) return result;
+    uint64_t number;
+    {
+        Locked locked;
+        number = primaries[dev].number;
+    }
+    if (number) contexts::destroy_values(number);
+    Locked locked;
+    cuDevicePrimaryCtxReset_v2_args args{};
+    cuDevicePrimaryCtxReset_v2_res res{};
+    args.dev = dev;
+    ReplyGuard guard;
+    CUresult result = call(args, res);
+    state_changed(dev);
+    // A reset does not change the count: whoever retained still has to release.
+    if (result == CUDA_SUCCESS && primaries[dev].number) contexts::deactivate(primaries[dev].number);
+    return result;
+}
+
+CUresult impl_cuDevicePrimaryCtxSetFlags_v2(CUdevice dev, unsigned int flags) {
+    if (CUresult result = usable(dev); result != CUDA_SUCCESS) return result;
+    cuDevicePrimaryCtxSetFlags_v2_args args{};
+    cuDevicePrimaryCtxSetFlags_v2_res res{};
+    args.dev = dev;
+    args.flags = flags;
+    ReplyGuard guard;
+    CUresult result = call(args, res);
+    state_changed(dev);
+    return result;
+}
+
+CUresult impl_cuDevicePrimaryCtxGetState(CUdevice dev, unsigned int* flags, int* active) {
+    if (CUresult result = usable(dev); result != CUDA_SUCCESS) return result;
+    if (!flags || !active) return CUDA_ERROR_INVALID_VALUE;
+    uint64_t state = states[dev].load(std::memory_order_acquire);
+    if (!(state & valid_bit)) {
+        cuDevicePrimaryCtxGetState_args args{};
+        cuDevicePrimaryCtxGetState_res res{};
+        args.dev = dev;
+        ReplyGuard guard;
+        CUresult result = call(args, res);
+        if (result != CUDA_SUCCESS) return result;
+        uint64_t heard = (state & ~(one_version - 1)) | valid_bit | (res.active ? active_bit : 0) |
+                         static_cast<uint32_t>(res.flags);
+        states[dev].compare_exchange_strong(state, heard, std::memory_order_release);
+        state = heard;
+    }
+    *flags = static_cast<uint32_t>(state);
+    *active = (state & active_bit) != 0;
+    return CUDA_SUCCESS;
+}
+
+}  // namespace cricket::client
