@@ -40,6 +40,12 @@ class WorkerOps {
     virtual ~WorkerOps() = default;
     // A client's hello for this session. Answers in the channel itself, refusals included.
     virtual void attach(const wire::Hello& hello, const ucred& peer, UniqueFd channel, UniqueFd host) = 0;
+    // A client's stream connection (plain RPC, --listen-rpc), its attach call still unread. A worker that does not
+    // speak it closes the connection.
+    virtual void attach_stream(const ucred& peer, UniqueFd connection) {
+        (void)peer;
+        connection.reset();
+    }
     virtual SessionStatus status() = 0;
     // Stops execution at a call boundary and waits for the device, at most `timeout_ms`. Blocks.
     virtual OpResult quiesce(uint32_t timeout_ms) = 0;

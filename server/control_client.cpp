@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: MIT
+#include "control_client.h"
+
+#include <rpc/rpc.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "control_convert.h"
+
+namespace cricket::server {
+namespace {
+
+// A C string of libtirpc's type: it reads, but does not say so.
+char* plain(const std::string& text) {
+    return const_cast<char*>(text.c_str());
+}
+
+}  // namespace
+
+ControlClient::ControlClient(UniqueFd fd, std::string peer_name) : peer_name_(std::move(peer_name)) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    netbuf buffer{};
+    buffer.maxlen = sizeof address;
+    buffer.len = sizeof address;
+    buffer.buf = &address;
+    CLIENT* client = clnt_vc_create(fd.get(), &buffer, CRICKET_CONTROL, CRICKET_CONTROL_V1, 0, 0);
+    if (!client)
+        throw ControlError("cannot talk to " + peer_name_ + ": " + clnt_spcreateerror("control plane"));
+    clnt_control(client, CLSET_FD_CLOSE, nullptr);
+    fd.release();
+    client_ = client;
+}
+
+ControlClient ControlClient::connect(const std::string& path) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    if (path.size() >= sizeof address.sun_path)
+        throw ControlError("the socket's path '" + path + "' is too long");
+    std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+    UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    if (!fd) throw ControlError(std::string("cannot make a socket: ") + std::strerror(errno));
+    if (::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0)
+        throw ControlError("no cricket-server answers at '" + path + "': " + std::strerror(errno));
+    ucred peer{};
+    socklen_t length = sizeof peer;
+    if (::getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0)
+        throw ControlError("cannot tell whose server is at '" + path + "': " + std::strerror(errno));
+    if (peer.uid != ::geteuid() && peer.uid != 0 && ::geteuid() != 0)
+        throw ControlError("the server at '" + path + "' belongs to another user (uid " +
+                           std::to_string(peer.uid) + ")");
+    return ControlClient(std::move(fd), "the server at '" + path + "'");
+}
+
+ControlClient::~ControlClient() {
+    if (!client_) return;
+    CLIENT* client = static_cast<CLIENT*>(client_);
+    auth_destroy(client->cl_auth);
+    clnt_destroy(client);
+}
+
+ControlClient::ControlClient(ControlClient&& other) noexcept
+    : client_(std::exchange(other.client_, nullptr)), peer_name_(std::move(other.peer_name_)) {}
+
+template <typename Procedure, typename Arguments, typename Result>
+void ControlClient::call(Procedure procedure, Arguments* arguments, Result* result,
+                         std::chrono::seconds timeout) {
+    std::memset(static_cast<void*>(result), 0, sizeof *result);
+    CLIENT* client = static_cast<CLIENT*>(client_);
+    timeval limit{static_cast<time_t>(timeout.count()), 0};
+    clnt_control(client, CLSET_TIMEOUT, reinterpret_cast<char*>(&limit));
+    const clnt_stat status = procedure(arguments, result, client);
+    if (status == RPC_SUCCESS) return;
+    if (status == RPC_TIMEDOUT) throw ControlError(peer_name_ + " does not answer");
+    if (status == RPC_CANTSEND || status == RPC_CANTRECV)
+        throw ControlError(peer_name_ + " ended, or closed the connection, before it answered");
+    if (status == RPC_PROGUNAVAIL || status == RPC_PROGVERSMISMATCH || status == RPC_PROCUNAVAIL)
+        throw ControlError(peer_name_ + " speaks another version of the control protocol");
+    throw ControlError(peer_name_ + ": " + clnt_sperrno(status));
+}
+
+template <typename Procedure, typename Arguments>
+OpResult ControlClient::simple(Procedure procedure, Arguments* arguments, std::chrono::seconds timeout) {
+    ctl_result result;
+    call(procedure, arguments, &result, timeout);
+    OpResult converted = from_xdr(result);
+    xdr_free(reinterpret_cast<xdrproc_t>(xdr_ctl_result), reinterpret_cast<char*>(&result));
+    return converted;
+}
+
+ControlStatus ControlClient::status(std::chrono::seconds timeout) {
+    ctl_status result;
+    call(ctl_status_1, static_cast<void*>(nullptr), &result, timeout);
+    ControlStatus converted = from_xdr(result);
+    xdr_free(reinterpret_cast<xdrproc_t>(xdr_ctl_status), reinterpret_cast<char*>(&result));
+    return converted;
+}
+
+OpResult ControlClient::quiesce(const std::string& target, uint32_t timeout_ms, bool hold) {
+    ctl_quiesce_args arguments{plain(target), timeout_ms, hold};
+    return simple(ctl_quiesce_1, &arguments);
+}
+
+OpResult ControlClient::resume(const std::string& target) {
+    char* argument = plain(target);
+    return simple(ctl_resume_1, &argument);
+}
+
+OpResult ControlClient::snapshot(const std::string& target, const std::string& directory,
+                                 const std::string& checkpoint) {
+    ctl_snapshot_args arguments{plain(target), plain(directory), plain(checkpoint)};
+    return simple(ctl_snapshot_1, &arguments);
+}
+
+OpResult ControlClient::drop(const std::string& target, bool force, std::chrono::seconds timeout) {
+    ctl_drop_args arguments{plain(target), force};
+    return simple(ctl_drop_1, &arguments, timeout);
+}
+
+LoadResult ControlClient::load(const std::string& directory) {
+    char* argument = plain(directory);
+    ctl_load_result result;
+    call(ctl_load_1, &argument, &result, no_hurry);
+    LoadResult converted{from_xdr(result.result), from_xdr(result.session)};
+    xdr_free(reinterpret_cast<xdrproc_t>(xdr_ctl_load_result), reinterpret_cast<char*>(&result));
+    return converted;
+}
+
+}  // namespace cricket::server

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: MIT
+#include "control_convert.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+namespace cricket::server {
+
+char* to_xdr(const std::string& text, size_t limit) {
+    const size_t length = std::min(text.size(), limit);
+    char* copy = static_cast<char*>(std::malloc(length + 1));
+    if (!copy) throw std::bad_alloc();
+    std::memcpy(copy, text.data(), length);
+    copy[length] = '\0';
+    return copy;
+}
+
+void to_xdr(const OpResult& from, ctl_result* to) {
+    to->ok = from.ok;
+    to->error = to_xdr(from.error, CTL_TEXT);
+}
+
+void to_xdr(const SessionStatus& from, ctl_session* to) {
+    static_assert(sizeof to->token == sizeof from.token.bytes);
+    to->id = from.id;
+    std::memcpy(to->token, from.token.bytes, sizeof to->token);
+    to->epoch = from.epoch;
+    to->pid = from.pid;
+    to->command = to_xdr(from.program, CTL_NAME);
+    to->state = static_cast<u_int>(from.state);
+    to->device_bytes = from.device_bytes;
+    to->host_bytes = from.host_bytes;
+    to->calls = from.calls;
+    to->started = from.started;
+    to->state_since = from.state_since;
+}
+
+void to_xdr(const ControlStatus& from, ctl_status* to) {
+    to->pid = from.pid;
+    to->release = to_xdr(from.version, CTL_NAME);
+    to->driver = to_xdr(from.driver, CTL_PATH);
+    const size_t count = std::min<size_t>(from.sessions.size(), CTL_SESSIONS);
+    to->sessions.sessions_len = static_cast<u_int>(count);
+    to->sessions.sessions_val =
+        static_cast<ctl_session*>(std::calloc(std::max<size_t>(count, 1), sizeof(ctl_session)));
+    if (!to->sessions.sessions_val) throw std::bad_alloc();
+    for (size_t i = 0; i < count; ++i) to_xdr(from.sessions[i], &to->sessions.sessions_val[i]);
+}
+
+OpResult from_xdr(const ctl_result& from) {
+    return {from.ok != 0, from.error ? from.error : ""};
+}
+
+SessionStatus from_xdr(const ctl_session& from) {
+    SessionStatus to;
+    to.id = from.id;
+    std::memcpy(to.token.bytes, from.token, sizeof to.token.bytes);
+    to.epoch = from.epoch;
+    to.pid = from.pid;
+    to.program = from.command ? from.command : "";
+    to.state = static_cast<SessionState>(from.state);
+    to.device_bytes = from.device_bytes;
+    to.host_bytes = from.host_bytes;
+    to.calls = from.calls;
+    to.started = from.started;
+    to.state_since = from.state_since;
+    return to;
+}
+
+ControlStatus from_xdr(const ctl_status& from) {
+    ControlStatus to;
+    to.pid = from.pid;
+    to.version = from.release ? from.release : "";
+    to.driver = from.driver ? from.driver : "";
+    for (u_int i = 0; i < from.sessions.sessions_len; ++i)
+        to.sessions.push_back(from_xdr(from.sessions.sessions_val[i]));
+    return to;
+}
+
+}  // namespace cricket::server

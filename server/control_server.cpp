@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: MIT
+// libtirpc's own server loop keeps its transports in tables of the process and dispatches one call at a time.
+// Here each connection has a thread and a transport of its own, made of the public pieces: record stream,
+// call and reply messages, and the dispatch function that rpcgen wrote.
+#include <rpc/rpc.h>
+#include <rpc/svc_mt.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <exception>
+
+#include "control_convert.h"
+#include "control_service.h"
+#include "log.h"
+
+extern "C" void cricket_control_1(struct svc_req* request, SVCXPRT* transport);
+
+namespace cricket::server {
+namespace {
+
+constexpr u_int buffer_bytes = 16384;
+
+struct Connection {
+    int fd = -1;
+    ControlService* service = nullptr;
+    XDR xdrs{};
+    SVCXPRT transport{};
+    SVCXPRT_EXT extension{};
+    uint32_t xid = 0;
+    bool broken = false;
+};
+
+Connection& of(SVCXPRT* transport) {
+    return *static_cast<Connection*>(transport->xp_p1);
+}
+
+int read_stream(void* handle, void* buffer, int length) {
+    const int fd = static_cast<Connection*>(handle)->fd;
+    ssize_t got = 0;
+    do {
+        got = ::recv(fd, buffer, static_cast<size_t>(length), 0);
+    } while (got < 0 && errno == EINTR);
+    return got <= 0 ? -1 : static_cast<int>(got);
+}
+
+int write_stream(void* handle, void* buffer, int length) {
+    const int fd = static_cast<Connection*>(handle)->fd;
+    int done = 0;
+    while (done < length) {
+        const ssize_t put =
+            ::send(fd, static_cast<char*>(buffer) + done, static_cast<size_t>(length - done), MSG_NOSIGNAL);
+        if (put < 0 && errno == EINTR) continue;
+        if (put < 0) return -1;
+        done += static_cast<int>(put);
+    }
+    return done;
+}
+
+bool_t receive_nothing(SVCXPRT*, rpc_msg*) {
+    return FALSE;
+}  // the loop below receives
+xprt_stat stat_idle(SVCXPRT*) {
+    return XPRT_IDLE;
+}
+void destroy_nothing(SVCXPRT*) {}
+bool_t control_nothing(SVCXPRT*, u_int, void*) {
+    return FALSE;
+}
+
+bool_t get_arguments(SVCXPRT* transport, xdrproc_t routine, void* arguments) {
+    return (*routine)(&of(transport).xdrs, arguments);
+}
+
+bool_t free_arguments(SVCXPRT*, xdrproc_t routine, void* arguments) {
+    xdr_free(routine, static_cast<char*>(arguments));
+    return TRUE;
+}
+
+bool_t reply(SVCXPRT* transport, rpc_msg* message) {
+    Connection& connection = of(transport);
+    message->rm_xid = connection.xid;
+    connection.xdrs.x_op = XDR_ENCODE;
+    const bool_t sent = xdr_replymsg(&connection.xdrs, message) && xdrrec_endofrecord(&connection.xdrs, TRUE);
+    connection.xdrs.x_op = XDR_DECODE;
+    if (!sent) connection.broken = true;  // half a record may be out
+    return sent;
+}
+
+constexpr struct __rpc_svcxprt::xp_ops operations = {receive_nothing, stat_idle,      get_arguments,
+                                        reply,           free_arguments, destroy_nothing};
+constexpr struct __rpc_svcxprt::xp_ops2 more_operations = {control_nothing};
+
+// Reads one call and answers it. False when the connection has ended.
+bool serve_one(Connection& connection) {
+    connection.xdrs.x_op = XDR_DECODE;
+    if (!xdrrec_skiprecord(&connection.xdrs)) return false;
+    char credential[MAX_AUTH_BYTES], verifier[MAX_AUTH_BYTES];
+    rpc_msg message{};
+    message.rm_call.cb_cred.oa_base = credential;
+    message.rm_call.cb_verf.oa_base = verifier;
+    if (!xdr_callmsg(&connection.xdrs, &message)) return false;
+    connection.xid = message.rm_xid;
+    svc_req request{};
+    request.rq_prog = message.rm_call.cb_prog;
+    request.rq_vers = message.rm_call.cb_vers;
+    request.rq_proc = message.rm_call.cb_proc;
+    request.rq_cred = message.rm_call.cb_cred;
+    request.rq_xprt = &connection.transport;
+    if (request.rq_prog != CRICKET_CONTROL)
+        svcerr_noprog(&connection.transport);
+    else if (request.rq_vers != CRICKET_CONTROL_V1)
+        svcerr_progvers(&connection.transport, CRICKET_CONTROL_V1, CRICKET_CONTROL_V1);
+    else
+        cricket_control_1(&request, &connection.transport);
+    return !connection.broken && !connection.service->finished();
+}
+
+// What every procedure does with its result: none may throw through the C code above it.
+template <typename Result, typename Function>
+bool_t answer(svc_req* request, Result* result, Function&& function) {
+    std::memset(static_cast<void*>(result), 0, sizeof *result);
+    try {
+        to_xdr(function(*of(request->rq_xprt).service), result);
+        return TRUE;
+    } catch (const std::exception& error) {
+        log_error("a control call failed: %s", error.what());
+        return svcerr_systemerr(request->rq_xprt), FALSE;
+    }
+}
+
+std::string text(const char* from) {
+    return from ? from : "";
+}
+
+}  // namespace
+
+void serve_control(int fd, ControlService& service) {
+    Connection connection;
+    connection.fd = fd;
+    connection.service = &service;
+    connection.transport.xp_fd = fd;
+    connection.transport.xp_ops = &operations;
+    connection.transport.xp_ops2 = &more_operations;
+    connection.transport.xp_verf = _null_auth;
+    connection.transport.xp_p1 = &connection;
+    connection.transport.xp_p3 = &connection.extension;
+    xdrrec_create(&connection.xdrs, buffer_bytes, buffer_bytes, &connection, read_stream, write_stream);
+    while (serve_one(connection)) {
+    }
+    xdr_destroy(&connection.xdrs);
+}
+
+void to_xdr(const LoadResult& from, ctl_load_result* to) {
+    to_xdr(from.result, &to->result);
+    to_xdr(from.session, &to->session);
+}
+
+}  // namespace cricket::server
+
+using namespace cricket::server;
+
+extern "C" {
+
+bool_t ctl_status_1_svc(void*, ctl_status* result, svc_req* request) {
+    return answer(request, result, [](ControlService& service) { return service.status(); });
+}
+
+bool_t ctl_quiesce_1_svc(ctl_quiesce_args* args, ctl_result* result, svc_req* request) {
+    return answer(request, result, [&](ControlService& service) {
+        return service.quiesce(text(args->target), args->timeout_ms, args->hold != 0);
+    });
+}
+
+bool_t ctl_resume_1_svc(char** target, ctl_result* result, svc_req* request) {
+    return answer(request, result, [&](ControlService& service) { return service.resume(text(*target)); });
+}
+
+bool_t ctl_snapshot_1_svc(ctl_snapshot_args* args, ctl_result* result, svc_req* request) {
+    return answer(request, result, [&](ControlService& service) {
+        return service.snapshot(text(args->target), text(args->directory), text(args->checkpoint));
+    });
+}
+
+bool_t ctl_drop_1_svc(ctl_drop_args* args, ctl_result* result, svc_req* request) {
+    return answer(request, result, [&](ControlService& service) {
+        return service.drop(text(args->target), args->force != 0);
+    });
+}
+
+bool_t ctl_load_1_svc(char** directory, ctl_load_result* result, svc_req* request) {
+    return answer(request, result, [&](ControlService& service) { return service.load(text(*directory)); });
+}
+
+int cricket_control_1_freeresult(SVCXPRT*, xdrproc_t routine, caddr_t result) {
+    xdr_free(routine, result);
+    return TRUE;
+}
+}

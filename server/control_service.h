@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: MIT
+// What the control program's procedures mean, without RPC: implemented by the supervisor (for cricketctl) and
+// by the worker's link (for the supervisor), called by control_server, and offered to callers by
+// ControlClient.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "worker_ops.h"
+
+namespace cricket::server {
+
+struct ControlStatus {
+    int32_t pid = 0;
+    std::string version, driver;
+    std::vector<SessionStatus> sessions;
+};
+
+struct LoadResult {
+    OpResult result;
+    SessionStatus session;
+};
+
+// One object a connection; called from that connection's thread only.
+class ControlService {
+  public:
+    virtual ~ControlService() = default;
+    virtual ControlStatus status() = 0;
+    virtual OpResult quiesce(const std::string& target, uint32_t timeout_ms, bool hold) = 0;
+    virtual OpResult resume(const std::string& target) = 0;
+    virtual OpResult snapshot(const std::string& target, const std::string& directory,
+                              const std::string& checkpoint) = 0;
+    virtual OpResult drop(const std::string& target, bool force) = 0;
+    virtual LoadResult load(const std::string& directory) = 0;
+    // True when the connection is to end after the answer just sent.
+    virtual bool finished() { return false; }
+};
+
+// Serves one connection until the peer closes it, sends what is no RPC, or the service has finished. The peer
+// has been authorized by the caller; its RPC credentials are not looked at.
+void serve_control(int fd, ControlService& service);
+
+}  // namespace cricket::server

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT
+// The link between supervisor and worker: a SOCK_SEQPACKET pair, one struct a message, fds beside it.
+#pragma once
+
+#include <sys/socket.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "cricket/unique_fd.h"
+#include "cricket/wire.h"
+
+namespace cricket::server {
+
+enum class LinkKind : uint32_t {
+    Hello = 1,    // to the worker, with the channel and the host-memory memfd
+    Control = 2,  // to the worker, with a stream socket that speaks control.x
+    Stream = 3,   // to the worker, with a client's stream connection whose attach call has not been read yet
+    Started = 4,  // to the supervisor: ok, or the reason in text
+};
+
+struct LinkMessage {
+    LinkKind kind{};
+    uint32_t ok = 0;
+    wire::Hello hello{};
+    ucred peer{};
+    char text[1024] = {};  // NUL-terminated
+
+    void set_text(const std::string& from);
+};
+
+struct ReceivedLinkMessage {
+    enum class Outcome { Message, Nothing, Closed } outcome = Outcome::Closed;
+    LinkMessage message;
+    std::vector<UniqueFd> fds;
+};
+
+// False with errno when the peer is gone or does not read (EAGAIN); never blocks, raises no signal.
+bool send_link_message(int link, const LinkMessage& message, const std::vector<int>& fds = {});
+// Waits for a message unless `wait` is false.
+ReceivedLinkMessage receive_link_message(int link, bool wait);
+
+}  // namespace cricket::server

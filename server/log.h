@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: MIT
+// Lines to stderr, each written whole so that supervisor and workers may share the stream.
+// CRICKET_LOG=error|warn|info| debug says how much; info by default.
+#pragma once
+
+#include <string>
+
+namespace cricket::server {
+
+enum class LogLevel { Error, Warn, Info, Debug };
+
+// `name` goes before each line. Reads CRICKET_LOG; without a call the name is "cricket-server".
+void log_setup(const std::string& name);
+bool log_wanted(LogLevel level);
+
+[[gnu::format(printf, 1, 2)]] void log_error(const char* format, ...);
+[[gnu::format(printf, 1, 2)]] void log_warn(const char* format, ...);
+[[gnu::format(printf, 1, 2)]] void log_info(const char* format, ...);
+[[gnu::format(printf, 1, 2)]] void log_debug(const char* format, ...);
+
+}  // namespace cricket::server

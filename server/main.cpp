@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT
+// cricket-server is three programs in one executable: the supervisor, which a user starts; the worker, which
+// the supervisor starts for each session; and a probe that tries a driver in a process that is then thrown
+// away.
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+
+#include "driver_choice.h"
+#include "log.h"
+#include "paths.h"
+#include "supervisor.h"
+#include "worker_process.h"
+
+namespace {
+
+using namespace cricket::server;
+
+void make_state_dir(const std::string& path) {
+    if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST)
+        throw PathError("cannot create '" + path + "': " + std::strerror(errno));
+    if (::access(path.c_str(), R_OK | W_OK | X_OK) != 0)
+        throw PathError("cannot write to '" + path + "': " + std::strerror(errno));
+}
+
+int supervise(SupervisorOptions options, const std::string& driver) {
+    // Where the user's environment preloads the shim everywhere, it is in this process as well: harmless
+    // here, but what is started from here must be without it.
+    ::unsetenv("LD_PRELOAD");
+    ::signal(SIGPIPE, SIG_IGN);
+    try {
+        if (options.socket_path.empty()) options.socket_path = default_socket_path();
+        if (!options.state_dir.empty()) {
+            make_state_dir(options.state_dir);
+            options.state_dir = std::filesystem::absolute(options.state_dir).lexically_normal();
+        }
+        const DriverChoice choice = choose_driver(driver);
+        options.driver_path = choice.path;
+        sigset_t set;
+        sigemptyset(&set);
+        for (const int signal : {SIGCHLD, SIGTERM, SIGINT}) sigaddset(&set, signal);
+        ::pthread_sigmask(SIG_BLOCK, &set, nullptr);  // before the first thread
+        Supervisor supervisor(options);
+        log_info("cricket %s at %s, driver %s (%s)", CRICKET_VERSION, options.socket_path.c_str(),
+                 choice.path.c_str(), choice.description.c_str());
+        return supervisor.run();
+    } catch (const std::exception& error) {
+        log_error("%s", error.what());
+        return 1;
+    }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    CLI::App app{"cricket-server: owns the GPU for programs that run with libcudashim.so preloaded",
+                 "cricket-server"};
+    app.set_version_flag("--version", "cricket " CRICKET_VERSION);
+    SupervisorOptions options;
+    std::string driver = "real";
+    unsigned park_timeout = 3600;
+    app.add_option("--socket", options.socket_path,
+                   "datagram socket to bind (default: $XDG_RUNTIME_DIR/cricket/server.sock, for root "
+                   "/run/cricket/server.sock); the control plane listens at the same path plus .control, "
+                   "clients over "
+                   "plain RPC connect to it plus .rpc")
+        ->envname("CRICKET_SOCKET");
+    app.add_option("--driver", driver,
+                   "real (the NVIDIA driver), soft (the software GPU), or the path of a libcuda.so.1")
+        ->capture_default_str();
+    app.add_option("--park-timeout", park_timeout,
+                   "seconds to keep the session of a client that vanished; 0: for ever")
+        ->capture_default_str();
+    app.add_option("--state-dir", options.state_dir,
+                   "on SIGTERM sessions are saved here, and loaded from here by the next start");
+    app.add_option("--listen-rpc", options.listen_rpc,
+                   "unix:PATH or tcp:HOST:PORT: serve clients over plain RPC there too; may be repeated")
+        ->allow_extra_args(false);
+    // Internal: see worker_process.cpp and driver_choice.cpp.
+    WorkerConfig worker;
+    int link = -1;
+    std::string probe;
+    CLI::Option* is_worker = app.add_option("--worker", worker.session_id)->group("");
+    app.add_option("--link", link)->group("")->needs(is_worker);
+    app.add_option("--restore", worker.restore_dir)->group("")->needs(is_worker);
+    CLI::Option* is_probe = app.add_option("--probe-driver", probe)->group("");
+    CLI11_PARSE(app, argc, argv);
+
+    if (*is_probe) return probe_driver(probe);
+    if (*is_worker) {
+        worker.driver_path = driver;
+        return run_worker(worker, link);
+    }
+    log_setup("cricket-server");
+    options.park_timeout = std::chrono::seconds(park_timeout);
+    return supervise(std::move(options), driver);
+}

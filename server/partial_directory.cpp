@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: MIT
+#include "partial_directory.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+
+namespace cricket::server {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr char infix[] = ".partial-";
+
+[[noreturn]] void fail(const std::string& what, const std::string& path) {
+    throw DirectoryError(what + " '" + path + "': " + std::strerror(errno));
+}
+
+std::string random_suffix() {
+    uint32_t number = 0;
+    if (::getrandom(&number, sizeof number, 0) != sizeof number) number = static_cast<uint32_t>(::getpid());
+    char text[9];
+    std::snprintf(text, sizeof text, "%08x", number);
+    return text;
+}
+
+// Locks the folder for its maker. Empty when somebody else holds it or removed it meanwhile.
+UniqueFd lock_directory(const std::string& path) {
+    UniqueFd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (!fd || ::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) return {};
+    struct stat held {
+    }, named{};
+    if (::fstat(fd.get(), &held) != 0 || ::lstat(path.c_str(), &named) != 0 || held.st_ino != named.st_ino ||
+        held.st_dev != named.st_dev)
+        return {};
+    return fd;
+}
+
+}  // namespace
+
+void remove_tree(const std::string& path) noexcept {
+    std::error_code ignored;
+    fs::remove_all(path, ignored);
+}
+
+void sync_directory(const std::string& path) {
+    UniqueFd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!fd || ::fsync(fd.get()) != 0) fail("cannot sync", path);
+}
+
+PartialDirectory::PartialDirectory(const std::string& target, const std::string& mark) : mark_(mark) {
+    fs::path wanted = fs::absolute(target).lexically_normal();
+    if (!wanted.has_filename()) wanted = wanted.parent_path();
+    if (!wanted.has_filename()) throw DirectoryError("'" + target + "' cannot be a folder to write to");
+    target_ = wanted;
+    parent_ = wanted.parent_path();
+    check_target();
+    remove_stale();
+    for (int attempt = 0; attempt < 16; ++attempt) {
+        path_ = target_ + infix + random_suffix();
+        if (::mkdir(path_.c_str(), 0700) != 0) {
+            if (errno == EEXIST) continue;
+            const int error = errno;
+            const std::string path = std::exchange(path_, {});
+            errno = error;
+            fail("cannot create", path);
+        }
+        fd_ = lock_directory(path_);
+        if (fd_) return;
+    }
+    path_.clear();
+    throw DirectoryError("cannot create a folder beside '" + target_ + "'");
+}
+
+PartialDirectory::~PartialDirectory() {
+    if (!path_.empty()) remove_tree(path_);
+}
+
+void PartialDirectory::check_target() const {
+    struct stat status {};
+    if (::lstat(target_.c_str(), &status) != 0) {
+        if (errno == ENOENT && ::stat(parent_.c_str(), &status) == 0 && S_ISDIR(status.st_mode)) return;
+        fail("cannot write to", target_);
+    }
+    if (!S_ISDIR(status.st_mode)) throw DirectoryError("'" + target_ + "' exists and is no folder");
+    std::error_code error;
+    const bool empty = fs::is_empty(target_, error);
+    if (error) throw DirectoryError("cannot read '" + target_ + "': " + error.message());
+    if (!empty && !fs::exists(fs::path(target_) / mark_, error))
+        throw DirectoryError("'" + target_ + "' is not empty and has no " + mark_ +
+                             ", so it is not replaced");
+}
+
+void PartialDirectory::remove_stale() const {
+    const std::string prefix = fs::path(target_).filename().string() + infix;
+    std::error_code error;
+    for (const auto& entry : fs::directory_iterator(parent_, error)) {
+        const std::string name = entry.path().filename();
+        if (name.size() != prefix.size() + 8 || name.compare(0, prefix.size(), prefix) != 0) continue;
+        if (lock_directory(entry.path())) remove_tree(entry.path());
+    }
+}
+
+void PartialDirectory::publish() {
+    if (::fsync(fd_.get()) != 0) fail("cannot sync", path_);
+    check_target();
+    if (::renameat2(AT_FDCWD, path_.c_str(), AT_FDCWD, target_.c_str(), RENAME_NOREPLACE) == 0) {
+        path_.clear();
+    } else if (errno != EEXIST && errno != EINVAL) {
+        fail("cannot rename '" + path_ + "' to", target_);
+    } else if (::renameat2(AT_FDCWD, path_.c_str(), AT_FDCWD, target_.c_str(), RENAME_EXCHANGE) == 0) {
+        remove_tree(path_);  // now the older one
+        path_.clear();
+    } else {
+        // A file system that cannot exchange: for a moment there is nothing under the name, but never a half.
+        const std::string older = path_ + ".old";
+        if (::rename(target_.c_str(), older.c_str()) != 0 && errno != ENOENT)
+            fail("cannot move away the older", target_);
+        if (::rename(path_.c_str(), target_.c_str()) != 0) {
+            const int error = errno;
+            ::rename(older.c_str(), target_.c_str());
+            errno = error;
+            fail("cannot rename '" + path_ + "' to", target_);
+        }
+        path_.clear();
+        remove_tree(older);
+    }
+    fd_.reset();
+    sync_directory(parent_);
+}
+
+}  // namespace cricket::server

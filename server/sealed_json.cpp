@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: MIT
+#include "sealed_json.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include <cerrno>
+#include <charconv>
+#include <cinttypes>
+#include <cstring>
+
+#include "cricket/unique_fd.h"
+
+namespace cricket::server {
+namespace {
+
+using nlohmann::json;
+
+constexpr off_t max_file_bytes = 256 << 20;
+
+std::string seal_of(const std::string& checksum) {
+    return ",\n \"checksum\": \"" + checksum + "\"\n}\n";
+}
+
+[[noreturn]] void fail(const char* verb, const std::string& path) {
+    throw SealError(std::string(verb) + " '" + path + "': " + std::strerror(errno));
+}
+
+std::string read_file(const std::string& path) {
+    UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!fd) fail("cannot open", path);
+    struct stat status {};
+    if (::fstat(fd.get(), &status) != 0) fail("cannot stat", path);
+    if (!S_ISREG(status.st_mode)) throw SealError("'" + path + "' is no regular file");
+    if (status.st_size > max_file_bytes) throw SealError("'" + path + "' is too long to be one of ours");
+    std::string text(static_cast<size_t>(status.st_size), '\0');
+    size_t have = 0;
+    while (have < text.size()) {
+        const ssize_t got = ::read(fd.get(), text.data() + have, text.size() - have);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) fail("cannot read", path);
+        if (got == 0) break;
+        have += static_cast<size_t>(got);
+    }
+    text.resize(have);
+    return text;
+}
+
+}  // namespace
+
+std::string hex64(uint64_t value) {
+    char text[17];
+    std::snprintf(text, sizeof text, "%016" PRIx64, value);
+    return text;
+}
+
+bool parse_hex64(const std::string& text, uint64_t* value) {
+    if (text.size() != 16) return false;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *value, 16);
+    return error == std::errc() && end == text.data() + text.size();
+}
+
+std::string write_sealed(const std::string& path, const json& body) {
+    std::string text = body.dump(1);
+    text.resize(text.size() - 2);  // "\n}"
+    const std::string checksum = hex64(XXH3_64bits(text.data(), text.size()));
+    text += seal_of(checksum);
+
+    UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+    if (!fd) fail("cannot create", path);
+    size_t done = 0;
+    while (done < text.size()) {
+        const ssize_t put = ::write(fd.get(), text.data() + done, text.size() - done);
+        if (put < 0 && errno == EINTR) continue;
+        if (put < 0) fail("cannot write", path);
+        done += static_cast<size_t>(put);
+    }
+    if (::fsync(fd.get()) != 0) fail("cannot sync", path);
+    return checksum;
+}
+
+Sealed read_sealed(const std::string& path, int format) {
+    const std::string text = read_file(path);
+    json body = json::parse(text, nullptr, false);
+    const size_t seal_bytes = seal_of(hex64(0)).size();
+    bool sealed = false;
+    std::string checksum;
+    if (text.size() > seal_bytes) {
+        const size_t content = text.size() - seal_bytes;
+        checksum = hex64(XXH3_64bits(text.data(), content));
+        sealed = text.compare(content, seal_bytes, seal_of(checksum)) == 0;
+    }
+    // The version first: another one may be sealed in another way.
+    if (body.is_object() && body.contains("format") && body["format"].is_number_integer() &&
+        body["format"] != format)
+        throw SealError("'" + path + "' is of format version " + body["format"].dump() +
+                        "; this program reads version " + std::to_string(format) +
+                        (sealed ? "" : " (or the file is corrupt: its checksum is wrong)"));
+    if (!sealed) throw SealError("'" + path + "' is corrupt or truncated: its checksum is wrong");
+    if (!body.is_object() || !body.contains("format"))
+        throw SealError("'" + path + "' has no format version");
+    body.erase("checksum");
+    return {std::move(body), std::move(checksum)};
+}
+
+}  // namespace cricket::server

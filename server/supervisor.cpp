@@ -1,0 +1,375 @@
+// SPDX-License-Identifier: MIT
+// The main thread: who comes to the sockets, who of the workers ends, and when everything does.
+#include "supervisor.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <ctime>
+#include <system_error>
+
+#include "log.h"
+#include "partial_directory.h"
+#include "worker_process.h"
+
+namespace cricket::server {
+namespace {
+
+constexpr size_t most_sessions = 4096;
+constexpr size_t most_control_connections = 256;
+constexpr size_t most_died_remembered = 1024;
+
+std::string describe_end(int status) {
+    if (WIFSIGNALED(status)) {
+        const int signal = WTERMSIG(status);
+        return "its worker died of signal " + std::to_string(signal) + " (" + ::strsignal(signal) + ")";
+    }
+    return "its worker ended with status " + std::to_string(WEXITSTATUS(status));
+}
+
+}  // namespace
+
+Supervisor::Supervisor(SupervisorOptions options)
+    : options_(std::move(options)),
+      hello_socket_(options_.socket_path),
+      control_socket_(control_path(options_.socket_path), SOCK_STREAM) {
+    rpc_listener_.listen("unix:" + options_.socket_path + ".rpc");
+    for (const std::string& address : options_.listen_rpc) rpc_listener_.listen(address);
+    sigset_t set;
+    sigemptyset(&set);
+    for (const int signal : {SIGCHLD, SIGTERM, SIGINT}) sigaddset(&set, signal);
+    signals_.reset(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+    wake_.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    if (!signals_ || !wake_)
+        throw PathError(std::string("cannot make a signalfd or eventfd: ") + std::strerror(errno));
+}
+
+Supervisor::~Supervisor() = default;
+
+void Supervisor::wake() {
+    const uint64_t one = 1;
+    [[maybe_unused]] const ssize_t ignored = ::write(wake_.get(), &one, sizeof one);
+}
+
+int Supervisor::run() {
+    helpers_.emplace_back([this] { housekeeping(); });
+    helpers_.emplace_back([this] { load_state(); });
+    for (;;) {
+        std::vector<pollfd> waiting = {{signals_.get(), POLLIN, 0}, {wake_.get(), POLLIN, 0}};
+        std::vector<SessionRef> linked;
+        bool open = false, ending = false;
+        {
+            std::lock_guard lock(mutex_);
+            open = open_ && !ending_;
+            ending = ending_;
+            for (const auto& [id, session] : sessions_)
+                if (session->link && session->worker > 0 && session->error.empty()) linked.push_back(session);
+            if (ending && sessions_.empty()) break;
+        }
+        for (const SessionRef& session : linked) waiting.push_back({session->link.get(), POLLIN, 0});
+        const size_t first_socket = waiting.size();
+        if (open) {
+            waiting.push_back({hello_socket_.get(), POLLIN, 0});
+            waiting.push_back({control_socket_.get(), POLLIN, 0});
+            rpc_listener_.add_to(&waiting);
+        }
+        if (::poll(waiting.data(), waiting.size(), open ? rpc_listener_.timeout() : -1) < 0 &&
+            errno != EINTR) {
+            log_error("poll: %s", std::strerror(errno));
+            break;
+        }
+        uint64_t count;
+        [[maybe_unused]] const ssize_t ignored = ::read(wake_.get(), &count, sizeof count);
+        if (waiting[0].revents && !on_signal()) break;
+        for (size_t i = 0; i < linked.size(); ++i)
+            if (waiting[2 + i].revents) on_link(linked[i]);
+        std::deque<Task> tasks;
+        {
+            std::lock_guard lock(mutex_);
+            tasks.swap(tasks_);
+        }
+        for (Task& task : tasks) task.result.set_value(task.function());
+        if (open) {
+            if (waiting[first_socket].revents) on_hello();
+            if (waiting[first_socket + 1].revents) on_control();
+            for (PlainAttach& attach : rpc_listener_.process(waiting)) on_stream(std::move(attach));
+        }
+        collect_connections(false);
+    }
+    {
+        std::lock_guard lock(mutex_);
+        ending_ = true;
+        for (const auto& [id, session] : sessions_)
+            if (session->worker > 0) ::kill(session->worker, SIGKILL);
+        for (Task& task : tasks_) task.result.set_value(nullptr);
+        tasks_.clear();
+    }
+    changed_.notify_all();
+    collect_connections(true);
+    for (std::thread& helper : helpers_) helper.join();
+    helpers_.clear();
+    hello_socket_.close();
+    control_socket_.unlink();
+    rpc_listener_.close();
+    log_info("ended");
+    return 0;
+}
+
+SessionRef Supervisor::on_main(std::function<SessionRef()> function) {
+    std::future<SessionRef> result;
+    {
+        std::lock_guard lock(mutex_);
+        if (ending_) return nullptr;
+        tasks_.push_back({std::move(function), {}});
+        result = tasks_.back().result.get_future();
+    }
+    wake();
+    return result.get();
+}
+
+SessionRef Supervisor::start_session(const wire::Token& token, const std::string& restore_dir) {
+    auto session = std::make_shared<SupervisedSession>();
+    session->token = token;
+    session->began = std::time(nullptr);
+    {
+        std::lock_guard lock(mutex_);
+        if (ending_ || sessions_.size() >= most_sessions) return nullptr;
+        session->id = next_id_++;
+    }
+    try {
+        WorkerProcess worker = start_worker({session->id, options_.driver_path, restore_dir});
+        session->worker = worker.pid;
+        session->link = std::move(worker.link);
+    } catch (const std::system_error& error) {
+        log_error("cannot start a worker: %s", error.what());
+        return nullptr;
+    }
+    std::lock_guard lock(mutex_);
+    sessions_[session->id] = session;
+    std::erase_if(died_, [&](const auto& one) { return one.first == token; });
+    return session;
+}
+
+// The session a hello belongs to: a known one, or a new one when the client has none yet.
+SessionRef Supervisor::session_for(const wire::Hello& hello, wire::Refusal* refusal, std::string* error) {
+    {
+        std::lock_guard lock(mutex_);
+        for (const auto& [id, session] : sessions_)
+            if (session->token == hello.token && session->worker > 0) return session;
+        for (const auto& [token, how] : died_) {
+            if (!(token == hello.token)) continue;
+            *refusal = wire::Refusal::Internal;
+            *error = "the session is lost: " + how;
+            return nullptr;
+        }
+    }
+    if (hello.epoch != 0) {
+        *refusal = wire::Refusal::UnknownSession;
+        *error = "no session " + token_text(hello.token) + " here; load its snapshot";
+        return nullptr;
+    }
+    SessionRef session = start_session(hello.token, {});
+    if (!session) {
+        *refusal = wire::Refusal::Internal;
+        *error = "the server cannot start another session";
+    }
+    return session;
+}
+
+void Supervisor::adopt(const SessionRef& session, const wire::Hello& hello, const ucred& peer) {
+    std::string stored;
+    {
+        std::lock_guard lock(mutex_);
+        session->client_pid = peer.pid;
+        session->program = hello.program;
+        stored.swap(session->stored_at);
+    }
+    if (!stored.empty()) remove_tree(stored);  // from now on it is older than the session
+    log_debug("hello of %s (pid %d) goes to session %s", hello.program, peer.pid,
+              session_name(session->id).c_str());
+}
+
+void Supervisor::on_hello() {
+    bool more = true;
+    for (int burst = 0; more && burst < 64; ++burst) {
+        std::optional<ReceivedHello> received = hello_socket_.receive(&more);
+        if (!received) continue;
+        wire::Refusal refusal = wire::Refusal::None;
+        std::string error;
+        const SessionRef session = session_for(received->hello, &refusal, &error);
+        if (!session) {
+            refuse_hello(*received, refusal, error);
+            continue;
+        }
+        LinkMessage message;
+        message.kind = LinkKind::Hello;
+        message.hello = received->hello;
+        message.peer = received->peer;
+        if (send_link_message(session->link.get(), message, {received->channel.get(), received->host.get()}))
+            adopt(session, received->hello, received->peer);
+        else  // it is dying, or stuck; the client says hello again
+            log_warn("session %s does not take a hello: %s", session_name(session->id).c_str(),
+                     std::strerror(errno));
+    }
+}
+
+void Supervisor::on_stream(PlainAttach attach) {
+    wire::Refusal refusal = wire::Refusal::None;
+    std::string error;
+    SessionRef session;
+    if (attach.hello.protocol != wire::protocol_version) {
+        refusal = wire::Refusal::Protocol;
+        error = "the client speaks protocol version " + std::to_string(attach.hello.protocol) +
+                ", the server " + std::to_string(wire::protocol_version);
+    } else {
+        session = session_for(attach.hello, &refusal, &error);
+    }
+    if (!session) return refuse_stream(attach, refusal, error);
+    LinkMessage message;
+    message.kind = LinkKind::Stream;
+    message.hello = attach.hello;
+    message.peer = attach.peer;
+    if (send_link_message(session->link.get(), message, {attach.connection.get()}))
+        adopt(session, attach.hello, attach.peer);
+    else
+        refuse_stream(attach, wire::Refusal::Internal, "the session's worker does not take a connection");
+}
+
+void Supervisor::on_control() {
+    UniqueFd fd(::accept4(control_socket_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    if (!fd) return;
+    ucred peer{};
+    socklen_t length = sizeof peer;
+    if (::getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0 ||
+        (peer.uid != ::geteuid() && peer.uid != 0)) {
+        log_warn("control connection of pid %d refused: it belongs to uid %d, the server to uid %d", peer.pid,
+                 static_cast<int>(peer.uid), static_cast<int>(::geteuid()));
+        return;
+    }
+    if (connections_.size() >= most_control_connections) {
+        log_warn("control connection of pid %d refused: there are %zu already", peer.pid,
+                 connections_.size());
+        return;
+    }
+    ControlConnection& connection = connections_.emplace_back();
+    connection.fd = std::move(fd);
+    connection.thread = std::thread([this, &connection] {
+        SupervisorService service(*this);
+        serve_control(connection.fd.get(), service);
+        ::shutdown(connection.fd.get(), SHUT_RDWR);
+        connection.ended = true;
+        wake();
+    });
+}
+
+void Supervisor::collect_connections(bool all) {
+    for (auto it = connections_.begin(); it != connections_.end();) {
+        if (all) ::shutdown(it->fd.get(), SHUT_RDWR);
+        if (all || it->ended) {
+            it->thread.join();
+            it = connections_.erase(it);
+        } else {
+            ++it;
+        }
+    }
+}
+
+void Supervisor::on_link(const SessionRef& session) {
+    const ReceivedLinkMessage received = receive_link_message(session->link.get(), false);
+    if (received.outcome == ReceivedLinkMessage::Outcome::Nothing) return;
+    std::lock_guard lock(mutex_);
+    if (received.outcome == ReceivedLinkMessage::Outcome::Closed) {
+        // The worker is about to end; its status says how. Until then its link is not polled.
+        if (session->error.empty()) session->error = "its worker ended";
+    } else if (received.message.kind == LinkKind::Started && received.message.ok) {
+        session->started = true;
+        log_info("session %s is ready (worker %d)", session_name(session->id).c_str(), session->worker);
+    } else if (received.message.kind == LinkKind::Started) {
+        session->error = received.message.text[0] ? received.message.text : "its worker gave no reason";
+        log_error("session %s did not start: %s", session_name(session->id).c_str(), session->error.c_str());
+    }
+    changed_.notify_all();
+}
+
+void Supervisor::reap() {
+    std::vector<SessionRef> all;
+    {
+        std::lock_guard lock(mutex_);
+        for (const auto& [id, session] : sessions_) all.push_back(session);
+    }
+    for (const SessionRef& session : all) {
+        int status = 0;
+        if (session->worker <= 0 || ::waitpid(session->worker, &status, WNOHANG) != session->worker) continue;
+        if (session->error.empty()) on_link(session);  // its last word may be why it did not start
+        std::string stored;
+        {
+            std::lock_guard lock(mutex_);
+            const bool in_order = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+            const bool accident = !in_order && !session->ending && session->started;
+            const std::string how = describe_end(status);
+            const std::string line = "session " + session_name(session->id) + " (" +
+                                     (session->program.empty() ? "no client yet" : session->program) +
+                                     ", pid " + std::to_string(session->client_pid) + ") ended" +
+                                     (in_order ? "" : ": " + how);
+            if (accident)
+                log_error("%s", line.c_str());
+            else
+                log_info("%s", line.c_str());
+            if (accident) {
+                died_.emplace_back(session->token, how);
+                if (died_.size() > most_died_remembered) died_.pop_front();
+            }
+            if (session->error.empty() || session->error == "its worker ended") session->error = how;
+            session->worker = -1;
+            session->gone = true;
+            if (session->started && !ending_) stored.swap(session->stored_at);
+            sessions_.erase(session->id);
+        }
+        if (!stored.empty()) remove_tree(stored);
+        changed_.notify_all();
+    }
+}
+
+// False when everything is to end this instant.
+bool Supervisor::on_signal() {
+    signalfd_siginfo info{};
+    bool asked = false;
+    while (::read(signals_.get(), &info, sizeof info) == static_cast<ssize_t>(sizeof info))
+        if (info.ssi_signo != SIGCHLD) asked = true;
+    reap();
+    if (!asked) return true;
+    {
+        std::lock_guard lock(mutex_);
+        if (ending_) {
+            log_warn("told to end once more: the sessions are killed");
+            return false;
+        }
+        ending_ = true;
+    }
+    begin_end();
+    return true;
+}
+
+void Supervisor::begin_end() {
+    std::vector<SessionRef> all;
+    {
+        std::lock_guard lock(mutex_);
+        for (const auto& [id, session] : sessions_) all.push_back(session);
+    }
+    log_info("ending, with %zu session%s", all.size(), all.size() == 1 ? "" : "s");
+    hello_socket_.close();
+    control_socket_.unlink();
+    rpc_listener_.close();
+    changed_.notify_all();
+    for (const SessionRef& session : all) helpers_.emplace_back([this, session] { end_session(session); });
+}
+
+}  // namespace cricket::server

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: MIT
+// The process that owns the socket and no GPU: it starts a worker for each session, hands it the hellos of
+// its client, and answers cricketctl. Nothing that a client or a worker does ends it.
+//
+// Threads: the main thread polls sockets, links and signals, and starts and reaps workers; each control
+// connection has one; one drops sessions that were parked too long. Everything shared is under mutex_, which
+// is never held over a call to a worker.
+#pragma once
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <future>
+#include <list>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "control_client.h"
+#include "control_service.h"
+#include "hello_socket.h"
+#include "link_message.h"
+#include "paths.h"
+#include "rpc_listener.h"
+
+namespace cricket::server {
+
+struct SupervisorOptions {
+    std::string socket_path;
+    std::string driver_path;
+    std::string state_dir;                    // empty: sessions end with the server
+    std::chrono::seconds park_timeout{3600};  // 0: for ever
+    std::vector<std::string> listen_rpc;      // further addresses for clients over plain RPC
+};
+
+struct SupervisedSession {
+    uint64_t id = 0;
+    wire::Token token{};
+    UniqueFd link;  // sending is safe from any thread; closed with the last reference
+
+    // Under the supervisor's mutex:
+    pid_t worker = -1;     // -1 once it has been reaped
+    bool started = false;  // the worker said so
+    std::string error;     // why it did not start, or how it ended
+    bool gone = false;     // no longer among the sessions
+    bool ending = false;   // told to end: whatever its worker's status is then, it is no accident
+    std::string
+        stored_at;  // its snapshot in the state folder, to be removed once it is older than the session
+    int32_t client_pid = 0;
+    std::string program;
+    int64_t began = 0;  // unix seconds
+};
+using SessionRef = std::shared_ptr<SupervisedSession>;
+
+std::string session_name(uint64_t id);             // "s7"
+std::string token_text(const wire::Token& token);  // 32 hex digits
+bool parse_token(const std::string& text, wire::Token* token);
+
+class Supervisor {
+  public:
+    // Binds the sockets; throws PathError. SIGCHLD, SIGTERM and SIGINT must be blocked in every thread.
+    explicit Supervisor(SupervisorOptions options);
+    ~Supervisor();
+    int run();  // until SIGTERM or SIGINT; returns the exit status
+
+    // What the control plane is made of (supervisor_sessions.cpp); from any thread but the main one.
+    std::vector<SessionStatus> statuses();
+    // The session that `target` names, or null and why.
+    SessionRef find(const std::string& target, std::string* error);
+    // Runs `function` with a fresh control connection to the session's worker. Never throws.
+    OpResult ask(const SessionRef& session, const std::function<OpResult(ControlClient&)>& function);
+    OpResult drop(const SessionRef& session, bool force);
+    LoadResult load(const std::string& directory, bool from_state_dir = false);
+    const SupervisorOptions& options() const { return options_; }
+
+  private:
+    // Main thread
+    void on_hello();
+    void on_stream(PlainAttach attach);
+    void on_control();
+    bool on_signal();
+    void on_link(const SessionRef& session);
+    void reap();
+    void begin_end();
+    SessionRef start_session(const wire::Token& token, const std::string& restore_dir);
+    SessionRef session_for(const wire::Hello& hello, wire::Refusal* refusal, std::string* error);
+    void adopt(const SessionRef& session, const wire::Hello& hello, const ucred& peer);
+    void serve_connection(UniqueFd fd);
+    void collect_connections(bool all);
+
+    // Any thread
+    SessionRef on_main(std::function<SessionRef()> function);
+    SessionStatus status_of(const SessionRef& session);
+    bool wait_gone(const SessionRef& session, std::chrono::seconds patience);
+    void kill_worker(const SessionRef& session);
+    void housekeeping();
+    void load_state();
+    void end_session(const SessionRef& session);
+    void wake();
+
+    struct ControlConnection {
+        UniqueFd fd;
+        std::thread thread;
+        std::atomic<bool> ended{false};
+    };
+    struct Task {
+        std::function<SessionRef()> function;
+        std::promise<SessionRef> result;
+    };
+
+    SupervisorOptions options_;
+    HelloSocket hello_socket_;
+    BoundSocket control_socket_;
+    RpcListener rpc_listener_;
+    UniqueFd signals_, wake_;
+
+    std::mutex mutex_;
+    std::condition_variable changed_;  // a session started, failed or went; the server is ending
+    std::map<uint64_t, SessionRef> sessions_;
+    std::deque<std::pair<wire::Token, std::string>> died_;  // sessions that ended by accident, and how
+    std::deque<Task> tasks_;
+    bool ending_ = false, open_ = false;
+    uint64_t next_id_ = 1;
+
+    std::list<ControlConnection> connections_;  // of the main thread
+    std::vector<std::thread> helpers_;          // of the main thread; joined at the end
+};
+
+// The control plane as one connection of cricketctl sees it. What it quiesced without `hold` goes on when it
+// ends.
+class SupervisorService : public ControlService {
+  public:
+    explicit SupervisorService(Supervisor& supervisor) : supervisor_(supervisor) {}
+    ~SupervisorService() override;
+    ControlStatus status() override;
+    OpResult quiesce(const std::string& target, uint32_t timeout_ms, bool hold) override;
+    OpResult resume(const std::string& target) override;
+    OpResult snapshot(const std::string& target, const std::string& directory,
+                      const std::string& checkpoint) override;
+    OpResult drop(const std::string& target, bool force) override;
+    LoadResult load(const std::string& directory) override;
+
+  private:
+    Supervisor& supervisor_;
+    std::map<uint64_t, SessionRef> quiesced_;
+};
+
+}  // namespace cricket::server

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT
+#include <unistd.h>
+
+#include "log.h"
+#include "supervisor.h"
+
+namespace cricket::server {
+namespace {
+
+OpResult check_directory(const std::string& directory) {
+    if (directory.empty() || directory[0] != '/')
+        return OpResult::failure("'" + directory + "' is no absolute path");
+    return {};
+}
+
+}  // namespace
+
+SupervisorService::~SupervisorService() {
+    for (const auto& [id, session] : quiesced_) {
+        const OpResult result =
+            supervisor_.ask(session, [](ControlClient& client) { return client.resume({}); });
+        if (result.ok)
+            log_info("session %s goes on: whoever had stopped it went away", session_name(id).c_str());
+        else
+            log_debug("session %s was not resumed: %s", session_name(id).c_str(), result.error.c_str());
+    }
+}
+
+ControlStatus SupervisorService::status() {
+    ControlStatus result;
+    result.pid = ::getpid();
+    result.version = CRICKET_VERSION;
+    result.driver = supervisor_.options().driver_path;
+    result.sessions = supervisor_.statuses();
+    return result;
+}
+
+OpResult SupervisorService::quiesce(const std::string& target, uint32_t timeout_ms, bool hold) {
+    std::string error;
+    const SessionRef session = supervisor_.find(target, &error);
+    if (!session) return OpResult::failure(error);
+    const OpResult result =
+        supervisor_.ask(session, [&](ControlClient& client) { return client.quiesce({}, timeout_ms, hold); });
+    if (result.ok && !hold) quiesced_[session->id] = session;
+    return result;
+}
+
+OpResult SupervisorService::resume(const std::string& target) {
+    std::string error;
+    const SessionRef session = supervisor_.find(target, &error);
+    if (!session) return OpResult::failure(error);
+    const OpResult result = supervisor_.ask(session, [](ControlClient& client) { return client.resume({}); });
+    if (result.ok) quiesced_.erase(session->id);
+    return result;
+}
+
+OpResult SupervisorService::snapshot(const std::string& target, const std::string& directory,
+                                     const std::string& checkpoint) {
+    if (const OpResult checked = check_directory(directory); !checked.ok) return checked;
+    std::string error;
+    const SessionRef session = supervisor_.find(target, &error);
+    if (!session) return OpResult::failure(error);
+    return supervisor_.ask(session,
+                           [&](ControlClient& client) { return client.snapshot({}, directory, checkpoint); });
+}
+
+OpResult SupervisorService::drop(const std::string& target, bool force) {
+    std::string error;
+    const SessionRef session = supervisor_.find(target, &error);
+    if (!session) return OpResult::failure(error);
+    const OpResult result = supervisor_.drop(session, force);
+    if (result.ok) {
+        quiesced_.erase(session->id);
+        log_info("session %s was dropped by request", session_name(session->id).c_str());
+    }
+    return result;
+}
+
+LoadResult SupervisorService::load(const std::string& directory) {
+    if (OpResult checked = check_directory(directory); !checked.ok) return {std::move(checked), {}};
+    return supervisor_.load(directory);
+}
+
+}  // namespace cricket::server

@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: MIT
+// What is done with sessions from threads that may wait: control calls, the end of parking, the state folder.
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+#include <ctime>
+#include <filesystem>
+
+#include "log.h"
+#include "snapshot_store.h"
+#include "supervisor.h"
+
+namespace cricket::server {
+namespace {
+
+namespace fs = std::filesystem;
+using namespace std::chrono_literals;
+
+constexpr auto status_patience = 3s;  // a worker that answers no status is stuck
+constexpr auto drop_patience = 15s;   // a forced drop that takes longer becomes a kill
+constexpr uint32_t end_quiesce_ms = 30000;
+
+template <typename Number>
+bool parse_number(const std::string& text, Number* value) {
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *value);
+    return error == std::errc() && end == text.data() + text.size();
+}
+
+}  // namespace
+
+std::string session_name(uint64_t id) {
+    return "s" + std::to_string(id);
+}
+
+std::string token_text(const wire::Token& token) {
+    constexpr char digits[] = "0123456789abcdef";
+    std::string text;
+    for (const uint8_t byte : token.bytes) {
+        text += digits[byte >> 4];
+        text += digits[byte & 15];
+    }
+    return text;
+}
+
+bool parse_token(const std::string& text, wire::Token* token) {
+    if (text.size() != 2 * sizeof token->bytes) return false;
+    for (size_t i = 0; i < sizeof token->bytes; ++i) {
+        const char* at = text.data() + 2 * i;
+        const auto [end, error] = std::from_chars(at, at + 2, token->bytes[i], 16);
+        if (error != std::errc() || end != at + 2) return false;
+    }
+    return true;
+}
+
+OpResult Supervisor::ask(const SessionRef& session, const std::function<OpResult(ControlClient&)>& function) {
+    const std::string name = "the worker of session " + session_name(session->id);
+    int ends[2];
+    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
+        return OpResult::failure(std::string("cannot make a socket pair: ") + std::strerror(errno));
+    UniqueFd ours(ends[0]), theirs(ends[1]);
+    LinkMessage message;
+    message.kind = LinkKind::Control;
+    if (!send_link_message(session->link.get(), message, {theirs.get()}))
+        return OpResult::failure(name + (errno == EAGAIN ? " does not answer" : " has ended"));
+    theirs.reset();
+    try {
+        ControlClient client(std::move(ours), name);
+        return function(client);
+    } catch (const ControlError& error) {
+        return OpResult::failure(error.what());
+    }
+}
+
+SessionStatus Supervisor::status_of(const SessionRef& session) {
+    SessionStatus status;
+    bool started = false;
+    {
+        std::lock_guard lock(mutex_);
+        status.id = session->id;
+        status.token = session->token;
+        status.pid = session->client_pid;
+        status.program = session->program;
+        status.started = status.state_since = session->began;
+        started = session->started;
+    }
+    if (!started) return status;
+    const OpResult asked = ask(session, [&](ControlClient& client) {
+        const ControlStatus answer = client.status(status_patience);
+        if (answer.sessions.size() != 1) return OpResult::failure("it answered with no session");
+        status = answer.sessions[0];
+        return OpResult{};
+    });
+    if (!asked.ok)
+        log_debug("no status of session %s: %s", session_name(session->id).c_str(), asked.error.c_str());
+    status.id = session->id;
+    status.token = session->token;
+    return status;
+}
+
+std::vector<SessionStatus> Supervisor::statuses() {
+    std::vector<SessionRef> all;
+    {
+        std::lock_guard lock(mutex_);
+        for (const auto& [id, session] : sessions_) all.push_back(session);
+    }
+    std::vector<SessionStatus> result;
+    for (const SessionRef& session : all) {
+        SessionStatus status = status_of(session);
+        std::lock_guard lock(mutex_);
+        if (!session->gone) result.push_back(std::move(status));
+    }
+    return result;
+}
+
+SessionRef Supervisor::find(const std::string& target, std::string* error) {
+    const auto by = [&](const auto& matches) -> SessionRef {
+        std::lock_guard lock(mutex_);
+        for (const auto& [id, session] : sessions_)
+            if (matches(*session)) return session;
+        return nullptr;
+    };
+    uint64_t id = 0;
+    int32_t pid = 0;
+    wire::Token token;
+    SessionRef found;
+    if (target.size() > 1 && target[0] == 's' && parse_number(target.substr(1), &id)) {
+        found = by([&](const SupervisedSession& session) { return session.id == id; });
+        if (!found) *error = "there is no session " + target;
+    } else if (parse_token(target, &token)) {
+        found = by([&](const SupervisedSession& session) { return session.token == token; });
+        if (!found) *error = "there is no session " + target;
+    } else if (parse_number(target, &pid) && pid > 0) {
+        // A pid may have been used again: the one that lives is meant, not those parked.
+        std::vector<SessionStatus> candidates;
+        for (SessionStatus& status : statuses())
+            if (status.pid == pid) candidates.push_back(std::move(status));
+        if (candidates.size() > 1)
+            std::erase_if(candidates,
+                          [](const SessionStatus& one) { return one.state == SessionState::Parked; });
+        if (candidates.size() == 1) {
+            found = by([&](const SupervisedSession& session) { return session.id == candidates[0].id; });
+            if (!found) *error = "the session of pid " + target + " has just ended";
+        } else {
+            *error = candidates.empty()
+                         ? "no session belongs to pid " + target
+                         : "several sessions belong to pid " + target + ": name one as 'status' does";
+        }
+    } else {
+        *error = "'" + target + "' is neither a session (such as s1) nor a pid";
+    }
+    return found;
+}
+
+bool Supervisor::wait_gone(const SessionRef& session, std::chrono::seconds patience) {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, patience, [&] { return session->gone; });
+}
+
+void Supervisor::kill_worker(const SessionRef& session) {
+    std::lock_guard lock(mutex_);
+    if (session->worker > 0) ::kill(session->worker, SIGKILL);
+}
+
+OpResult Supervisor::drop(const SessionRef& session, bool force) {
+    bool started = false;
+    {
+        std::lock_guard lock(mutex_);
+        if (session->gone) return {};
+        session->ending = true;
+        started = session->started;
+    }
+    OpResult result;
+    if (started) {
+        std::string unreachable;
+        result = ask(session, [&](ControlClient& client) {
+            try {
+                return client.drop({}, force, force ? drop_patience : no_hurry);
+            } catch (const ControlError& error) {
+                unreachable = error.what();
+                return OpResult::failure(unreachable);
+            }
+        });
+        if (!result.ok && (unreachable.empty() || !force)) {
+            std::lock_guard lock(mutex_);
+            if (!session->gone && session->error.empty()) {
+                session->ending = false;
+                return result;
+            }
+        }
+    }
+    if ((started && result.ok && wait_gone(session, drop_patience)) || wait_gone(session, 0s)) return {};
+    log_warn("the worker of session %s does not end by itself and is killed",
+             session_name(session->id).c_str());
+    kill_worker(session);
+    if (wait_gone(session, drop_patience)) return {};
+    return OpResult::failure("the worker of session " + session_name(session->id) +
+                             " cannot be killed (is it stuck in "
+                             "the driver?)");
+}
+
+LoadResult Supervisor::load(const std::string& directory, bool from_state_dir) {
+    const auto failure = [](std::string why) { return LoadResult{OpResult::failure(std::move(why)), {}}; };
+    wire::Token token;
+    try {
+        const SnapshotReader reader(directory);
+        if (!parse_token(reader.info().session, &token))
+            return failure("'" + directory + "/manifest.json' names no session");
+    } catch (const SnapshotError& error) {
+        return failure(error.what());
+    }
+    bool there_already = false;
+    const SessionRef session = on_main([&]() -> SessionRef {
+        {
+            std::lock_guard lock(mutex_);
+            there_already = std::any_of(sessions_.begin(), sessions_.end(),
+                                        [&](const auto& one) { return one.second->token == token; });
+        }
+        if (there_already) return nullptr;
+        SessionRef started = start_session(token, directory);
+        std::lock_guard lock(mutex_);
+        if (started && from_state_dir) started->stored_at = directory;
+        return started;
+    });
+    if (there_already) return failure("session " + token_text(token) + " is here already; drop it first");
+    if (!session) return failure("the server cannot start another session");
+    {
+        std::unique_lock lock(mutex_);
+        changed_.wait(lock, [&] { return session->started || session->gone || ending_; });
+        if (!session->started) {
+            const std::string why = session->error.empty() ? "the server is ending" : session->error;
+            lock.unlock();
+            drop(session, true);
+            return failure("'" + directory + "' cannot be loaded: " + why);
+        }
+    }
+    return {{}, status_of(session)};
+}
+
+void Supervisor::housekeeping() {
+    const auto limit = options_.park_timeout;
+    const auto pause = std::clamp(limit / 4, 1s, 30s);
+    for (;;) {
+        {
+            std::unique_lock lock(mutex_);
+            const auto ended = [this] { return ending_; };
+            if (limit.count() == 0)
+                changed_.wait(lock, ended);
+            else
+                changed_.wait_for(lock, pause, ended);
+            if (ending_) return;
+        }
+        const int64_t now = std::time(nullptr);
+        for (const SessionStatus& status : statuses()) {
+            if (status.state != SessionState::Parked || now - status.state_since < limit.count()) continue;
+            std::string error;
+            const SessionRef session = find(session_name(status.id), &error);
+            if (!session) continue;
+            log_info("session %s (%s, pid %d) is dropped: parked for %lld s", session_name(status.id).c_str(),
+                     status.program.c_str(), status.pid, static_cast<long long>(now - status.state_since));
+            if (const OpResult result = drop(session, false); !result.ok)
+                log_warn("session %s stays: %s", session_name(status.id).c_str(), result.error.c_str());
+        }
+    }
+}
+
+void Supervisor::load_state() {
+    std::error_code error;
+    if (!options_.state_dir.empty()) {
+        for (const auto& entry : fs::directory_iterator(options_.state_dir, error)) {
+            wire::Token token;
+            if (!parse_token(entry.path().filename(), &token)) continue;
+            const LoadResult loaded = load(entry.path(), true);
+            if (loaded.result.ok)
+                log_info("session %s came back from %s", session_name(loaded.session.id).c_str(),
+                         entry.path().c_str());
+            else
+                log_error("%s stays where it is: %s", entry.path().c_str(), loaded.result.error.c_str());
+        }
+    }
+    std::lock_guard lock(mutex_);
+    open_ = true;  // hellos and control calls have waited in their sockets
+    wake();
+}
+
+void Supervisor::end_session(const SessionRef& session) {
+    bool started = false;
+    std::string stored;
+    {
+        std::lock_guard lock(mutex_);
+        started = session->started;
+        stored = session->stored_at;
+    }
+    const std::string name = session_name(session->id);
+    if (started && !options_.state_dir.empty() && stored.empty()) {
+        const std::string place = options_.state_dir + "/" + token_text(session->token);
+        OpResult saved;
+        if (status_of(session).state == SessionState::Running)
+            saved =
+                ask(session, [](ControlClient& client) { return client.quiesce({}, end_quiesce_ms, false); });
+        if (saved.ok)
+            saved = ask(session, [&](ControlClient& client) { return client.snapshot({}, place, {}); });
+        if (saved.ok)
+            log_info("session %s is kept in %s", name.c_str(), place.c_str());
+        else
+            log_error("session %s is lost: %s", name.c_str(), saved.error.c_str());
+    }
+    if (const OpResult result = drop(session, true); !result.ok) log_error("%s", result.error.c_str());
+    wake();
+}
+
+}  // namespace cricket::server

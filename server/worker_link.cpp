@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT
+#include "worker_link.h"
+
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "control_service.h"
+#include "link_message.h"
+#include "log.h"
+
+namespace cricket::server {
+namespace {
+
+class WorkerService : public ControlService {
+  public:
+    explicit WorkerService(WorkerOps& ops) : ops_(ops) {}
+
+    ControlStatus status() override {
+        ControlStatus result;
+        result.sessions.push_back(ops_.status());
+        return result;
+    }
+    OpResult quiesce(const std::string&, uint32_t timeout_ms, bool) override {
+        return ops_.quiesce(timeout_ms);
+    }
+    OpResult resume(const std::string&) override { return ops_.resume(); }
+    OpResult snapshot(const std::string&, const std::string& directory,
+                      const std::string& checkpoint) override {
+        return ops_.snapshot(directory, checkpoint);
+    }
+    OpResult drop(const std::string&, bool force) override {
+        const OpResult result = ops_.drop(force);
+        dropped_ = result.ok;
+        return result;
+    }
+    LoadResult load(const std::string&) override {
+        return {OpResult::failure("a worker begins from a snapshot or not at all"), {}};
+    }
+    bool finished() override { return dropped_; }
+
+  private:
+    WorkerOps& ops_;
+    bool dropped_ = false;
+};
+
+}  // namespace
+
+WorkerLink::WorkerLink(int fd, WorkerOps& ops) : fd_(fd), ops_(ops) {}
+
+WorkerLink::~WorkerLink() {
+    stop();
+    collect(true);
+}
+
+void WorkerLink::started(const OpResult& result) {
+    LinkMessage message;
+    message.kind = LinkKind::Started;
+    message.ok = result.ok;
+    message.set_text(result.error);
+    if (!send_link_message(fd_.get(), message))
+        log_warn("the supervisor does not hear that the session started: %s", std::strerror(errno));
+}
+
+void WorkerLink::stop() {
+    stopping_ = true;
+    ::shutdown(fd_.get(), SHUT_RDWR);  // wakes run(); the fd stays open until the destructor
+}
+
+void WorkerLink::run() {
+    while (!stopping_) {
+        ReceivedLinkMessage received = receive_link_message(fd_.get(), true);
+        if (received.outcome != ReceivedLinkMessage::Outcome::Message) break;
+        collect(false);
+        std::vector<UniqueFd>& fds = received.fds;
+        if (received.message.kind == LinkKind::Hello && fds.size() == 2) {
+            ops_.attach(received.message.hello, received.message.peer, std::move(fds[0]), std::move(fds[1]));
+        } else if (received.message.kind == LinkKind::Stream && fds.size() == 1) {
+            ops_.attach_stream(received.message.peer, std::move(fds[0]));
+        } else if (received.message.kind == LinkKind::Control && fds.size() == 1) {
+            Connection& connection = connections_.emplace_back();
+            connection.fd = std::move(fds[0]);
+            connection.thread = std::thread([this, &connection] { serve(connection); });
+        } else {
+            log_error("the supervisor sent message %u with %zu fds",
+                      static_cast<unsigned>(received.message.kind), fds.size());
+        }
+    }
+    collect(true);
+}
+
+void WorkerLink::serve(Connection& connection) {
+    WorkerService service(ops_);
+    serve_control(connection.fd.get(), service);
+    connection.ended = true;
+    if (service.finished()) stop();
+    ::shutdown(connection.fd.get(), SHUT_RDWR);
+}
+
+void WorkerLink::collect(bool all) {
+    for (auto it = connections_.begin(); it != connections_.end();) {
+        if (all) ::shutdown(it->fd.get(), SHUT_RD);  // no further calls; the one being served is answered
+        if (all || it->ended) {
+            it->thread.join();
+            it = connections_.erase(it);
+        } else {
+            ++it;
+        }
+    }
+}
+
+}  // namespace cricket::server

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT
+#include "worker_process.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/personality.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <system_error>
+#include <vector>
+
+#include "log.h"
+
+namespace cricket::server {
+namespace {
+
+// Between fork and exec in a process with threads: nothing that allocates or locks.
+[[noreturn]] void become_worker(char** arguments, int link, pid_t supervisor) {
+    ::setpgid(0, 0);
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (::getppid() != supervisor) ::_exit(1);  // it died before the signal was asked for
+    const int now = ::personality(0xffffffff);
+    if (now >= 0) ::personality(static_cast<unsigned long>(now) | ADDR_NO_RANDOMIZE);
+    sigset_t none;
+    sigemptyset(&none);
+    ::sigprocmask(SIG_SETMASK, &none, nullptr);
+    ::fcntl(link, F_SETFD, 0);
+    ::execv("/proc/self/exe", arguments);
+    ::_exit(127);
+}
+
+}  // namespace
+
+WorkerProcess start_worker(const WorkerConfig& config) {
+    int ends[2];
+    if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
+        throw std::system_error(errno, std::generic_category(), "cannot make a socket pair");
+    UniqueFd ours(ends[0]), theirs(ends[1]);
+    std::vector<std::string> words = {"cricket-server",
+                                      "--worker",
+                                      std::to_string(config.session_id),
+                                      "--link",
+                                      std::to_string(theirs.get()),
+                                      "--driver",
+                                      config.driver_path};
+    if (!config.restore_dir.empty()) {
+        words.push_back("--restore");
+        words.push_back(config.restore_dir);
+    }
+    std::vector<char*> arguments;
+    for (std::string& word : words) arguments.push_back(word.data());
+    arguments.push_back(nullptr);
+    const pid_t supervisor = ::getpid();
+    const pid_t pid = ::fork();
+    if (pid < 0) throw std::system_error(errno, std::generic_category(), "cannot start a process");
+    if (pid == 0) become_worker(arguments.data(), theirs.get(), supervisor);
+    return {pid, std::move(ours)};
+}
+
+int run_worker(const WorkerConfig& config, int link_fd) {
+    log_setup("worker s" + std::to_string(config.session_id));
+    ::signal(SIGPIPE, SIG_IGN);
+    ::fcntl(link_fd, F_SETFD, FD_CLOEXEC);
+    const int now = ::personality(0xffffffff);
+    if (now < 0 || !(now & ADDR_NO_RANDOMIZE))
+        log_warn(
+            "address randomization is on (this container forbids to turn it off?): a snapshot of a session "
+            "that has "
+            "module variables may not come back");
+    return worker_main(config, link_fd);
+}
+
+}  // namespace cricket::server
