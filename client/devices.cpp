@@ -29,7 +29,7 @@ struct Cache {
 enum Filled : uint32_t { name_filled = 1, uuid_filled = 2, total_filled = 4 };
 
 // Zero pages until used. Not taken before cuInit, so a forked child cannot meet the lock locked.
-Cache caches[max_cached];
+constinit Cache caches[max_cached]{};
 pthread_mutex_t fill_lock = PTHREAD_MUTEX_INITIALIZER;
 std::atomic<int> cached_count{-1};
 std::atomic<int> told_version{0};

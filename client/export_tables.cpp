@@ -265,43 +265,48 @@ template <>
 constexpr auto entry<tools_module, 7> = &visit_functions;
 
 template <Table table, size_t slot>
-const void* slot_value() {
+constexpr auto cell() {
     if constexpr (slot == 0 && tables[table].sized)
-        return reinterpret_cast<const void*>(tables[table].slots * sizeof(void*));
+        return tables[table].slots * sizeof(void*);
     else
-        return reinterpret_cast<const void*>(entry<table, slot>);
+        return entry<table, slot>;
 }
 
-template <Table table, class = std::make_index_sequence<tables[table].slots>>
-struct Data;
-template <Table table, size_t... slot>
-struct Data<table, std::index_sequence<slot...>> {
-    static const void* const slots[sizeof...(slot)];
+// The slots one behind the other, each with its own type, so that the compiler and not a constructor fills
+// them in.
+template <Table table, size_t slot = 0, bool last = slot + 1 == tables[table].slots>
+struct Slots {
+    decltype(cell<table, slot>()) value = cell<table, slot>();
+    Slots<table, slot + 1> next;
 };
-template <Table table, size_t... slot>
-const void* const Data<table, std::index_sequence<slot...>>::slots[sizeof...(slot)] = {
-    slot_value<table, slot>()...};
+template <Table table, size_t slot>
+struct Slots<table, slot, true> {
+    decltype(cell<table, slot>()) value = cell<table, slot>();
+};
+template <Table table>
+constinit const Slots<table> data{};
+static_assert(sizeof data<tools_module> == 99 * sizeof(void*));
 
 const void* data_of(int table) {
     switch (table) {
         case cudart_interface:
-            return Data<cudart_interface>::slots;
+            return &data<cudart_interface>;
         case callback_hooks:
-            return Data<callback_hooks>::slots;
+            return &data<callback_hooks>;
         case tools_tls:
-            return Data<tools_tls>::slots;
+            return &data<tools_tls>;
         case context_storage:
-            return Data<context_storage>::slots;
+            return &data<context_storage>;
         case context_checks:
-            return Data<context_checks>::slots;
+            return &data<context_checks>;
         case validity:
-            return Data<validity>::slots;
+            return &data<validity>;
         case tools_context:
-            return Data<tools_context>::slots;
+            return &data<tools_context>;
         case tools_module:
-            return Data<tools_module>::slots;
+            return &data<tools_module>;
         case topology:
-            return Data<topology>::slots;
+            return &data<topology>;
     }
     return nullptr;
 }

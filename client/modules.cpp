@@ -10,12 +10,13 @@
 #include <cstring>
 
 #include "client/contexts.h"
-#include "client/image_bounds.h"
 #include "client/jit_options.h"
 #include "client/log.h"
 #include "client/reply_guard.h"
 #include "client/session.h"
 #include "custom.h"
+#include "rpc/image/bounds.h"
+#include "rpc/image/image.h"
 
 namespace cricket::client {
 namespace {
@@ -24,6 +25,14 @@ struct Image {
     const void* data = nullptr;
     size_t size = 0;
 };
+
+// The image that a bare pointer means. False, with a log line that says why, when it is none.
+bool find_image(const void* data, Image* found) {
+    const image::Bounds bounds = image::bounds_of(data);
+    if (bounds.why) log(LogLevel::Error, "image at %p: %s", data, bounds.why);
+    *found = {bounds.start, bounds.size};
+    return !bounds.why;
+}
 
 template <class Args, class Res>
 CUresult call_with_image(Proc proc, bool_t (*xdr_args)(XDR*, Args*), Args& args,
@@ -46,7 +55,7 @@ CUresult load_module(CUmodule* module, const void* data) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     if (!module || !data) return CUDA_ERROR_INVALID_VALUE;
     Image image;
-    if (!find_image(data, &image.data, &image.size)) return CUDA_ERROR_INVALID_IMAGE;
+    if (!find_image(data, &image)) return CUDA_ERROR_INVALID_IMAGE;
     return load_module(module, image);
 }
 
@@ -102,14 +111,14 @@ class FileImage {
         CUresult result = read_file(path);
         if (result != CUDA_SUCCESS) log(LogLevel::Error, "image %s: %s", path, std::strerror(errno));
         errno = saved;
-        if (result == CUDA_SUCCESS && !begins_image(data_)) {
+        if (result == CUDA_SUCCESS && !image::kind_of(data_)) {
             log(LogLevel::Error, "image %s: neither fatbin, cubin nor PTX", path);
             result = CUDA_ERROR_INVALID_IMAGE;
         }
         return result;
     }
 
-    Image image() const { return {data_, begins_ptx(data_) ? size_ + 1 : size_}; }
+    Image image() const { return {data_, image::kind_of(data_) == image::Kind::Ptx ? size_ + 1 : size_}; }
 
   private:
     static constexpr size_t slack = 16;
@@ -190,7 +199,7 @@ CUresult impl_cuModuleLoadDataEx(CUmodule* module, const void* image, unsigned i
     CUresult result = jit.read("cuModuleLoadDataEx", numOptions, options, optionValues);
     if (result != CUDA_SUCCESS) return result;
     Image found;
-    if (!find_image(image, &found.data, &found.size)) return CUDA_ERROR_INVALID_IMAGE;
+    if (!find_image(image, &found)) return CUDA_ERROR_INVALID_IMAGE;
     cuModuleLoadDataEx_args args{};
     cuModuleLoadDataEx_res res{};
     args.numOptions = numOptions;
@@ -229,7 +238,7 @@ CUresult impl_cuLibraryLoadData(CUlibrary* library, const void* code, CUjit_opti
                                libraryOptions, libraryOptionValues, numLibraryOptions};
     if (CUresult result = check_library_options(given, false); result != CUDA_SUCCESS) return result;
     Image image;
-    if (!find_image(code, &image.data, &image.size)) return CUDA_ERROR_INVALID_IMAGE;
+    if (!find_image(code, &image)) return CUDA_ERROR_INVALID_IMAGE;
     return load_library(library, image, given);
 }
 
