@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The trace's formatting by hand: stdio may allocate and take locks, which the application may hold at this moment.
+// The trace's formatting by hand: stdio may allocate and take locks, which the application may hold at this
+// moment.
 #include "client/trace.h"
 
 #include <fcntl.h>
@@ -32,7 +33,8 @@ uint32_t read_environment() {
     const char* wanted = std::getenv("CRICKET_TRACE");
     const bool on = wanted && *wanted && std::strcmp(wanted, "0") != 0;
     const char* path = std::getenv("CRICKET_TRACE_FILE");
-    if (on && path && std::strlen(path) < sizeof trace_path) std::memcpy(trace_path, path, std::strlen(path) + 1);
+    if (on && path && std::strlen(path) < sizeof trace_path)
+        std::memcpy(trace_path, path, std::strlen(path) + 1);
     trace_state.store(on, std::memory_order_release);
     return on;
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// CRICKET_TRACE=1: every call of the application with its arguments and result, one line each, to stderr or to the
-// file named by CRICKET_TRACE_FILE. Runs inside somebody else's process: no allocation, no stdio, no descriptor kept
-// between two lines (a fork or a closefrom() of the application cannot hurt), errno preserved.
+// CRICKET_TRACE=1: every call of the application with its arguments and result, one line each, to stderr or
+// to the file named by CRICKET_TRACE_FILE. Runs inside somebody else's process: no allocation, no stdio, no
+// descriptor kept between two lines (a fork or a closefrom() of the application cannot hurt), errno
+// preserved.
 #pragma once
 
 #include <cuda.h>
@@ -19,7 +20,8 @@ uint64_t trace_begin_slow();
 
 // Begins a traced call: nanoseconds of the monotonic clock, 0 when tracing is off.
 inline uint64_t trace_begin() {
-    if (trace_state.load(std::memory_order_relaxed) == 0) [[likely]] return 0;
+    if (trace_state.load(std::memory_order_relaxed) == 0) [[likely]]
+        return 0;
     return trace_begin_slow();
 }
 

@@ -18,7 +18,7 @@ def spelling(type_):
 
 def typedef_chain(type_):
     while True:
-        yield spelling(type_)
+        yield spelling(type_).removeprefix("struct ")
         declaration = type_.get_declaration()
         if type_.kind not in (TypeKind.TYPEDEF, TypeKind.ELABORATED) or not declaration.underlying_typedef_type.spelling:
             return

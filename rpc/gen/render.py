@@ -15,11 +15,15 @@ ONCE = ["procedures.h", "handle_kinds.h", "messages.h", "messages.cpp", "calls.h
 PER_FAMILY = ["stubs", "serve"]
 
 
+def declaration(type_, name):
+    if "(*)" in type_:
+        return type_.replace("(*)", f"(*{name})")
+    return f"{type_}{'' if type_.endswith('*') else ' '}{name}"
+
+
 def parameter_list(params, unused_skipped=False):
-    def one(param):
-        mark = "[[maybe_unused]] " if unused_skipped and param.mode == "skip" else ""
-        return f"{mark}{param.type}{'' if param.type.endswith('*') else ' '}{param.cpp}"
-    return ", ".join(one(param) for param in params)
+    marks = ("[[maybe_unused]] " if unused_skipped and p.mode == "skip" else "" for p in params)
+    return ", ".join(mark + declaration(p.type, p.cpp) for mark, p in zip(marks, params))
 
 
 def argument_list(params):

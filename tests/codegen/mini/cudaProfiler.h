@@ -1,0 +1,3 @@
+// SPDX-License-Identifier: MIT
+// Generated code includes it beside cuda.h; this API has none of its functions.
+#pragma once
