@@ -65,7 +65,8 @@ class Renderer:
         self.environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), trim_blocks=True, lstrip_blocks=True,
             keep_trailing_newline=True, undefined=jinja2.StrictUndefined)
-        self.environment.filters.update(parameters=parameter_list, arguments=argument_list, c_text=c_text)
+        self.environment.filters.update(parameters=parameter_list, arguments=argument_list, c_text=c_text,
+                                        table_cell=lambda text: text.replace("|", "\\|"))
         self.environment.globals.update(
             xdr=XDR, cpp=CPP, count_text=count_text, member_count=member_count)
 

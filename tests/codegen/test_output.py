@@ -48,7 +48,7 @@ class Output(Project):
         table = self.output("coverage.md")
         self.assertIn("| forward | 2 |", table)
         self.assertIn("| unsupported | 4 |", table)
-        self.assertIn("| cuDeep | unsupported |  | deep | dark |", table)
+        self.assertIn("| cuDeep | unsupported |  | deep \\| dark |", table)
         self.assertIn("| cuOther | forward | server |  |", table)
         self.assertIn("| cuMake_ptsz | alias of cuMake |", table)
 
