@@ -1,0 +1,3 @@
+// SPDX-License-Identifier: MIT
+// Lies in a folder that only opener.c's RUNPATH names.
+int plugin_value = 42;
