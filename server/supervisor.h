@@ -29,6 +29,7 @@
 #include "link_message.h"
 #include "paths.h"
 #include "rpc_listener.h"
+#include "session_names.h"
 
 namespace cricket::server {
 
@@ -58,10 +59,6 @@ struct SupervisedSession {
     int64_t began = 0;  // unix seconds
 };
 using SessionRef = std::shared_ptr<SupervisedSession>;
-
-std::string session_name(uint64_t id);             // "s7"
-std::string token_text(const wire::Token& token);  // 32 hex digits
-bool parse_token(const std::string& text, wire::Token* token);
 
 class Supervisor {
   public:

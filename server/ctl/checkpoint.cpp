@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: MIT
+// The coordinated checkpoint. The session is stopped at a call boundary; criu dumps the application while the
+// server writes the GPU's half. Where both are to end afterwards, criu is kept waiting in its post-dump
+// script until the whole checkpoint is under its name: only then may it end the application, and until then
+// every failure lets it go on.
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstring>
+#include <filesystem>
+#include <future>
+#include <iostream>
+#include <optional>
+
+#include "checkpoint_folder.h"
+#include "command.h"
+#include "criu.h"
+#include "partial_directory.h"
+#include "session_names.h"
+#include "snapshot_store.h"
+#include "verdict.h"
+
+namespace cricket::ctl {
+namespace {
+
+using server::ControlClient;
+using server::OpResult;
+using server::SessionState;
+using server::SessionStatus;
+
+constexpr uint32_t quiesce_ms = 120000;  // a long kernel must end first
+
+std::atomic<bool> interrupted{false};
+
+// Ctrl-C and the like end a checkpoint in order: as a failure, with the application going on.
+class InterruptGuard {
+  public:
+    InterruptGuard() {
+        struct sigaction action {};
+        action.sa_handler = [](int) { interrupted = true; };
+        for (size_t i = 0; i < std::size(signals); ++i) ::sigaction(signals[i], &action, &before_[i]);
+    }
+    ~InterruptGuard() {
+        for (size_t i = 0; i < std::size(signals); ++i) ::sigaction(signals[i], &before_[i], nullptr);
+    }
+
+  private:
+    static constexpr int signals[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction before_[std::size(signals)];
+};
+
+void check_interrupted() {
+    if (interrupted) throw CommandError("interrupted");
+}
+
+SessionStatus find_session(ControlClient& control, const std::string& target) {
+    std::optional<SessionStatus> found;
+    for (SessionStatus& session : control.status().sessions) {
+        const bool named =
+            target == server::session_name(session.id) || target == server::token_text(session.token);
+        const bool by_pid = target == std::to_string(session.pid) && session.state != SessionState::Parked;
+        if (named || by_pid) found = std::move(session);
+    }
+    if (!found) throw CommandError("no attached session belongs to " + target + " (see cricketctl status)");
+    if (found->state == SessionState::Parked)
+        throw CommandError(describe(*found) + " is parked, its program is gone: take a snapshot instead");
+    if (found->state != SessionState::Running)
+        throw CommandError(describe(*found) + " is not running; cricketctl resume lets a stopped one go on");
+    return std::move(*found);
+}
+
+std::string version_of(const std::string& criu) {
+    std::string text;
+    if (FILE* pipe = ::popen(("'" + criu + "' --version 2>/dev/null").c_str(), "re")) {
+        char line[256];
+        if (std::fgets(line, sizeof line, pipe)) text = line;
+        ::pclose(pipe);
+    }
+    while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.pop_back();
+    return text;
+}
+
+// Resumes the session unless it was let go of.
+class Quiesced {
+  public:
+    Quiesced(ControlClient& control, std::string session) : control_(control), session_(std::move(session)) {
+        require(control_.quiesce(session_, quiesce_ms, false));
+    }
+    ~Quiesced() {
+        try {
+            resume();
+        } catch (const std::exception&) {
+            // The server resumes it as soon as this connection ends.
+        }
+    }
+    void resume() {
+        if (std::exchange(stopped_, false)) require(control_.resume(session_));
+    }
+    void release() { stopped_ = false; }
+
+  private:
+    ControlClient& control_;
+    const std::string session_;
+    bool stopped_ = true;
+};
+
+}  // namespace
+
+void checkpoint(const std::string& socket, const CheckpointOptions& options) {
+    // Everything that can be known beforehand is, before anything stops.
+    ControlClient control = ControlClient::connect(socket);
+    const SessionStatus session = find_session(control, options.target);
+    const std::string name = server::session_name(session.id);
+    const std::string criu = find_criu();
+    CheckpointInfo info{new_epoch_id(), server::token_text(session.token), session.program, session.pid,
+                        version_of(criu)};
+
+    const InterruptGuard guard;
+    server::PartialDirectory partial(options.directory, checkpoint_file);
+    const std::string app = partial.path() + "/app", log = app + "/dump.log", work = partial.path();
+    if (::mkdir(app.c_str(), 0700) != 0)
+        throw CommandError("cannot create '" + app + "': " + std::strerror(errno));
+    ControlClient saver = ControlClient::connect(socket);
+    std::vector<std::string> arguments = {"dump", "-t",      std::to_string(session.pid), "-D", app,
+                                          "-o",   "dump.log"};
+    arguments.insert(arguments.end(), options.criu_arguments.begin(), options.criu_arguments.end());
+
+    Quiesced quiesced(control, name);
+    std::future<OpResult> saving = std::async(std::launch::async, [&]() -> OpResult {
+        try {
+            return saver.snapshot(name, work + "/gpu", info.epoch_id);
+        } catch (const std::exception& error) {
+            return OpResult::failure(error.what());
+        }
+    });
+    const auto finish = [&] {
+        mark_app(partial.path(), info.epoch_id);
+        seal_checkpoint(partial.path(), info);
+        check_interrupted();
+        partial.publish();
+    };
+    const auto dump_error = [&](const CriuResult& dump) {
+        return CommandError("criu could not dump pid " + std::to_string(session.pid) + ": " + dump.errors);
+    };
+
+    if (options.leave_running) {
+        arguments.push_back("--leave-running");
+        const CriuResult dump = run_criu(criu, arguments, log);
+        const OpResult saved = saving.get();
+        quiesced.resume();
+        if (!dump.ok()) throw dump_error(dump);
+        require(saved);
+        finish();
+    } else {
+        std::string why_not;
+        bool complete = false;
+        Verdict verdict([&] {
+            try {
+                require(saving.get());
+                finish();
+                return complete = true;
+            } catch (const std::exception& error) {
+                why_not = error.what();
+                return false;
+            }
+        });
+        arguments.insert(arguments.end(), {"--action-script", verdict.script()});
+        const CriuResult dump = run_criu(criu, arguments, log, verdict.environment());
+        verdict.close();
+        if (!complete) {
+            if (saving.valid()) saving.wait();  // the worker resumes only when it has stopped writing
+            quiesced.resume();
+            if (!why_not.empty()) throw CommandError(why_not);
+            throw dump.ok() ? CommandError("criu ended the program without waiting for the GPU's half")
+                            : dump_error(dump);
+        }
+        if (!dump.ok())
+            throw CommandError("'" + partial.target() + "' is complete, but criu failed to end pid " +
+                               std::to_string(session.pid) + ": " + dump.errors);
+        quiesced.release();
+        require(control.drop(name, true));
+    }
+    std::cout << describe(session) << " saved in " << partial.target() << ", epoch " << info.epoch_id << "\n";
+}
+
+}  // namespace cricket::ctl

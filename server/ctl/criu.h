@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: MIT
+// Running criu: found and tried before anything is stopped, its output kept, its errors quoted.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace cricket::ctl {
+
+// $CRICKET_CRIU, else criu from PATH and the sbin folders. Throws CommandError when there is none, or when
+// `criu check` says that it does not work on this kernel.
+std::string find_criu();
+
+struct CriuResult {
+    int status = 0;      // as from waitpid
+    std::string errors;  // the Error lines of the log, or what it printed, on one line
+    bool ok() const { return status == 0; }
+};
+
+// Runs criu in a process group of its own, so that a Ctrl-C meant for us does not end it half way. `log` is
+// the path given to it with -o. `environment`: NAME=VALUE to add.
+CriuResult run_criu(const std::string& criu, const std::vector<std::string>& arguments,
+                    const std::string& log, const std::string& environment = {});
+
+}  // namespace cricket::ctl

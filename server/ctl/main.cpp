@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MIT
+// cricketctl: what a user, or a script, says to a running cricket-server. Exit status 0 means done, 1 that it
+// could not be done and why on stderr, in one line.
+#include <signal.h>
+
+#include <CLI/CLI.hpp>
+#include <iostream>
+
+#include "command.h"
+#include "paths.h"
+#include "verdict.h"
+
+namespace {
+
+using namespace cricket::ctl;
+using cricket::server::ControlClient;
+
+// One line, whatever was quoted in it.
+std::string one_line(std::string text) {
+    for (char& c : text)
+        if (static_cast<unsigned char>(c) < ' ') c = ' ';
+    return text;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    int status = 0;
+    if (is_action_script(&status)) return status;
+    ::signal(SIGPIPE, SIG_IGN);
+
+    // What follows "--" is for criu.
+    std::vector<std::string> for_criu;
+    for (int i = 1; i < argc; ++i) {
+        if (std::string(argv[i]) != "--") continue;
+        for_criu.assign(argv + i + 1, argv + argc);
+        argc = i;
+    }
+
+    CLI::App app{"cricketctl: talks to a running cricket-server", "cricketctl"};
+    app.set_version_flag("--version", "cricket " CRICKET_VERSION);
+    app.require_subcommand(1);
+    app.fallthrough();
+    app.footer("SESSION is a session as status names it (s1), PID the process id of its program.");
+    std::string socket;
+    app.add_option("--socket", socket, "the server's socket, as given to cricket-server")
+        ->envname("CRICKET_SOCKET");
+    // The default is worked out only when it is needed: verify needs no server.
+    const auto control_socket = [&] {
+        return cricket::server::control_path(socket.empty() ? cricket::server::default_socket_path()
+                                                            : socket);
+    };
+    const auto connect = [&] { return ControlClient::connect(control_socket()); };
+
+    bool as_json = false, force = false;
+    std::string target, directory;
+    CheckpointOptions options;
+
+    CLI::App* status_command = app.add_subcommand("status", "show the server and its sessions");
+    status_command->add_flag("--json", as_json, "for programs");
+    status_command->callback([&] { show_status(control_socket(), as_json); });
+
+    CLI::App* snapshot_command = app.add_subcommand("snapshot", "save a parked or quiesced session");
+    snapshot_command->add_option("session", target, "SESSION or PID")->required();
+    snapshot_command
+        ->add_option("directory", directory, "folder to make; an older snapshot there is replaced")
+        ->required();
+    snapshot_command->callback([&] {
+        directory = absolute_path(directory);
+        require(connect().snapshot(target, directory, {}));
+        std::cout << "saved in " << directory << "\n";
+    });
+
+    CLI::App* load_command = app.add_subcommand("load", "bring a snapshot back; its session is then parked");
+    load_command->add_option("directory", directory, "of the snapshot")->required();
+    load_command->callback([&] {
+        const cricket::server::LoadResult loaded = connect().load(absolute_path(directory));
+        require(loaded.result);
+        std::cout << describe(loaded.session) << " is parked\n";
+    });
+
+    CLI::App* checkpoint_command = app.add_subcommand(
+        "checkpoint", "save a running program and its session; arguments after -- go to criu");
+    checkpoint_command->add_option("pid", options.target, "PID or SESSION")->required();
+    checkpoint_command
+        ->add_option("directory", options.directory, "folder to make; an older checkpoint there is replaced")
+        ->required();
+    checkpoint_command->add_flag("--leave-running", options.leave_running,
+                                 "let the program go on; else it is ended");
+    checkpoint_command->callback([&] {
+        options.directory = absolute_path(options.directory);
+        options.criu_arguments = for_criu;
+        checkpoint(control_socket(), options);
+    });
+
+    CLI::App* restore_command = app.add_subcommand(
+        "restore", "bring a checkpoint's program and session back; arguments after -- go to criu");
+    restore_command->add_option("directory", directory, "of the checkpoint")->required();
+    restore_command->callback([&] { restore(control_socket(), absolute_path(directory), for_criu); });
+
+    CLI::App* verify_command =
+        app.add_subcommand("verify", "read a snapshot or checkpoint and check every byte of it");
+    verify_command->add_option("directory", directory, "of the snapshot or checkpoint")->required();
+    verify_command->callback([&] { verify(absolute_path(directory)); });
+
+    CLI::App* quiesce_command =
+        app.add_subcommand("quiesce", "stop a session at a call boundary until resume");
+    uint32_t seconds = 60;
+    quiesce_command->add_option("session", target, "SESSION or PID")->required();
+    quiesce_command->add_option("--timeout", seconds, "seconds to wait for what runs on the GPU")
+        ->check(CLI::Range(1, 1000000))
+        ->capture_default_str();
+    quiesce_command->callback([&] { require(connect().quiesce(target, seconds * 1000, true)); });
+
+    CLI::App* resume_command = app.add_subcommand("resume", "let a quiesced session go on");
+    resume_command->add_option("session", target, "SESSION or PID")->required();
+    resume_command->callback([&] { require(connect().resume(target)); });
+
+    CLI::App* drop_command = app.add_subcommand("drop", "forget a session and free its memory");
+    drop_command->add_option("session", target, "SESSION or PID")->required();
+    drop_command->add_flag("--force", force, "even while its program runs, which then gets errors");
+    drop_command->callback([&] { require(connect().drop(target, force)); });
+
+    try {
+        CLI11_PARSE(app, argc, argv);
+        return 0;
+    } catch (const std::exception& error) {
+        std::cerr << "cricketctl: " << one_line(error.what()) << "\n";
+        return 1;
+    }
+}
