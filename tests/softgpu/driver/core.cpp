@@ -13,7 +13,12 @@
 
 namespace softgpu {
 
+namespace {
+
 std::atomic<CUresult> init_state{CUDA_ERROR_NOT_INITIALIZED};
+std::atomic<bool> is_forked_child = false;
+
+}  // namespace
 
 void log(const char* format, ...) {
     char line[2048];
@@ -55,9 +60,12 @@ CUresult cuInit(unsigned flags) {
         if (init_state == CUDA_SUCCESS) return;
         initialize_devices();
         reserve_regions();
-        // A child of fork() has none of the worker threads.
-        static const int registered =
-            pthread_atfork(nullptr, nullptr, [] { init_state = CUDA_ERROR_NOT_INITIALIZED; });
+        require(!is_forked_child, CUDA_ERROR_NOT_INITIALIZED);
+        // A child of fork() has none of the worker threads; as with the real driver there is no way back.
+        static const int registered = pthread_atfork(nullptr, nullptr, [] {
+            is_forked_child = init_state == CUDA_SUCCESS;
+            init_state = CUDA_ERROR_NOT_INITIALIZED;
+        });
         require(registered == 0, CUDA_ERROR_OUT_OF_MEMORY);
         init_state.store(CUDA_SUCCESS, std::memory_order_release);
     });

@@ -2,6 +2,8 @@
 // Host memory that kernels reach: page-locked allocations and registered mappings, at their own addresses.
 #include <sys/mman.h>
 
+#include <algorithm>
+
 #include "memory.h"
 #include "stream.h"
 
@@ -27,6 +29,16 @@ Range host_range(const void* pointer) {
     auto range = memory_map().find(reinterpret_cast<uint64_t>(pointer));
     require(range && range->is_host());
     return *range;
+}
+
+// Whether every page is there, whatever it is a mapping of.
+bool is_mapped(uint64_t first, uint64_t last) {
+    constexpr uint64_t kPart = uint64_t{1} << 30;
+    std::vector<unsigned char> present(std::min(kPart, last - first) / kPage);
+    for (; first < last; first += kPart)
+        if (mincore(reinterpret_cast<void*>(first), std::min(kPart, last - first), present.data()) != 0)
+            return false;
+    return true;
 }
 
 }  // namespace
@@ -73,9 +85,7 @@ CUresult cuMemHostRegister_v2(void* pointer, size_t size, unsigned flags) {
         uint64_t first = base / kPage * kPage, last = (base + size + kPage - 1) / kPage * kPage;
         require(last > first);
         require(!memory_map().overlaps(base, size), CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED);
-        // Every page must be mapped; mincore() fails where one is not.
-        std::vector<unsigned char> present((last - first) / kPage);
-        require(mincore(reinterpret_cast<void*>(first), last - first, present.data()) == 0);
+        require(is_mapped(first, last));
         add(MemoryKind::Registered, base, size, flags | CU_MEMHOSTREGISTER_DEVICEMAP);
     });
 }

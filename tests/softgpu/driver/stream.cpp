@@ -34,30 +34,25 @@ CUresult code_of(ptx::Fault::Kind kind) {
     return CUDA_ERROR_LAUNCH_FAILED;
 }
 
-pthread_rwlock_t memory_lock = [] {
-    pthread_rwlockattr_t attributes;
-    pthread_rwlockattr_init(&attributes);
-    pthread_rwlockattr_setkind_np(&attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
-    pthread_rwlock_t lock;
-    pthread_rwlock_init(&lock, &attributes);
-    return lock;
-}();
+// Readers first: a kernel that spins until another stream's operation frees it must not be kept waiting by an
+// unmap that waits for the kernel.
+std::shared_mutex memory_lock;
 
 thread_local int per_thread_default = 0;
 
 }  // namespace
 
 MemoryInUse::MemoryInUse() {
-    pthread_rwlock_rdlock(&memory_lock);
+    memory_lock.lock_shared();
 }
 MemoryInUse::~MemoryInUse() {
-    pthread_rwlock_unlock(&memory_lock);
+    memory_lock.unlock_shared();
 }
 MemoryNotInUse::MemoryNotInUse() {
-    pthread_rwlock_wrlock(&memory_lock);
+    memory_lock.lock();
 }
 MemoryNotInUse::~MemoryNotInUse() {
-    pthread_rwlock_unlock(&memory_lock);
+    memory_lock.unlock();
 }
 
 PerThreadDefault::PerThreadDefault() {

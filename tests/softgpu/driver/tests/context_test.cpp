@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+#include <unistd.h>
+
 #include <thread>
 
 #include "fixture.h"
@@ -159,4 +161,12 @@ TEST(Errors, HaveNamesAndTexts) {
     EXPECT_STREQ(text, "an illegal memory access was encountered");
     EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuGetErrorName(static_cast<CUresult>(12345), &text));
     EXPECT_EQ(text, nullptr);
+}
+
+TEST_F(Contexts, AForkedChildIsNotInitialized) {
+    EXPECT_EXIT(
+        _exit(cuCtxSynchronize() == CUDA_ERROR_NOT_INITIALIZED && cuInit(0) == CUDA_ERROR_NOT_INITIALIZED
+                  ? 0
+                  : 1),
+        testing::ExitedWithCode(0), "");
 }
