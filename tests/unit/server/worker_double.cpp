@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A worker without a GPU: it answers hellos and control calls, its session's whole state is one number, and it does
-// what a test asks for in the client's program name ("crash", "slow"...).
+// A worker without a GPU: it answers hellos and control calls, its session's whole state is one number, and
+// it does what a test asks for in the client's program name ("crash", "slow"...).
 #include <sys/mman.h>
 #include <sys/personality.h>
 #include <unistd.h>
@@ -50,7 +50,8 @@ class WorkerDouble : public WorkerOps {
     }
     OpResult quiesce(uint32_t timeout_ms) override {
         std::lock_guard lock(mutex_);
-        if (status_.program == "busy") return OpResult::failure("a kernel runs longer than " + std::to_string(timeout_ms) + " ms");
+        if (status_.program == "busy")
+            return OpResult::failure("a kernel runs longer than " + std::to_string(timeout_ms) + " ms");
         set_state(SessionState::Quiesced);
         return {};
     }
@@ -63,11 +64,13 @@ class WorkerDouble : public WorkerOps {
     OpResult snapshot(const std::string& directory, const std::string& checkpoint) override {
         SessionStatus now = status();
         if (now.state == SessionState::Running) return OpResult::failure("the session is running");
+        if (now.program == "unsavable") return OpResult::failure("texture object 7 cannot be saved");
         if (now.program == "slow") std::this_thread::sleep_for(std::chrono::milliseconds(700));
         try {
             SnapshotWriter writer(directory);
             writer.begin("state").write(&now.calls, sizeof now.calls);
-            writer.finish({token_text(now.token), now.epoch, checkpoint}, {{"program", now.program}, {"pid", now.pid}});
+            writer.finish({token_text(now.token), now.epoch, checkpoint},
+                          {{"program", now.program}, {"pid", now.pid}});
         } catch (const SnapshotError& error) {
             return OpResult::failure(error.what());
         }
@@ -75,7 +78,8 @@ class WorkerDouble : public WorkerOps {
     }
     OpResult drop(bool force) override {
         std::lock_guard lock(mutex_);
-        if (status_.state == SessionState::Running && !force) return OpResult::failure("its client is attached");
+        if (status_.state == SessionState::Running && !force)
+            return OpResult::failure("its client is attached");
         return {};
     }
     void restore(const std::string& directory) {
