@@ -10,6 +10,7 @@
 #include <span>
 
 #include "driver_table.h"
+#include "journal.h"
 #include "objects.h"
 #include "rpc/values.h"
 
@@ -22,11 +23,17 @@ struct Call {
     const DriverTable& driver;
     Objects& objects;
     rpc::Credential credential;
-    std::span<const std::byte> message;  // the RPC call message, for the journal
 
     // Set by a handler whose answer must wait for the device: the reply is sent when the event has completed, with
-    // the event's result as status. The executor owns and destroys the event.
+    // the event's result as status. The executor owns the event.
     CUevent wait_for = nullptr;
+    // Device memory to give back once wait_for has completed.
+    CUdeviceptr reclaim = 0;
+    // Bulk data to be kept with the journal entry; set before the call when it is a replay.
+    Attachment attachment;
+    bool replaying = false;
+    // What the handler wrote outside the reply message, kept as long as the reply.
+    uint64_t down_offset = 0, down_bytes = 0;
 
     // The stream that 0 means in this call: the legacy one, or the calling thread's own.
     CUstream default_stream();
@@ -35,6 +42,7 @@ struct Call {
     // Where bulk data lies, bounds checked; null when it is not there.
     const void* read(const rpc::Bulk& bulk);
     void* write(const rpc::Bulk& bulk);
+    bool wants_reply() const;
 };
 
 }  // namespace cricket::server

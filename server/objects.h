@@ -17,7 +17,8 @@ class Objects {
   public:
     // Registers a driver handle and returns its number; the same driver handle of the same kind keeps its number
     // (cuKernelGetFunction twice gives one CUfunction). While numbers are forced, the next forced one is used.
-    uint64_t add(HandleKind kind, void* driver_handle);
+    // `wanted`: the number to give, for objects whose number is fixed (cricket/primary_contexts.h); 0: the next one.
+    uint64_t add(HandleKind kind, void* driver_handle, uint64_t wanted = 0);
     // The driver's handle, or null when the number is unknown or of another kind.
     void* get(HandleKind kind, uint64_t number) const;
     void remove(HandleKind kind, uint64_t number);

@@ -74,6 +74,13 @@ wire::Refusal RingServer::position(const wire::Hello& hello, uint64_t executed, 
     return wire::Refusal::None;
 }
 
+void RingServer::begin(uint64_t executed, uint64_t up_end) {
+    auto& server = channel_.server_page();
+    server.executed_seq.store(executed);
+    server.head.store(at_);
+    server.up_head.store(up_end);
+}
+
 std::optional<Record> RingServer::peek() {
     if (empty()) return std::nullopt;
     auto record = read_at(&at_);

@@ -37,6 +37,9 @@ class RingServer {
     // Positions the reader behind `executed`: walks from hello.first_offset. Returns what refuses the attach.
     wire::Refusal position(const wire::Hello& hello, uint64_t executed, std::string* why);
 
+    // After position(): fills the server page for a client that is about to be answered.
+    void begin(uint64_t executed, uint64_t up_end);
+
     // The next record, or nothing. Throws BadRecord.
     std::optional<Record> peek();
     // The record was executed: the client may reuse its space.

@@ -1,0 +1,437 @@
+// SPDX-License-Identifier: MIT
+// A snapshot's data files: `memory` (device allocations, one after the other), `host` (registered host memory),
+// `variables` (contents of module variables), `journal` (calls to repeat) with `images` (their attachments), `replies`
+// (what the client may still ask for). The manifest's meta says where in them what is.
+#include "checkpoint.h"
+
+#include <cstring>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+
+#include "dispatch.h"
+#include "snapshot_store.h"
+#include "variables.h"
+
+namespace cricket::server {
+namespace {
+
+using nlohmann::json;
+
+constexpr uint64_t piece_bytes = 16u << 20;
+
+[[noreturn]] void fail(const std::string& what) { throw std::runtime_error(what); }
+
+std::string result_name(const DriverTable& driver, CUresult result) {
+    const char* name = nullptr;
+    if (driver.cuGetErrorName) driver.cuGetErrorName(result, &name);
+    return name ? name : "error " + std::to_string(result);
+}
+
+std::string hex(const wire::Token& token) {
+    static const char digits[] = "0123456789abcdef";
+    std::string text;
+    for (uint8_t byte : token.bytes) {
+        text += digits[byte >> 4];
+        text += digits[byte & 15];
+    }
+    return text;
+}
+
+wire::Token token_of(const std::string& text) {
+    wire::Token token{};
+    if (text.size() != 32) fail("the snapshot's session token is not 32 hex digits");
+    for (int i = 0; i < 16; ++i) token.bytes[i] = static_cast<uint8_t>(std::stoi(text.substr(i * 2, 2), nullptr, 16));
+    return token;
+}
+
+// What cannot be made again yet, by name.
+void refuse_unrestorable(Session& session) {
+    for (const auto& [seq, entry] : session.journal.entries()) {
+        if (entry.effect.kind != Effect::Kind::Create) continue;
+        switch (const HandleKind kind = Objects::kind_of(entry.effect.object)) {
+            case HandleKind::Context:
+            case HandleKind::Module:
+            case HandleKind::Library:
+            case HandleKind::Kernel:
+            case HandleKind::Function:
+            case HandleKind::Stream:
+            case HandleKind::Event:
+                break;
+            default:
+                fail(std::string("the session holds a ") + handle_kind_name(kind) + " (made by " +
+                     dispatch_table[entry.procedure - wire::first_cuda_proc].name + "), which cannot be restored yet");
+        }
+    }
+    if (const CUresult status = session.synchronize_all(); status != CUDA_SUCCESS)
+        fail("a context has the sticky error " + result_name(session.driver, status) + ", which cannot be restored");
+}
+
+// Pinned memory to copy through.
+class Staging {
+  public:
+    explicit Staging(const DriverTable& driver) : driver_(driver) {
+        if (driver_.cuMemAllocHost(&pinned_, piece_bytes) != CUDA_SUCCESS) {
+            pinned_ = nullptr;
+            pageable_.resize(piece_bytes);
+        }
+    }
+    ~Staging() {
+        if (pinned_) driver_.cuMemFreeHost(pinned_);
+    }
+    Staging(const Staging&) = delete;
+    std::byte* data() { return pinned_ ? static_cast<std::byte*>(pinned_) : pageable_.data(); }
+
+  private:
+    const DriverTable& driver_;
+    void* pinned_ = nullptr;
+    std::vector<std::byte> pageable_;
+};
+
+void save_range(const DriverTable& driver, Staging& staging, SnapshotStream& out, uint64_t address, uint64_t bytes,
+                const std::string& what) {
+    for (uint64_t done = 0; done < bytes;) {
+        const uint64_t piece = std::min(bytes - done, piece_bytes);
+        const CUresult status = driver.cuMemcpyDtoH(staging.data(), address + done, piece);
+        if (status != CUDA_SUCCESS) fail("reading " + what + ": " + result_name(driver, status));
+        out.write(staging.data(), piece);
+        done += piece;
+    }
+}
+
+void load_range(const DriverTable& driver, Staging& staging, SnapshotReader& in, const std::string& file,
+                uint64_t offset, uint64_t address, uint64_t bytes, const std::string& what) {
+    for (uint64_t done = 0; done < bytes;) {
+        // Pieces that end at chunk boundaries are read without an extra copy.
+        const uint64_t room = piece_bytes - (offset + done) % snapshot_chunk_bytes;
+        const uint64_t piece = std::min(bytes - done, room);
+        in.read(file, offset + done, staging.data(), piece);
+        const CUresult status = driver.cuMemcpyHtoD(address + done, staging.data(), piece);
+        if (status != CUDA_SUCCESS) fail("writing " + what + ": " + result_name(driver, status));
+        done += piece;
+    }
+}
+
+std::string at_address(const std::string& what, uint64_t address) {
+    char text[32];
+    std::snprintf(text, sizeof text, " at %#llx", static_cast<unsigned long long>(address));
+    return what + text;
+}
+
+json save_journal(Session& session, SnapshotWriter& writer) {
+    auto& journal = writer.begin("journal");
+    auto& images = writer.begin("images");
+    std::map<const void*, std::pair<uint64_t, uint64_t>> written;  // the same image is written once
+    json list = json::array();
+    for (const auto& [seq, entry] : session.journal.entries()) {
+        json one{{"seq", seq},
+                 {"procedure", entry.procedure},
+                 {"name", dispatch_table[entry.procedure - wire::first_cuda_proc].name},
+                 {"kind", static_cast<int>(entry.effect.kind)},
+                 {"object", entry.effect.object},
+                 {"owner", entry.effect.owner},
+                 {"key", {entry.effect.key[0], entry.effect.key[1]}},
+                 {"at", journal.size()},
+                 {"bytes", entry.message.size()}};
+        journal.write(entry.message);
+        if (entry.attachment) {
+            auto [place, is_new] = written.try_emplace(entry.attachment.get(), images.size(), entry.attachment->size());
+            if (is_new) images.write(*entry.attachment);
+            one["image"] = {place->second.first, place->second.second};
+        }
+        list.push_back(std::move(one));
+    }
+    return list;
+}
+
+json save_replies(Executor& executor, SnapshotWriter& writer) {
+    auto& out = writer.begin("replies");
+    json list = json::array();
+    for (const auto& [seq, kept] : executor.kept()) {
+        if (!kept.sent) fail("call " + std::to_string(seq) + " is still waiting for the device");
+        list.push_back({{"seq", seq},
+                        {"slot", kept.slot},
+                        {"reply_offset", kept.reply_offset},
+                        {"reply_bytes", kept.reply_bytes},
+                        {"down_offset", kept.down_offset},
+                        {"down_bytes", kept.down_bytes},
+                        {"at", out.size()},
+                        {"message", kept.message.size()},
+                        {"down", kept.down.size()}});
+        out.write(kept.message);
+        out.write(kept.down);
+    }
+    return list;
+}
+
+json save_memory(Session& session, Staging& staging, SnapshotWriter& writer) {
+    auto& out = writer.begin("memory");
+    json list = json::array();
+    for (const auto& [address, allocation] : session.device_memory.allocations()) {
+        list.push_back({address, allocation.bytes, allocation.device, out.size()});
+        save_range(session.driver, staging, out, address, allocation.bytes, at_address("device memory", address));
+    }
+    return list;
+}
+
+json save_variables(Session& session, Staging& staging, SnapshotWriter& writer) {
+    auto& out = writer.begin("variables");
+    json list = json::array();
+    for (const ModuleVariable& variable : module_variables(session)) {
+        list.push_back({{"image", variable.image},
+                        {"context", variable.context},
+                        {"name", variable.name},
+                        {"address", variable.address},
+                        {"bytes", variable.bytes},
+                        {"at", out.size()}});
+        if (const CUresult status = session.make_current(variable.context); status != CUDA_SUCCESS)
+            fail("context of variable " + variable.name + ": " + result_name(session.driver, status));
+        save_range(session.driver, staging, out, variable.address, variable.bytes, "variable " + variable.name);
+    }
+    return list;
+}
+
+json save_host(Session& session, bool coordinated, SnapshotWriter& writer) {
+    auto& out = writer.begin("host");
+    json list = json::array();
+    for (const auto& [address, range] : session.host_memory.ranges()) {
+        list.push_back({{"address", address}, {"bytes", range.bytes}, {"offset", range.offset}, {"flags", range.flags}, {"at", out.size()}});
+        if (!coordinated) out.write(HostMemory::content(range), range.bytes);
+    }
+    return list;
+}
+
+json save_copies(Session& session) {
+    json list = json::array();
+    for (const CopyToHost& copy : session.copies_to_host)
+        list.push_back({copy.range.address, copy.range.bytes, copy.told_by});
+    return list;
+}
+
+json save_events(Session& session) {
+    json list = json::array();
+    for (const auto& [number, time] : session.event_times) {
+        if (!time.recorded) continue;
+        double ms = time.ms;
+        float since = 0;
+        if (!time.old) {
+            auto* event = static_cast<CUevent>(session.objects.get(HandleKind::Event, number));
+            if (!event || !session.time_base || session.driver.cuEventElapsedTime(&since, session.time_base, event) != CUDA_SUCCESS)
+                since = 0;
+            ms = session.time_base_ms + since;
+        }
+        list.push_back({number, ms});
+    }
+    return list;
+}
+
+}  // namespace
+
+void save_checkpoint(Session& session, Executor& executor, const std::string& directory, const std::string& checkpoint,
+                     bool coordinated) {
+    refuse_unrestorable(session);
+    const bool on_device = session.any_context();
+    SnapshotWriter writer(directory);
+    json meta;
+    meta["coordinated"] = coordinated;
+    meta["program"] = session.program;
+    meta["previous_epoch"] = session.previous_epoch;
+    meta["attached_at"] = session.attached_at;
+    meta["executed"] = session.executed;
+    meta["up_end"] = session.up_end;
+    meta["last_index"] = session.objects.last_index();
+    meta["posted"] = {session.posted().result, session.posted().seq};
+    meta["host_file_bytes"] = session.host_memory.file_size();
+    for (const auto& [device, count] : session.primary_retained) meta["primary_retained"].push_back({device, count});
+    for (const auto& [number, device] : session.context_devices) meta["contexts"].push_back({number, device});
+    for (const auto& chunk : session.device_memory.describe())
+        meta["chunks"].push_back({chunk.address, chunk.bytes, chunk.device, chunk.shared});
+    meta["journal"] = save_journal(session, writer);
+    meta["replies"] = save_replies(executor, writer);
+    meta["host"] = save_host(session, coordinated, writer);
+    meta["copies_to_host"] = save_copies(session);
+    if (on_device) {
+        Staging staging(session.driver);
+        meta["variables"] = save_variables(session, staging, writer);
+        session.any_context();
+        meta["memory"] = save_memory(session, staging, writer);
+        meta["events"] = save_events(session);
+    }
+    writer.finish({hex(session.token), session.epoch, checkpoint}, meta);
+}
+
+namespace {
+
+// Runs one journalled call again; the numbers it gives out are those of its first life.
+void replay(Session& session, Executor& executor, const JournalEntry& entry) {
+    const DispatchEntry& dispatch = dispatch_table[entry.procedure - wire::first_cuda_proc];
+    const std::string what = std::string(dispatch.name) + " (call " + std::to_string(entry.seq) + ")";
+    XDR xdrs;
+    xdrmem_create(&xdrs, reinterpret_cast<char*>(const_cast<std::byte*>(entry.message.data())),
+                  static_cast<u_int>(entry.message.size()), XDR_DECODE);
+    Call call{session, session.driver, session.objects, {}, nullptr, 0, entry.attachment, true, 0, 0};
+    uint32_t xid = 0, procedure = 0;
+    if (!rpc::decode_call_head(&xdrs, &xid, &procedure, &call.credential) || procedure != entry.procedure)
+        fail("repeating " + what + ": its message cannot be read");
+    std::vector<std::max_align_t> args(dispatch.args_size / sizeof(std::max_align_t) + 1);
+    std::vector<std::max_align_t> res(dispatch.res_size / sizeof(std::max_align_t) + 1);
+    if (!(*dispatch.xdr_args)(&xdrs, static_cast<void*>(args.data()), 0))
+        fail("repeating " + what + ": its arguments cannot be read");
+    if (entry.effect.kind == Effect::Kind::Create) session.objects.force({entry.effect.object});
+    executor.execute(dispatch, entry.procedure, call, args.data(), res.data());
+    int32_t status = 0;
+    std::memcpy(&status, res.data(), sizeof status);
+    if (status != CUDA_SUCCESS) fail("repeating " + what + ": " + result_name(session.driver, static_cast<CUresult>(status)));
+    if (!session.objects.all_forced_used()) fail("repeating " + what + ": it gave an object that exists already");
+    XDR free_args{}, free_res{};
+    free_args.x_op = free_res.x_op = XDR_FREE;
+    (*dispatch.xdr_args)(&free_args, static_cast<void*>(args.data()), 0);
+    (*dispatch.xdr_res)(&free_res, static_cast<void*>(res.data()), 0);
+    session.forget_objects(session.journal.record(entry));
+    session.note_created(entry.effect);
+}
+
+void load_journal(Session& session, Executor& executor, SnapshotReader& reader) {
+    std::map<uint64_t, Attachment> images;
+    for (const json& one : reader.meta().at("journal")) {
+        JournalEntry entry;
+        entry.seq = one.at("seq");
+        entry.procedure = one.at("procedure");
+        const uint32_t index = entry.procedure - wire::first_cuda_proc;
+        if (index >= dispatch_count || one.at("name") != dispatch_table[index].name)
+            fail("the snapshot's journal names " + one.at("name").get<std::string>() + ", which this server numbers otherwise");
+        entry.effect.kind = static_cast<Effect::Kind>(one.at("kind").get<int>());
+        entry.effect.object = one.at("object");
+        entry.effect.owner = one.at("owner");
+        entry.effect.key[0] = one.at("key")[0];
+        entry.effect.key[1] = one.at("key")[1];
+        entry.message.resize(one.at("bytes").get<uint64_t>());
+        reader.read("journal", one.at("at"), entry.message);
+        if (one.contains("image")) {
+            const uint64_t at = one["image"][0], bytes = one["image"][1];
+            Attachment& image = images[at];
+            if (!image) {
+                std::vector<std::byte> data(bytes);
+                reader.read("images", at, data);
+                image = std::make_shared<const std::vector<std::byte>>(std::move(data));
+            }
+            entry.attachment = image;
+        }
+        replay(session, executor, entry);
+    }
+}
+
+void load_replies(Executor& executor, SnapshotReader& reader) {
+    for (const json& one : reader.meta().at("replies")) {
+        KeptReply kept;
+        kept.slot = one.at("slot");
+        kept.reply_offset = one.at("reply_offset");
+        kept.reply_bytes = one.at("reply_bytes");
+        kept.down_offset = one.at("down_offset");
+        kept.down_bytes = one.at("down_bytes");
+        kept.sent = true;
+        kept.message.resize(one.at("message").get<uint64_t>());
+        kept.down.resize(one.at("down").get<uint64_t>());
+        const uint64_t at = one.at("at");
+        reader.read("replies", at, kept.message);
+        reader.read("replies", at + kept.message.size(), kept.down);
+        executor.kept()[one.at("seq")] = std::move(kept);
+    }
+}
+
+void load_variables(Session& session, Staging& staging, SnapshotReader& reader, const json& list) {
+    std::map<std::tuple<uint64_t, uint64_t, std::string>, ModuleVariable> now;
+    for (ModuleVariable& variable : module_variables(session)) {
+        auto key = std::make_tuple(variable.image, variable.context, variable.name);
+        now[key] = std::move(variable);
+    }
+    for (const json& one : list) {
+        const std::string name = one.at("name");
+        const uint64_t address = one.at("address"), bytes = one.at("bytes"), context = one.at("context");
+        auto found = now.find({one.at("image").get<uint64_t>(), context, name});
+        if (found == now.end()) fail("variable " + name + " is not there any more after its module was loaded again");
+        if (found->second.address != address || found->second.bytes != bytes)
+            fail(at_address("variable " + name + " was", address) + at_address(" and would now be", found->second.address) +
+                 ": pointers to it would be wrong");
+        if (session.make_current(context) != CUDA_SUCCESS) fail("context of variable " + name + " cannot be used");
+        load_range(session.driver, staging, reader, "variables", one.at("at"), address, bytes, "variable " + name);
+    }
+}
+
+void load_host(Session& session, bool coordinated, SnapshotReader& reader) {
+    const json& meta = reader.meta();
+    const json& list = meta.at("host");
+    if (list.empty()) return;
+    std::string why;
+    if (!session.host_memory.prepare(meta.at("host_file_bytes"), &why)) fail(why);
+    for (const json& one : list) {
+        const uint64_t address = one.at("address"), bytes = one.at("bytes"), offset = one.at("offset");
+        const CUresult status = session.host_memory.add(address, bytes, offset, one.at("flags"));
+        if (status != CUDA_SUCCESS) fail(at_address("host memory", address) + ": " + result_name(session.driver, status));
+        if (!coordinated) reader.read("host", one.at("at"), reinterpret_cast<void*>(address), bytes);
+    }
+    for (const json& one : meta.at("copies_to_host"))
+        session.copies_to_host.push_back({{one[0], one[1]}, nullptr, one[2]});
+}
+
+// Recorded events are recorded again, so that waiting for them and asking them answers as before.
+void load_events(Session& session, const json& list) {
+    for (const json& one : list) {
+        const uint64_t number = one[0];
+        auto* event = static_cast<CUevent>(session.objects.get(HandleKind::Event, number));
+        if (!event || session.make_current(session.journal.owner(number)) != CUDA_SUCCESS) continue;
+        session.driver.cuEventRecord(event, CU_STREAM_LEGACY);
+        session.event_times[number] = {one[1], true, true};
+        session.time_base_ms = std::max<double>(session.time_base_ms, one[1]);
+    }
+}
+
+}  // namespace
+
+bool load_checkpoint(Session& session, Executor& executor, const std::string& directory) {
+    SnapshotReader reader(directory);
+    const json& meta = reader.meta();
+    const bool coordinated = meta.at("coordinated");
+    session.token = token_of(reader.info().session);
+    session.epoch = reader.info().epoch;
+    session.previous_epoch = meta.at("previous_epoch");
+    session.attached_at = meta.at("attached_at");
+    session.executed = meta.at("executed");
+    session.up_end = meta.at("up_end");
+    session.program = meta.at("program");
+    session.set_posted({meta.at("posted")[0], meta.at("posted")[1]});
+    load_journal(session, executor, reader);
+    session.objects.set_last_index(meta.at("last_index"));
+    if (meta.contains("primary_retained")) {
+        for (const json& one : meta["primary_retained"]) {
+            const CUdevice device = one[0];
+            const unsigned wanted = one[1];
+            unsigned& now = session.primary_retained[device];
+            for (CUcontext ignored; now < wanted; ++now) session.driver.cuDevicePrimaryCtxRetain(&ignored, device);
+            for (; now > wanted; --now) session.driver.cuDevicePrimaryCtxRelease(device);
+        }
+    }
+    if (meta.contains("chunks")) {
+        std::vector<DeviceMemory::ChunkDescription> chunks;
+        std::vector<DeviceAllocation> allocations;
+        for (const json& one : meta["chunks"]) chunks.push_back({one[0], one[1], one[2], one[3]});
+        for (const json& one : meta.value("memory", json::array())) allocations.push_back({one[0], one[1], one[2]});
+        const CUresult status = session.device_memory.recreate(chunks, allocations);
+        if (status != CUDA_SUCCESS) fail("device memory cannot be made again: " + result_name(session.driver, status));
+    }
+    if (session.any_context()) {
+        Staging staging(session.driver);
+        load_host(session, coordinated, reader);
+        load_variables(session, staging, reader, meta.value("variables", json::array()));
+        session.any_context();
+        for (const json& one : meta.value("memory", json::array()))
+            load_range(session.driver, staging, reader, "memory", one[3], one[0], one[1], at_address("device memory", one[0]));
+        load_events(session, meta.value("events", json::array()));
+        if (const CUresult status = session.synchronize_all(); status != CUDA_SUCCESS)
+            fail("the device after the restore: " + result_name(session.driver, status));
+    }
+    load_replies(executor, reader);
+    return coordinated;
+}
+
+}  // namespace cricket::server

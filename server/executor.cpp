@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: MIT
+#include "executor.h"
+
+#include <cstring>
+
+#include "rpc/ring/message.h"
+
+namespace cricket::server {
+namespace {
+
+constexpr uint32_t largest_reply = 1u << 20;
+
+int32_t& status_of(void* res) {
+    return *static_cast<int32_t*>(res);
+}
+
+template <class T>
+void run_xdr(xdrproc_t routine, XDR* xdrs, T* value, bool* ok) {
+    *ok = (*routine)(xdrs, static_cast<void*>(value), 0);
+}
+
+void free_xdr(xdrproc_t routine, void* value) {
+    XDR xdrs{};
+    xdrs.x_op = XDR_FREE;
+    (*routine)(&xdrs, value, 0);
+}
+
+}  // namespace
+
+Executor::Executor(Session& session)
+    : session_(session),
+      args_(max_args_bytes / sizeof(std::max_align_t) + 1),
+      res_(max_res_bytes / sizeof(std::max_align_t) + 1) {}
+
+// Journals what a successful call made, changed or ended.
+static void journal(Session& session, const DispatchEntry& entry, uint32_t procedure, const Call& call,
+                    void* args, void* res) {
+    if (!entry.effect || status_of(res) != CUDA_SUCCESS || call.replaying) return;
+    JournalEntry record;
+    entry.effect(args, res, &record.effect);
+    Effect& effect = record.effect;
+    if (entry.of_context)
+        (effect.kind == Effect::Kind::Create ? effect.owner : effect.object) = call.credential.context;
+    record.seq = call.credential.seq;
+    record.procedure = procedure;
+    record.attachment = call.attachment;
+    // Encoded again rather than copied, so that it is the same from every transport.
+    record.message.resize(4096);
+    for (;;) {
+        const uint32_t bytes =
+            rpc::encode_call(record.message.data(), static_cast<uint32_t>(record.message.size()), procedure,
+                             call.credential, entry.xdr_args, args);
+        if (bytes || record.message.size() > rpc::max_blob_bytes) {
+            record.message.resize(bytes);
+            break;
+        }
+        record.message.resize(record.message.size() * 4);
+    }
+    const Effect effect_copy = effect;
+    session.forget_objects(session.journal.record(std::move(record)));
+    session.note_created(effect_copy);
+}
+
+void Executor::execute(const DispatchEntry& entry, uint32_t procedure, Call& call, void* args, void* res) {
+    std::memset(res, 0, entry.res_size);
+    const CUresult current = session_.make_current(call.credential.context);
+    if (current != CUDA_SUCCESS)
+        status_of(res) = current;
+    else
+        entry.serve(call, args, res);
+    journal(session_, entry, procedure, call, args, res);
+}
+
+bool Executor::step(ring::RingServer& ring) {
+    const auto record = ring.peek();
+    if (!record) return false;
+    XDR xdrs;
+    xdrmem_create(&xdrs, reinterpret_cast<char*>(const_cast<std::byte*>(record->message.data())),
+                  static_cast<u_int>(record->message.size()), XDR_DECODE);
+    uint32_t xid = 0, procedure = 0;
+    Call call{session_, session_.driver, session_.objects, {}, nullptr, 0, {}, false, 0, 0};
+    if (!rpc::decode_call_head(&xdrs, &xid, &procedure, &call.credential) ||
+        call.credential.seq != record->seq)
+        throw ring::BadRecord("call " + std::to_string(record->seq) + " is no call message of this protocol");
+    const bool wants_reply = record->slot != wire::no_slot;
+    call.credential.flags &= ~wire::wants_reply;
+    if (wants_reply) {
+        call.credential.flags |= wire::wants_reply;
+        KeptReply& kept = kept_[record->seq];
+        kept.slot = record->slot;
+        kept.reply_offset = record->reply_offset;
+        kept.reply_bytes = record->reply_bytes;
+    }
+    const uint32_t index = procedure - wire::first_cuda_proc;
+    const DispatchEntry* entry =
+        index < dispatch_count && dispatch_table[index].serve ? &dispatch_table[index] : nullptr;
+    if (!entry) {
+        if (wants_reply)
+            refuse(ring, record->seq, PROC_UNAVAIL);
+        else
+            session_.note_posted(CUDA_ERROR_NOT_SUPPORTED, record->seq);
+    } else {
+        void* args = args_.data();
+        void* res = res_.data();
+        std::memset(args, 0, entry->args_size);
+        bool decoded = false;
+        run_xdr(entry->xdr_args, &xdrs, args, &decoded);
+        if (!decoded) {
+            if (wants_reply)
+                refuse(ring, record->seq, GARBAGE_ARGS);
+            else
+                session_.note_posted(CUDA_ERROR_INVALID_VALUE, record->seq);
+        } else {
+            execute(*entry, procedure, call, args, res);
+            if (!wants_reply) {
+                if (call.wait_for) session_.give_event(call.wait_for);
+                if (status_of(res) != CUDA_SUCCESS)
+                    session_.note_posted(static_cast<CUresult>(status_of(res)), record->seq);
+                free_xdr(entry->xdr_res, res);
+            } else {
+                KeptReply& kept = kept_[record->seq];
+                kept.down_offset = call.down_offset;
+                kept.down_bytes = call.down_bytes;
+                if (call.wait_for && status_of(res) == CUDA_SUCCESS) {
+                    const auto* bytes = static_cast<const std::byte*>(res);
+                    deferred_.push_back(
+                        {record->seq, call.wait_for, entry, {bytes, bytes + entry->res_size}, call.reclaim});
+                } else {
+                    if (call.wait_for) session_.give_event(call.wait_for);
+                    answer(&ring, record->seq, entry, res);
+                    free_xdr(entry->xdr_res, res);
+                }
+            }
+        }
+        free_xdr(entry->xdr_args, args);
+    }
+    session_.executed = record->seq;
+    ring.advance(*record);
+    if (session_.up_end != record->up_end) {
+        session_.up_end = record->up_end;
+        session_.drain_up(false);
+    }
+    return true;
+}
+
+void Executor::answer(ring::RingServer* ring, uint64_t seq, const DispatchEntry* entry, void* res) {
+    KeptReply& kept = kept_[seq];
+    const uint64_t room = kept.reply_bytes ? std::min<uint64_t>(kept.reply_bytes, largest_reply) : 65536;
+    kept.message.resize(room);
+    uint32_t bytes = rpc::encode_reply(kept.message.data(), static_cast<uint32_t>(room),
+                                       static_cast<uint32_t>(seq), session_.posted(), entry->xdr_res, res);
+    if (bytes)
+        session_.take_posted();
+    else
+        bytes = rpc::encode_failure(kept.message.data(), static_cast<uint32_t>(room),
+                                    static_cast<uint32_t>(seq), SYSTEM_ERR);
+    kept.message.resize(bytes);
+    kept.sent = true;
+    send(ring, seq, kept);
+}
+
+void Executor::refuse(ring::RingServer& ring, uint64_t seq, accept_stat status) {
+    KeptReply& kept = kept_[seq];
+    kept.message.resize(256);
+    kept.message.resize(rpc::encode_failure(kept.message.data(), 256, static_cast<uint32_t>(seq), status));
+    kept.sent = true;
+    send(&ring, seq, kept);
+}
+
+void Executor::send(ring::RingServer* ring, uint64_t seq, KeptReply& kept) {
+    if (!ring) return;
+    uint32_t capacity = 0;
+    std::byte* place = ring->reply_place(kept.slot, kept.reply_offset, kept.reply_bytes, &capacity);
+    uint32_t bytes = static_cast<uint32_t>(kept.message.size());
+    if (bytes > capacity)
+        bytes = rpc::encode_failure(place, capacity, static_cast<uint32_t>(seq), SYSTEM_ERR);
+    else
+        std::memcpy(place, kept.message.data(), bytes);
+    forget_acked(*ring);
+    ring->publish(kept.slot, seq, place, bytes);
+}
+
+void Executor::forget_acked(ring::RingServer& ring) {
+    const uint64_t acked = ring.acked_seq();
+    while (!kept_.empty() && kept_.begin()->first <= acked) kept_.erase(kept_.begin());
+    auto& copies = session_.copies_to_host;
+    std::erase_if(copies, [&](const CopyToHost& copy) { return copy.told_by && copy.told_by <= acked; });
+}
+
+// A call that waited for the device is being answered: copies that are over by now are known to the
+// application once it has that answer.
+void Executor::tell_copies(uint64_t seq) {
+    for (CopyToHost& copy : session_.copies_to_host) {
+        if (copy.event && session_.driver.cuEventQuery(copy.event) != CUDA_ERROR_NOT_READY) {
+            session_.give_event(copy.event);
+            copy.event = nullptr;
+        }
+        if (!copy.event && !copy.told_by) copy.told_by = seq;
+    }
+}
+
+void Executor::complete(ring::RingServer* ring, Deferred& deferred, CUresult status) {
+    session_.give_event(deferred.event);
+    if (deferred.reclaim) session_.device_memory.reclaim(deferred.reclaim);
+    status_of(deferred.res.data()) = status;
+    tell_copies(deferred.seq);
+    answer(ring, deferred.seq, deferred.entry, deferred.res.data());
+    free_xdr(deferred.entry->xdr_res, deferred.res.data());
+}
+
+bool Executor::poll(ring::RingServer* ring) {
+    bool moved = false;
+    for (size_t i = 0; i < deferred_.size();) {
+        const CUresult status = session_.driver.cuEventQuery(deferred_[i].event);
+        if (status == CUDA_ERROR_NOT_READY) {
+            ++i;
+            continue;
+        }
+        complete(ring, deferred_[i], status);
+        deferred_.erase(deferred_.begin() + static_cast<std::ptrdiff_t>(i));
+        moved = true;
+    }
+    return session_.drain_up(false) || moved;
+}
+
+void Executor::finish_waiting(ring::RingServer* ring) {
+    for (Deferred& deferred : deferred_) {
+        const CUresult status = session_.driver.cuEventSynchronize(deferred.event);
+        complete(ring, deferred, status);
+    }
+    deferred_.clear();
+    session_.drain_up(true);
+}
+
+void Executor::save_bulk(ring::RingServer& ring) {
+    for (auto& [seq, kept] : kept_) {
+        if (!kept.down_bytes || !kept.down.empty()) continue;
+        const std::byte* from = ring.channel().base() + kept.down_offset;
+        kept.down.assign(from, from + kept.down_bytes);
+    }
+}
+
+void Executor::republish(ring::RingServer& ring) {
+    for (auto& [seq, kept] : kept_) {
+        if (!kept.sent) continue;
+        if (kept.down_bytes && !kept.down.empty()) {
+            if (void* to = session_.down_data(kept.down_offset, kept.down_bytes))
+                std::memcpy(to, kept.down.data(), kept.down_bytes);
+            kept.down.clear();
+        }
+        uint32_t capacity = 0;
+        std::byte* place = ring.reply_place(kept.slot, kept.reply_offset, kept.reply_bytes, &capacity);
+        const auto bytes = std::min<uint32_t>(static_cast<uint32_t>(kept.message.size()), capacity);
+        std::memcpy(place, kept.message.data(), bytes);
+        ring.publish(kept.slot, seq, place, bytes);
+    }
+}
+
+}  // namespace cricket::server

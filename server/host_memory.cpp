@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: MIT
+#include "host_memory.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "cricket/wire.h"
+
+namespace cricket::server {
+namespace {
+
+constexpr uint64_t page = 4096;
+std::byte* at(uint64_t offset) {
+    return reinterpret_cast<std::byte*>(wire::host_base + offset);
+}
+
+uint64_t file_bytes(int fd) {
+    struct stat info {};
+    return ::fstat(fd, &info) == 0 ? static_cast<uint64_t>(info.st_size) : 0;
+}
+
+// Which pages of a process are present: touched since it was restored.
+class TouchedPages {
+  public:
+    explicit TouchedPages(pid_t pid) {
+        const std::string path = "/proc/" + std::to_string(pid) + "/pagemap";
+        fd_.reset(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    }
+    bool touched(uint64_t address) const {
+        uint64_t entry = 0;
+        const auto offset = static_cast<off_t>(address / page * sizeof entry);
+        if (!fd_ || ::pread(fd_.get(), &entry, sizeof entry, offset) != sizeof entry) return false;
+        return entry >> 63 & 1 || entry >> 62 & 1;  // present, or swapped out
+    }
+
+  private:
+    UniqueFd fd_;
+};
+
+}  // namespace
+
+bool HostMemory::reserve() {
+    void* got = ::mmap(at(0), wire::host_span, PROT_NONE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+    if (got == at(0)) return true;
+    if (got != MAP_FAILED) ::munmap(got, wire::host_span);
+    return false;
+}
+
+// Extends the mapping of the memfd to `bytes`.
+bool HostMemory::map(uint64_t bytes) {
+    if (bytes <= mapped_) return true;
+    if (bytes > wire::host_span) return false;
+    void* got = ::mmap(at(mapped_), bytes - mapped_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+                       fd_.get(), static_cast<off_t>(mapped_));
+    if (got == MAP_FAILED) return false;
+    mapped_ = bytes;
+    return true;
+}
+
+uint64_t HostMemory::bytes() const {
+    uint64_t sum = 0;
+    for (const auto& [address, range] : ranges_) sum += range.bytes;
+    return sum;
+}
+
+uint64_t HostMemory::file_size() const { return fd_ ? file_bytes(fd_.get()) : 0; }
+
+std::byte* HostMemory::content(const HostRegistration& range) { return at(range.offset); }
+
+bool HostMemory::valid(uint64_t address, uint64_t bytes) {
+    const uint64_t offset = address - wire::host_base;
+    if (offset >= wire::host_span || bytes > wire::host_span - offset) return registered(address, bytes);
+    if (!fd_) return false;
+    if (offset + bytes <= mapped_) return true;
+    const uint64_t now = file_bytes(fd_.get()) / page * page;
+    return offset + bytes <= now && map(now);
+}
+
+bool HostMemory::registered(uint64_t address, uint64_t bytes) const {
+    auto next = ranges_.upper_bound(address);
+    if (next == ranges_.begin()) return false;
+    const auto& [start, range] = *std::prev(next);
+    return address - start < range.bytes && bytes <= range.bytes - (address - start);
+}
+
+CUresult HostMemory::register_range(uint64_t address) {
+    return driver_.cuMemHostRegister(reinterpret_cast<void*>(address), ranges_.at(address).bytes,
+                                     CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP);
+}
+
+// Memory that the application had elsewhere must be there in this process too. `replace`: our own older mapping.
+bool HostMemory::map_elsewhere(uint64_t address, const HostRegistration& range, bool replace) {
+    if (address == wire::host_base + range.offset) return true;
+    void* wanted = reinterpret_cast<void*>(address);
+    void* got = ::mmap(wanted, range.bytes, PROT_READ | PROT_WRITE,
+                       MAP_SHARED | (replace ? MAP_FIXED : MAP_FIXED_NOREPLACE), fd_.get(), static_cast<off_t>(range.offset));
+    if (got == wanted) return true;
+    if (got != MAP_FAILED) ::munmap(got, range.bytes);
+    return false;
+}
+
+CUresult HostMemory::add(uint64_t address, uint64_t bytes, uint64_t offset, unsigned flags) {
+    if (address % page || bytes == 0 || offset % page) return CUDA_ERROR_INVALID_VALUE;
+    bytes = (bytes + page - 1) / page * page;
+    if (!valid(wire::host_base + offset, bytes)) return CUDA_ERROR_INVALID_VALUE;
+    auto next = ranges_.lower_bound(address);
+    if ((next != ranges_.end() && next->first < address + bytes) ||
+        (next != ranges_.begin() && std::prev(next)->first + std::prev(next)->second.bytes > address))
+        return CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED;
+    const HostRegistration range{bytes, offset, flags};
+    if (!map_elsewhere(address, range, false)) return CUDA_ERROR_NOT_SUPPORTED;  // this process needs the address itself
+    ranges_[address] = range;
+    const CUresult status = register_range(address);
+    if (status != CUDA_SUCCESS) {
+        if (address != wire::host_base + offset) ::munmap(reinterpret_cast<void*>(address), bytes);
+        ranges_.erase(address);
+    }
+    return status;
+}
+
+CUresult HostMemory::remove(uint64_t address) {
+    auto found = ranges_.find(address);
+    if (found == ranges_.end()) return CUDA_ERROR_INVALID_VALUE;
+    const CUresult status = driver_.cuMemHostUnregister(reinterpret_cast<void*>(address));
+    if (address != wire::host_base + found->second.offset)
+        ::munmap(reinterpret_cast<void*>(address), found->second.bytes);
+    ranges_.erase(found);
+    return status;
+}
+
+bool HostMemory::prepare(uint64_t bytes, std::string* why) {
+    UniqueFd fd(::memfd_create("cricket-host-restored", MFD_CLOEXEC));
+    if (!fd || ::ftruncate(fd.get(), static_cast<off_t>(bytes)) != 0) {
+        *why = std::string("memory for the host half: ") + std::strerror(errno);
+        return false;
+    }
+    fd_ = std::move(fd);
+    if (!map(bytes)) {
+        *why = std::string("mapping the host half: ") + std::strerror(errno);
+        return false;
+    }
+    return true;
+}
+
+// Brings what is newest here into the client's memory, mapped at `theirs`.
+void HostMemory::merge(std::byte* theirs, pid_t pid, const std::vector<HostRange>& ours) const {
+    const TouchedPages pages(pid);
+    for (const auto& [address, range] : ranges_) {
+        for (uint64_t i = 0; i < range.bytes; i += page) {
+            const std::byte* mine = at(range.offset + i);
+            std::byte* other = theirs + range.offset + i;
+            if (std::memcmp(other, mine, page) != 0 && !pages.touched(address + i)) std::memcpy(other, mine, page);
+        }
+    }
+    for (const HostRange& copy : ours) {
+        if (!registered(copy.address, copy.bytes)) continue;
+        const auto& [start, range] = *std::prev(ranges_.upper_bound(copy.address));
+        const uint64_t offset = range.offset + copy.address - start;
+        std::memcpy(theirs + offset, at(offset), copy.bytes);
+    }
+}
+
+bool HostMemory::adopt(UniqueFd fd, bool client_wins, pid_t pid, const std::vector<HostRange>& ours,
+                       std::string* why) {
+    const uint64_t size = file_bytes(fd.get());
+    if (size % page || size > wire::host_span) {
+        *why = "the host memory's size " + std::to_string(size) + " does not hold up";
+        return false;
+    }
+    for (const auto& [address, range] : ranges_) {
+        if (range.offset + range.bytes <= size) continue;
+        *why = "the application's host memory is shorter than the session's";
+        return false;
+    }
+    if (!ranges_.empty() && !client_wins) {
+        void* theirs = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
+        if (theirs == MAP_FAILED) {
+            *why = std::string("mapping the application's host memory: ") + std::strerror(errno);
+            return false;
+        }
+        merge(static_cast<std::byte*>(theirs), pid, ours);
+        ::munmap(theirs, size);
+    }
+    for (const auto& [address, range] : ranges_) driver_.cuMemHostUnregister(reinterpret_cast<void*>(address));
+    if (mapped_)
+        ::mmap(at(0), mapped_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    mapped_ = 0;
+    fd_ = std::move(fd);
+    bool mapped = map(size);
+    for (const auto& [address, range] : ranges_) mapped = mapped && map_elsewhere(address, range, true);
+    if (!mapped) {
+        *why = std::string("mapping the application's host memory: ") + std::strerror(errno);
+        return false;
+    }
+    for (const auto& [address, range] : ranges_) {
+        const CUresult status = register_range(address);
+        if (status == CUDA_SUCCESS) continue;
+        *why = "registering host memory: driver error " + std::to_string(status);
+        return false;
+    }
+    return true;
+}
+
+}  // namespace cricket::server

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT
+// Host memory of a session: the client's memfd, mapped at the same address as in the application and registered with
+// the driver range by range as the application allocates it.
+//
+// Which copy wins when a client attaches with a memfd of its own (it was restored)? The image was taken while the
+// device may still have been writing, so what the device wrote is newest here; what the application wrote since the
+// restore is newest there. Pages that the application has not touched since it was restored are taken from here,
+// and so are the destinations of copies whose end the application has not been told; the rest is the application's.
+#pragma once
+
+#include <cuda.h>
+#include <sys/types.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "cricket/unique_fd.h"
+#include "driver_table.h"
+
+namespace cricket::server {
+
+struct HostRange {
+    uint64_t address = 0, bytes = 0;
+};
+
+// A registered range: memory of the memfd at `offset`, seen at the same address here and in the application. Ranges of
+// cuMemHostAlloc lie at wire::host_base + offset, those of cuMemHostRegister wherever the application had its memory.
+struct HostRegistration {
+    uint64_t bytes = 0, offset = 0;
+    unsigned flags = 0;
+};
+
+class HostMemory {
+  public:
+    explicit HostMemory(const DriverTable& driver) : driver_(driver) {}
+
+    // Reserves the address range, once.
+    bool reserve();
+    // Takes a client's memfd in place of the one before. `client_wins`: take its content as it is; else merge as
+    // described above, `pid` telling which pages were touched and `ours` which ranges are always taken from here.
+    // Nothing has changed when it fails.
+    bool adopt(UniqueFd fd, bool client_wins, pid_t pid, const std::vector<HostRange>& ours, std::string* why);
+    bool adopted() const { return static_cast<bool>(fd_); }
+
+    // Maps `bytes` of the memfd from `offset` on at `address`, unless they are there, and registers them with the driver.
+    // Flags are the application's, to be told again.
+    CUresult add(uint64_t address, uint64_t bytes, uint64_t offset, unsigned flags);
+    CUresult remove(uint64_t address);
+    // Whether device and host can use the range: inside the memfd as long as it is now.
+    bool valid(uint64_t address, uint64_t bytes);
+    bool registered(uint64_t address, uint64_t bytes) const;
+    const std::map<uint64_t, HostRegistration>& ranges() const { return ranges_; }
+    // The bytes of a registered range, wherever the application sees them.
+    static std::byte* content(const HostRegistration& range);
+    uint64_t bytes() const;      // registered
+    uint64_t file_size() const;  // of the memfd
+
+    // Restore: memory of our own until a client attaches, filled by the caller, then registered.
+    bool prepare(uint64_t bytes, std::string* why);
+
+  private:
+    bool map(uint64_t bytes);
+    void merge(std::byte* theirs, pid_t pid, const std::vector<HostRange>& ours) const;
+    bool map_elsewhere(uint64_t address, const HostRegistration& range, bool replace);
+    CUresult register_range(uint64_t address);
+
+    const DriverTable& driver_;
+    UniqueFd fd_;
+    uint64_t mapped_ = 0;                  // bytes of the memfd mapped from wire::host_base
+    std::map<uint64_t, HostRegistration> ranges_;  // by address
+};
+
+}  // namespace cricket::server

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT
+#include "journal.h"
+
+#include <algorithm>
+
+#include "objects.h"
+
+namespace cricket::server {
+namespace {
+
+// Kinds whose making and ending move what the driver places afterwards.
+bool places_memory(uint64_t object) {
+    const HandleKind kind = Objects::kind_of(object);
+    return kind == HandleKind::Context || kind == HandleKind::Module || kind == HandleKind::Library;
+}
+
+}  // namespace
+
+void Journal::drop(uint64_t object, std::vector<uint64_t>* gone) {
+    if (auto children = owned_.find(object); children != owned_.end()) {
+        const std::vector<uint64_t> list = std::move(children->second);
+        owned_.erase(children);
+        for (uint64_t child : list) drop(child, gone);
+    }
+    if (auto states = states_.find(object); states != states_.end()) {
+        for (uint64_t seq : states->second) entries_.erase(seq);
+        states_.erase(states);
+    }
+    if (auto made = created_by_.find(object); made != created_by_.end()) {
+        if (!places_memory(object)) entries_.erase(made->second);
+        created_by_.erase(made);
+        gone->push_back(object);
+    }
+}
+
+std::vector<uint64_t> Journal::record(JournalEntry entry) {
+    std::vector<uint64_t> gone;
+    const Effect effect = entry.effect;
+    const uint64_t seq = entry.seq;
+    switch (effect.kind) {
+        case Effect::Kind::None:
+            break;
+        case Effect::Kind::Create:
+            if (created_by_.count(effect.object))
+                break;  // the same object again: cuKernelGetFunction, retain
+            created_by_[effect.object] = seq;
+            if (effect.owner) owned_[effect.owner].push_back(effect.object);
+            entries_[seq] = std::move(entry);
+            break;
+        case Effect::Kind::Destroy: {
+            const uint64_t owner_of = owner(effect.object);
+            if (owner_of) std::erase(owned_[owner_of], effect.object);
+            if (places_memory(effect.object)) entries_[seq] = std::move(entry);
+            drop(effect.object, &gone);
+            break;
+        }
+        case Effect::Kind::State: {
+            auto& states = states_[effect.object];
+            std::erase_if(states, [&](uint64_t earlier) {
+                const JournalEntry& other = entries_.at(earlier);
+                const bool same =
+                    other.procedure == entry.procedure &&
+                    std::equal(std::begin(effect.key), std::end(effect.key), std::begin(other.effect.key));
+                if (same) entries_.erase(earlier);
+                return same;
+            });
+            states.push_back(seq);
+            entries_[seq] = std::move(entry);
+            break;
+        }
+    }
+    return gone;
+}
+
+std::vector<uint64_t> Journal::forget_owned(uint64_t owner) {
+    std::vector<uint64_t> gone;
+    if (auto children = owned_.find(owner); children != owned_.end()) {
+        const std::vector<uint64_t> list = std::move(children->second);
+        owned_.erase(children);
+        for (uint64_t child : list) drop(child, &gone);
+    }
+    return gone;
+}
+
+const JournalEntry* Journal::creation(uint64_t object) const {
+    auto made = created_by_.find(object);
+    return made == created_by_.end() ? nullptr : &entries_.at(made->second);
+}
+
+uint64_t Journal::owner(uint64_t object) const {
+    const JournalEntry* made = creation(object);
+    return made ? made->effect.owner : 0;
+}
+
+}  // namespace cricket::server

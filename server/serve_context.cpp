@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MIT
+// Contexts. The application's contexts are the driver's; which one is current travels with each call.
+#include "cricket/primary_contexts.h"
+#include "dispatch.h"
+#include "session.h"
+
+namespace cricket::server {
+namespace {
+
+// A context just made by the driver, which made it current behind our back.
+uint64_t adopt(Call& call, CUcontext context, CUdevice device) {
+    const uint64_t number = call.objects.add(HandleKind::Context, context);
+    call.session.context_devices[number] = device;
+    call.session.make_current(0);
+    call.session.make_current(number);
+    return number;
+}
+
+}  // namespace
+
+void serve_cuCtxCreate_v2(Call& call, const cuCtxCreate_v2_args& args, cuCtxCreate_v2_res& res) {
+    CUcontext context = nullptr;
+    res.status = call.driver.cuCtxCreate_v2(&context, args.flags, args.dev);
+    if (res.status == CUDA_SUCCESS) res.pctx = adopt(call, context, args.dev);
+}
+
+void serve_cuCtxCreate_v3(Call& call, const cuCtxCreate_v3_args& args, cuCtxCreate_v3_res& res) {
+    if (args.numParams != 0) {
+        res.status = CUDA_ERROR_NOT_SUPPORTED;  // execution affinity
+        return;
+    }
+    CUcontext context = nullptr;
+    res.status = call.driver.cuCtxCreate_v3(&context, nullptr, 0, args.flags, args.dev);
+    if (res.status == CUDA_SUCCESS) res.pctx = adopt(call, context, args.dev);
+}
+
+void serve_cuCtxCreate_v4(Call& call, const cuCtxCreate_v4_args& args, cuCtxCreate_v4_res& res) {
+    CUcontext context = nullptr;
+    res.status = call.driver.cuCtxCreate_v4(&context, nullptr, args.flags, args.dev);
+    if (res.status == CUDA_SUCCESS) res.pctx = adopt(call, context, args.dev);
+}
+
+void serve_cuCtxDestroy_v2(Call& call, const cuCtxDestroy_v2_args& args, cuCtxDestroy_v2_res& res) {
+    CUcontext context = nullptr;
+    if (!args.ctx || !driver_handle(call.objects, HandleKind::Context, args.ctx, &context)) {
+        res.status = CUDA_ERROR_INVALID_CONTEXT;
+        return;
+    }
+    res.status = call.driver.cuCtxDestroy(context);
+    if (res.status == CUDA_SUCCESS) call.session.forget_context(args.ctx);
+}
+
+void serve_cuCtxSynchronize(Call& call, const cuCtxSynchronize_args&, cuCtxSynchronize_res& res) {
+    if (!call.session.current()) {
+        res.status = CUDA_ERROR_INVALID_CONTEXT;
+        return;
+    }
+    call.wait_for = call.session.all_work();
+    if (!call.wait_for) res.status = call.driver.cuCtxSynchronize();  // says why
+}
+
+void serve_cuCtxSynchronize_v2(Call& call, const cuCtxSynchronize_v2_args& args, cuCtxSynchronize_v2_res& res) {
+    const uint64_t number = args.ctx ? args.ctx : call.credential.context;
+    res.status = number ? call.session.make_current(number) : CUDA_ERROR_INVALID_CONTEXT;
+    if (res.status != CUDA_SUCCESS) return;
+    call.wait_for = call.session.all_work();
+    if (!call.wait_for) res.status = call.driver.cuCtxSynchronize();
+}
+
+void serve_cuDevicePrimaryCtxRetain(Call& call, const cuDevicePrimaryCtxRetain_args& args,
+                                    cuDevicePrimaryCtxRetain_res& res) {
+    CUcontext context = nullptr;
+    res.status = call.driver.cuDevicePrimaryCtxRetain(&context, args.dev);
+    if (res.status != CUDA_SUCCESS) return;
+    res.pctx = call.objects.add(HandleKind::Context, context, primary_context_number(args.dev));
+    call.session.context_devices[res.pctx] = args.dev;
+    call.session.primary_numbers[args.dev] = res.pctx;
+    ++call.session.primary_retained[args.dev];
+}
+
+// The context's number stays: the driver gives the same primary context again when it is retained anew.
+static void primary_is_empty(Session& session, CUdevice device) {
+    auto primary = session.primary_numbers.find(device);
+    if (primary == session.primary_numbers.end()) return;
+    session.forget_objects(session.journal.forget_owned(primary->second));
+    session.forget_context(primary->second);
+}
+
+void serve_cuDevicePrimaryCtxRelease_v2(Call& call, const cuDevicePrimaryCtxRelease_v2_args& args,
+                                        cuDevicePrimaryCtxRelease_v2_res& res) {
+    auto held = call.session.primary_retained.find(args.dev);
+    if (held == call.session.primary_retained.end() || held->second == 0) {
+        res.status = CUDA_ERROR_INVALID_CONTEXT;
+        return;
+    }
+    res.status = call.driver.cuDevicePrimaryCtxRelease(args.dev);
+    if (res.status != CUDA_SUCCESS) return;
+    if (--held->second == 0) primary_is_empty(call.session, args.dev);
+}
+
+void serve_cuDevicePrimaryCtxReset_v2(Call& call, const cuDevicePrimaryCtxReset_v2_args& args,
+                                      cuDevicePrimaryCtxReset_v2_res& res) {
+    res.status = call.driver.cuDevicePrimaryCtxReset(args.dev);
+    if (res.status == CUDA_SUCCESS) primary_is_empty(call.session, args.dev);
+}
+
+}  // namespace cricket::server

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT
+// Kernel launches. Parameters arrive packed at their offsets, as the driver's `extra` takes them.
+#include <cstring>
+#include <vector>
+
+#include "dispatch.h"
+#include "session.h"
+
+namespace cricket::server {
+namespace {
+
+CUresult launch(Call& call, const CUlaunchConfig& config, CUfunction function, const rpc::Blob& params) {
+    size_t bytes = params.size;
+    // The driver reads the buffer; the copy keeps what it reads from changing under it.
+    alignas(16) std::byte small[4096];
+    std::vector<std::byte> large;
+    std::byte* buffer = small;
+    if (bytes > sizeof small) {
+        large.resize(bytes);
+        buffer = large.data();
+    }
+    if (bytes) std::memcpy(buffer, params.data, bytes);
+    void* extra[] = {CU_LAUNCH_PARAM_BUFFER_POINTER, buffer, CU_LAUNCH_PARAM_BUFFER_SIZE, &bytes, CU_LAUNCH_PARAM_END};
+    return call.driver.cuLaunchKernelEx(&config, function, nullptr, bytes ? extra : nullptr);
+}
+
+template <class Args>
+bool configure(Call& call, const Args& args, CUlaunchConfig* config, CUfunction* function, int32_t* status) {
+    *config = {args.gridDimX, args.gridDimY, args.gridDimZ, args.blockDimX, args.blockDimY, args.blockDimZ,
+               args.sharedMemBytes, nullptr, nullptr, 0};
+    if (args.f && driver_function(call.objects, args.f, function) && call.stream(args.hStream, &config->hStream)) return true;
+    *status = CUDA_ERROR_INVALID_HANDLE;
+    return false;
+}
+
+}  // namespace
+
+void serve_cuLaunchKernel(Call& call, const cuLaunchKernel_args& args, cuLaunchKernel_res& res) {
+    CUlaunchConfig config;
+    CUfunction function = nullptr;
+    if (configure(call, args, &config, &function, &res.status)) res.status = launch(call, config, function, args.params);
+}
+
+void serve_cuLaunchCooperativeKernel(Call& call, const cuLaunchCooperativeKernel_args& args,
+                                     cuLaunchCooperativeKernel_res& res) {
+    CUlaunchConfig config;
+    CUfunction function = nullptr;
+    if (!configure(call, args, &config, &function, &res.status)) return;
+    CUlaunchAttribute cooperative{};
+    cooperative.id = CU_LAUNCH_ATTRIBUTE_COOPERATIVE;
+    cooperative.value.cooperative = 1;
+    config.attrs = &cooperative;
+    config.numAttrs = 1;
+    res.status = launch(call, config, function, args.params);
+}
+
+void serve_cuLaunchKernelEx(Call& call, const cuLaunchKernelEx_args& args, cuLaunchKernelEx_res& res) {
+    CUlaunchConfig config;
+    CUfunction function = nullptr;
+    if (!configure(call, args, &config, &function, &res.status)) return;
+    std::vector<CUlaunchAttribute> attributes(args.attributes.size / sizeof(CUlaunchAttribute));
+    if (args.attributes.size % sizeof(CUlaunchAttribute)) {
+        res.status = CUDA_ERROR_INVALID_VALUE;
+        return;
+    }
+    if (!attributes.empty()) std::memcpy(static_cast<void*>(attributes.data()), args.attributes.data, args.attributes.size);
+    for (CUlaunchAttribute& attribute : attributes) {
+        CUevent* event = nullptr;
+        if (attribute.id == CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_EVENT) event = &attribute.value.programmaticEvent.event;
+        if (attribute.id == CU_LAUNCH_ATTRIBUTE_LAUNCH_COMPLETION_EVENT) event = &attribute.value.launchCompletionEvent.event;
+        if (event && !driver_handle(call.objects, HandleKind::Event, reinterpret_cast<uint64_t>(*event), event)) {
+            res.status = CUDA_ERROR_INVALID_HANDLE;
+            return;
+        }
+    }
+    config.attrs = attributes.data();
+    config.numAttrs = static_cast<unsigned>(attributes.size());
+    res.status = launch(call, config, function, args.params);
+}
+
+// For each parameter 8 bytes of offset and 8 of size.
+void serve_cricketParameterLayout(Call& call, const cricketParameterLayout_args& args, cricketParameterLayout_res& res) {
+    if (!args.function) {
+        res.status = CUDA_ERROR_INVALID_HANDLE;
+        return;
+    }
+    std::vector<uint64_t> layout;
+    for (size_t index = 0;; ++index) {
+        size_t offset = 0, size = 0;
+        CUresult status;
+        if (Objects::kind_of(args.function) == HandleKind::Kernel) {
+            CUkernel kernel = nullptr;
+            if (!driver_handle(call.objects, HandleKind::Kernel, args.function, &kernel)) status = CUDA_ERROR_INVALID_HANDLE;
+            else status = call.driver.cuKernelGetParamInfo(kernel, index, &offset, &size);
+        } else {
+            CUfunction function = nullptr;
+            if (!driver_handle(call.objects, HandleKind::Function, args.function, &function)) status = CUDA_ERROR_INVALID_HANDLE;
+            else status = call.driver.cuFuncGetParamInfo(function, index, &offset, &size);
+        }
+        if (status == CUDA_ERROR_INVALID_VALUE) break;  // past the last one
+        if (status != CUDA_SUCCESS) {
+            res.status = status;
+            return;
+        }
+        layout.push_back(offset);
+        layout.push_back(size);
+    }
+    if (!give_bytes(&res.layout, layout.data(), layout.size() * sizeof(uint64_t))) res.status = CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+}  // namespace cricket::server

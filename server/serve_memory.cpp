@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: MIT
+// Memory: the session's own device range, host memory, and what pointers are.
+#include <cstring>
+#include <vector>
+
+#include "dispatch.h"
+#include "session.h"
+
+namespace cricket::server {
+
+void serve_cuMemAlloc_v2(Call& call, const cuMemAlloc_v2_args& args, cuMemAlloc_v2_res& res) {
+    if (!call.session.current()) {
+        res.status = CUDA_ERROR_INVALID_CONTEXT;
+        return;
+    }
+    CUdeviceptr address = 0;
+    res.status = call.session.device_memory.allocate(call.session.current_device(), args.bytesize, &address);
+    res.dptr = address;
+}
+
+void serve_cuMemAllocPitch_v2(Call& call, const cuMemAllocPitch_v2_args& args, cuMemAllocPitch_v2_res& res) {
+    constexpr uint64_t pitch_unit = 512;
+    const unsigned element = args.ElementSizeBytes;
+    if (!call.session.current()) {
+        res.status = CUDA_ERROR_INVALID_CONTEXT;
+        return;
+    }
+    if (args.WidthInBytes == 0 || args.Height == 0 || (element != 4 && element != 8 && element != 16) ||
+        args.WidthInBytes > wire::device_span) {
+        res.status = CUDA_ERROR_INVALID_VALUE;
+        return;
+    }
+    const uint64_t pitch = (args.WidthInBytes + pitch_unit - 1) / pitch_unit * pitch_unit;
+    if (args.Height > wire::device_span / pitch) {
+        res.status = CUDA_ERROR_OUT_OF_MEMORY;
+        return;
+    }
+    CUdeviceptr address = 0;
+    res.status = call.session.device_memory.allocate(call.session.current_device(), pitch * args.Height, &address);
+    res.dptr = address;
+    res.pPitch = pitch;
+}
+
+// As the driver does, waits for the work that may still use the memory.
+void serve_cuMemFree_v2(Call& call, const cuMemFree_v2_args& args, cuMemFree_v2_res& res) {
+    if (args.dptr == 0) return;
+    if (!call.session.current()) {
+        res.status = CUDA_ERROR_INVALID_CONTEXT;
+        return;
+    }
+    const DeviceAllocation* allocation = call.session.device_memory.find(args.dptr);
+    if (!allocation || allocation->address != args.dptr) {
+        res.status = CUDA_ERROR_INVALID_VALUE;
+        return;
+    }
+    call.wait_for = call.session.all_work();
+    if (!call.wait_for) {
+        res.status = call.driver.cuCtxSynchronize();  // the sticky error that is in the way
+        if (res.status != CUDA_SUCCESS) return;
+    }
+    res.status = call.session.device_memory.free(args.dptr);
+    if (call.wait_for)
+        call.reclaim = args.dptr;
+    else
+        call.session.device_memory.reclaim(args.dptr);
+}
+
+void serve_cuMemGetInfo_v2(Call& call, const cuMemGetInfo_v2_args&, cuMemGetInfo_v2_res& res) {
+    size_t free = 0, total = 0;
+    res.status = call.driver.cuMemGetInfo(&free, &total);
+    res.free = free;
+    res.total = total;
+}
+
+void serve_cuMemGetAddressRange_v2(Call& call, const cuMemGetAddressRange_v2_args& args,
+                                   cuMemGetAddressRange_v2_res& res) {
+    if (const DeviceAllocation* allocation = call.session.device_memory.find(args.dptr)) {
+        res.pbase = allocation->address;
+        res.psize = allocation->bytes;
+        return;
+    }
+    CUdeviceptr base = 0;
+    size_t size = 0;
+    res.status = call.driver.cuMemGetAddressRange(&base, &size, args.dptr);
+    res.pbase = base;
+    res.psize = size;
+}
+
+void serve_cuMemHostAlloc(Call& call, const cuMemHostAlloc_args& args, cuMemHostAlloc_res& res) {
+    if (!call.session.current()) {
+        res.status = CUDA_ERROR_INVALID_CONTEXT;
+        return;
+    }
+    res.status = call.session.host_memory.add(args.address, args.bytesize, args.address - wire::host_base, args.Flags);
+}
+
+void serve_cuMemFreeHost(Call& call, const cuMemFreeHost_args& args, cuMemFreeHost_res& res) {
+    // The driver's own cuMemFreeHost waits for the work that uses the memory.
+    if (CUevent done = call.session.all_work()) {
+        call.driver.cuEventSynchronize(done);
+        call.session.give_event(done);
+    }
+    res.status = call.session.host_memory.remove(args.p);
+}
+
+void serve_cuMemHostRegister_v2(Call& call, const cuMemHostRegister_v2_args& args, cuMemHostRegister_v2_res& res) {
+    if (!call.session.current())
+        res.status = CUDA_ERROR_INVALID_CONTEXT;
+    else
+        res.status = call.session.host_memory.add(args.p, args.bytesize, args.offset, args.Flags);
+}
+
+void serve_cuMemHostUnregister(Call& call, const cuMemHostUnregister_args& args, cuMemHostUnregister_res& res) {
+    if (CUevent done = call.session.all_work()) {
+        call.driver.cuEventSynchronize(done);
+        call.session.give_event(done);
+    }
+    const bool known = call.session.host_memory.ranges().count(args.p) != 0;
+    res.status = known ? call.session.host_memory.remove(args.p) : CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
+}
+
+void serve_cuMemHostGetDevicePointer_v2(Call& call, const cuMemHostGetDevicePointer_v2_args& args,
+                                        cuMemHostGetDevicePointer_v2_res& res) {
+    CUdeviceptr address = 0;
+    res.status = call.driver.cuMemHostGetDevicePointer(&address, reinterpret_cast<void*>(args.p), args.Flags);
+    // Host memory has one address everywhere; anything else could not be restored.
+    if (res.status == CUDA_SUCCESS && address != args.p) res.status = CUDA_ERROR_NOT_SUPPORTED;
+    res.pdptr = address;
+}
+
+void serve_cuMemHostGetFlags(Call& call, const cuMemHostGetFlags_args& args, cuMemHostGetFlags_res& res) {
+    const auto& ranges = call.session.host_memory.ranges();
+    const auto found = ranges.find(args.p);
+    if (found == ranges.end())
+        res.status = CUDA_ERROR_INVALID_VALUE;
+    else
+        res.pFlags = found->second.flags;
+}
+
+namespace {
+
+// One attribute of a pointer as eight bytes, handles as session numbers; `size` is what the application gets.
+CUresult pointer_attribute(Call& call, CUpointer_attribute attribute, CUdeviceptr pointer, uint64_t* value,
+                           uint32_t* size) {
+    *value = 0;
+    *size = 4;
+    alignas(16) std::byte room[128] = {};  // the largest attribute is a CUDA_POINTER_ATTRIBUTE_P2P_TOKENS
+    if (const DeviceAllocation* allocation = call.session.device_memory.find(pointer)) {
+        switch (attribute) {
+            case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
+                *value = allocation->address;
+                *size = 8;
+                return CUDA_SUCCESS;
+            case CU_POINTER_ATTRIBUTE_RANGE_SIZE:
+                *value = allocation->bytes;
+                *size = 8;
+                return CUDA_SUCCESS;
+            case CU_POINTER_ATTRIBUTE_CONTEXT:
+                // Virtual-memory allocations have no context; those of cuMemAlloc have.
+                for (const auto& [number, device] : call.session.context_devices)
+                    if (device == allocation->device && (*value == 0 || number == call.session.current())) *value = number;
+                *size = 8;
+                return CUDA_SUCCESS;
+            case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
+                return CUDA_SUCCESS;
+            default:
+                break;
+        }
+    }
+    const CUresult status = call.driver.cuPointerGetAttribute(room, attribute, pointer);
+    if (status != CUDA_SUCCESS) return status;
+    switch (attribute) {
+        case CU_POINTER_ATTRIBUTE_CONTEXT: {
+            CUcontext context = nullptr;
+            std::memcpy(&context, room, sizeof context);
+            *value = context ? call.objects.find(HandleKind::Context, context) : 0;
+            *size = 8;
+            return CUDA_SUCCESS;
+        }
+        case CU_POINTER_ATTRIBUTE_DEVICE_POINTER:
+        case CU_POINTER_ATTRIBUTE_HOST_POINTER:
+        case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
+        case CU_POINTER_ATTRIBUTE_RANGE_SIZE:
+        case CU_POINTER_ATTRIBUTE_BUFFER_ID:
+        case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES:
+        case CU_POINTER_ATTRIBUTE_MAPPING_SIZE:
+        case CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR:
+        case CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID:
+            *size = 8;
+            break;
+        case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE:
+        case CU_POINTER_ATTRIBUTE_P2P_TOKENS:
+            return CUDA_ERROR_NOT_SUPPORTED;
+        case CU_POINTER_ATTRIBUTE_IS_MANAGED:
+        case CU_POINTER_ATTRIBUTE_MAPPED:
+        case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS:
+        case CU_POINTER_ATTRIBUTE_IS_GPU_DIRECT_RDMA_CAPABLE:
+        case CU_POINTER_ATTRIBUTE_IS_HW_DECOMPRESS_CAPABLE:
+        case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
+            *size = 1;  // the driver writes a bool
+            break;
+        default:
+            break;
+    }
+    std::memcpy(value, room, *size);
+    return CUDA_SUCCESS;
+}
+
+}  // namespace
+
+void serve_cuPointerGetAttribute(Call& call, const cuPointerGetAttribute_args& args, cuPointerGetAttribute_res& res) {
+    uint64_t value = 0;
+    uint32_t size = 0;
+    res.status = pointer_attribute(call, static_cast<CUpointer_attribute>(args.attribute), args.ptr, &value, &size);
+    if (res.status == CUDA_SUCCESS && !give_bytes(&res.value, &value, size)) res.status = CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+// Results: for each attribute 8 bytes of value and 8 of its size in bytes.
+void serve_cuPointerGetAttributes(Call& call, const cuPointerGetAttributes_args& args,
+                                  cuPointerGetAttributes_res& res) {
+    if (args.attributes.size != args.numAttributes * sizeof(CUpointer_attribute)) {
+        res.status = CUDA_ERROR_INVALID_VALUE;
+        return;
+    }
+    std::vector<CUpointer_attribute> attributes(args.numAttributes);
+    std::memcpy(attributes.data(), args.attributes.data, args.attributes.size);
+    std::vector<uint64_t> values;
+    for (CUpointer_attribute attribute : attributes) {
+        uint64_t value = 0;
+        uint32_t size = 0;
+        const CUresult status = pointer_attribute(call, attribute, args.ptr, &value, &size);
+        // As the driver: an attribute that the pointer does not have reads as zero.
+        if (status != CUDA_SUCCESS && status != CUDA_ERROR_INVALID_VALUE) {
+            res.status = status;
+            return;
+        }
+        if (status != CUDA_SUCCESS && attribute == CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL) value = static_cast<uint32_t>(-2);
+        values.push_back(value);
+        values.push_back(size);
+    }
+    if (!give_bytes(&res.values, values.data(), values.size() * sizeof(uint64_t))) res.status = CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+}  // namespace cricket::server

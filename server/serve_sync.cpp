@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: MIT
+// Waiting for the device, and events. An event's time survives a restore: it is kept relative to a base event that
+// the session records when the first event is recorded in each of its lives.
+#include "dispatch.h"
+#include "session.h"
+
+namespace cricket::server {
+namespace {
+
+CUevent event_of(Call& call, uint64_t number) {
+    return number ? static_cast<CUevent>(call.objects.get(HandleKind::Event, number)) : nullptr;
+}
+
+void remember_record(Call& call, uint64_t number) {
+    Session& session = call.session;
+    Session::EventTime& time = session.event_times[number];
+    time.recorded = true;
+    time.old = false;
+    if (session.time_base || call.driver.cuEventCreate(&session.time_base, CU_EVENT_DEFAULT) != CUDA_SUCCESS) return;
+    call.driver.cuEventRecord(session.time_base, CU_STREAM_LEGACY);
+}
+
+CUresult record(Call& call, uint64_t event_number, uint64_t stream_number, unsigned flags) {
+    CUevent event = event_of(call, event_number);
+    CUstream stream = nullptr;
+    if (!event || !call.stream(stream_number, &stream)) return CUDA_ERROR_INVALID_HANDLE;
+    remember_record(call, event_number);
+    return flags ? call.driver.cuEventRecordWithFlags(event, stream, flags) : call.driver.cuEventRecord(event, stream);
+}
+
+// Milliseconds since the session began; false when the driver cannot tell.
+CUresult time_of(Call& call, uint64_t number, double* ms) {
+    const auto found = call.session.event_times.find(number);
+    if (found == call.session.event_times.end() || !found->second.recorded) return CUDA_ERROR_INVALID_HANDLE;
+    if (found->second.old) {
+        *ms = found->second.ms;
+        return CUDA_SUCCESS;
+    }
+    float since = 0;
+    const CUresult status = call.driver.cuEventElapsedTime(&since, call.session.time_base, event_of(call, number));
+    *ms = call.session.time_base_ms + since;
+    return status;
+}
+
+CUresult elapsed(Call& call, uint64_t start, uint64_t end, float* ms) {
+    CUevent first = event_of(call, start), last = event_of(call, end);
+    if (!first || !last) return CUDA_ERROR_INVALID_HANDLE;
+    const auto& times = call.session.event_times;
+    const auto old = [&](uint64_t number) {
+        const auto found = times.find(number);
+        return found != times.end() && found->second.old;
+    };
+    if (!old(start) && !old(end)) return call.driver.cuEventElapsedTime(ms, first, last);
+    double from = 0, to = 0;
+    CUresult status = time_of(call, start, &from);
+    if (status == CUDA_SUCCESS) status = time_of(call, end, &to);
+    *ms = static_cast<float>(to - from);
+    return status;
+}
+
+}  // namespace
+
+void serve_cuEventRecord(Call& call, const cuEventRecord_args& args, cuEventRecord_res& res) {
+    res.status = record(call, args.hEvent, args.hStream, 0);
+}
+
+void serve_cuEventRecordWithFlags(Call& call, const cuEventRecordWithFlags_args& args, cuEventRecordWithFlags_res& res) {
+    res.status = record(call, args.hEvent, args.hStream, args.flags);
+}
+
+void serve_cuEventElapsedTime(Call& call, const cuEventElapsedTime_args& args, cuEventElapsedTime_res& res) {
+    res.status = elapsed(call, args.hStart, args.hEnd, &res.pMilliseconds);
+}
+
+void serve_cuEventElapsedTime_v2(Call& call, const cuEventElapsedTime_v2_args& args, cuEventElapsedTime_v2_res& res) {
+    res.status = elapsed(call, args.hStart, args.hEnd, &res.pMilliseconds);
+}
+
+void serve_cuStreamSynchronize(Call& call, const cuStreamSynchronize_args& args, cuStreamSynchronize_res& res) {
+    CUstream stream = nullptr;
+    if (!call.stream(args.hStream, &stream)) {
+        res.status = CUDA_ERROR_INVALID_HANDLE;
+        return;
+    }
+    CUevent done = call.session.current() ? call.session.take_event() : nullptr;
+    if (done && call.driver.cuEventRecord(done, stream) == CUDA_SUCCESS) {
+        call.wait_for = done;
+        return;
+    }
+    if (done) call.session.give_event(done);
+    res.status = call.driver.cuStreamSynchronize(stream);  // says why
+}
+
+void serve_cuEventSynchronize(Call& call, const cuEventSynchronize_args& args, cuEventSynchronize_res& res) {
+    CUevent event = event_of(call, args.hEvent);
+    if (!event) {
+        res.status = CUDA_ERROR_INVALID_HANDLE;
+        return;
+    }
+    // The event may be recorded again before it completes: what is awaited is what it stands for now. The streams'
+    // order makes a later event on a stream of ours stand for the same.
+    CUresult status = call.driver.cuEventQuery(event);
+    if (status != CUDA_ERROR_NOT_READY) {
+        res.status = status;
+        return;
+    }
+    CUevent done = call.session.take_event();
+    CUstream waiter = call.session.waiting_stream();
+    if (done && waiter && call.driver.cuStreamWaitEvent(waiter, event, 0) == CUDA_SUCCESS &&
+        call.driver.cuEventRecord(done, waiter) == CUDA_SUCCESS) {
+        call.wait_for = done;
+        return;
+    }
+    if (done) call.session.give_event(done);
+    res.status = call.driver.cuEventSynchronize(event);
+}
+
+}  // namespace cricket::server

@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: MIT
+#include "session.h"
+
+#include <sys/mman.h>
+
+#include "call.h"
+
+namespace cricket::server {
+
+Session::Session(const DriverTable& table) : driver(table), device_memory(table), host_memory(table) {}
+
+std::string Session::open() {
+    if (const CUresult status = driver.cuInit(0); status != CUDA_SUCCESS)
+        return "the driver's cuInit answers error " + std::to_string(status);
+    if (!host_memory.reserve()) return "the address range of host memory is taken";
+    if (const CUresult status = device_memory.reserve(); status != CUDA_SUCCESS)
+        return "the address range of device memory cannot be reserved: driver error " +
+               std::to_string(status);
+    return {};
+}
+
+CUresult Session::make_current(uint64_t number) {
+    if (current_known_ && number == current_) return CUDA_SUCCESS;
+    CUcontext context = nullptr;
+    if (number) {
+        context = static_cast<CUcontext>(objects.get(HandleKind::Context, number));
+        if (!context) return CUDA_ERROR_CONTEXT_IS_DESTROYED;
+    }
+    const CUresult status = driver.cuCtxSetCurrent(context);
+    current_known_ = status == CUDA_SUCCESS;
+    current_ = number;
+    return status;
+}
+
+bool Session::any_context() {
+    if (current_known_ && current_ && context_devices.count(current_)) return true;
+    for (const auto& [number, device] : context_devices)
+        if (make_current(number) == CUDA_SUCCESS) return true;
+    return false;
+}
+
+CUdevice Session::current_device() {
+    auto found = context_devices.find(current_);
+    return found == context_devices.end() ? 0 : found->second;
+}
+
+CUresult Session::synchronize_all() {
+    CUresult first = CUDA_SUCCESS;
+    for (const auto& [number, device] : context_devices) {
+        CUresult status = make_current(number);
+        if (status == CUDA_SUCCESS) status = driver.cuCtxSynchronize();
+        if (first == CUDA_SUCCESS) first = status;
+    }
+    return first;
+}
+
+CUstream Session::thread_stream(uint32_t thread) {
+    auto [place, is_new] = thread_streams_.try_emplace({current_, thread}, nullptr);
+    if (is_new && driver.cuStreamCreate(&place->second, CU_STREAM_DEFAULT) != CUDA_SUCCESS) {
+        thread_streams_.erase(place);
+        return CU_STREAM_LEGACY;
+    }
+    return place->second;
+}
+
+void Session::note_created(const Effect& effect) {
+    if (effect.kind != Effect::Kind::Create || Objects::kind_of(effect.object) != HandleKind::Stream) return;
+    unsigned flags = 0;
+    auto* stream = static_cast<CUstream>(objects.get(HandleKind::Stream, effect.object));
+    if (driver.cuStreamGetFlags(stream, &flags) == CUDA_SUCCESS && flags & CU_STREAM_NON_BLOCKING)
+        non_blocking_[effect.owner].insert(effect.object);
+}
+
+CUstream Session::waiting_stream() {
+    if (!current_) return nullptr;
+    Waiters& waiters = waiters_[current_];
+    // One that has nothing to wait for, else the longest used.
+    for (unsigned i = 0; i < waiters_per_context; ++i) {
+        CUstream& stream = waiters.streams[(waiters.next + i) % waiters_per_context];
+        if (stream && driver.cuStreamQuery(stream) == CUDA_ERROR_NOT_READY) continue;
+        if (!stream && driver.cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING) != CUDA_SUCCESS) return nullptr;
+        return stream;
+    }
+    return waiters.streams[waiters.next++ % waiters_per_context];
+}
+
+CUevent Session::all_work() {
+    CUevent done = take_event();
+    if (!done) return nullptr;
+    CUresult status = driver.cuEventRecord(done, CU_STREAM_LEGACY);
+    auto& others = non_blocking_[current_];
+    if (status == CUDA_SUCCESS && !others.empty()) {
+        CUstream& join = joins_[current_];
+        if (!join) status = driver.cuStreamCreate(&join, CU_STREAM_NON_BLOCKING);
+        if (status == CUDA_SUCCESS) status = driver.cuStreamWaitEvent(join, done, 0);
+        for (uint64_t number : others) {
+            auto* stream = static_cast<CUstream>(objects.get(HandleKind::Stream, number));
+            if (status == CUDA_SUCCESS) status = driver.cuEventRecord(done, stream);
+            if (status == CUDA_SUCCESS) status = driver.cuStreamWaitEvent(join, done, 0);
+        }
+        if (status == CUDA_SUCCESS) status = driver.cuEventRecord(done, join);
+    }
+    if (status == CUDA_SUCCESS) return done;
+    give_event(done);
+    return nullptr;
+}
+
+void Session::forget_objects(const std::vector<uint64_t>& gone) {
+    for (uint64_t number : gone) {
+        if (Objects::kind_of(number) == HandleKind::Context) forget_context(number);
+        event_times.erase(number);
+        for (auto& [context, streams] : non_blocking_) streams.erase(number);
+        objects.remove(Objects::kind_of(number), number);
+    }
+}
+
+void Session::forget_context(uint64_t number) {
+    context_devices.erase(number);
+    std::erase_if(thread_streams_, [&](auto& entry) { return entry.first.first == number; });
+    if (auto idle = idle_events_.find(number); idle != idle_events_.end()) {
+        for (CUevent event : idle->second) event_contexts_.erase(event);
+        idle_events_.erase(idle);
+    }
+    non_blocking_.erase(number);
+    joins_.erase(number);
+    waiters_.erase(number);
+    if (number == current_) current_known_ = false;
+}
+
+void Session::note_posted(CUresult result, uint64_t seq) {
+    if (posted_.result == CUDA_SUCCESS) posted_ = {result, seq};
+}
+
+CUevent Session::take_event() {
+    auto& idle = idle_events_[current_];
+    CUevent event = nullptr;
+    if (!idle.empty()) {
+        event = idle.back();
+        idle.pop_back();
+    } else if (driver.cuEventCreate(&event, CU_EVENT_DISABLE_TIMING) == CUDA_SUCCESS) {
+        event_contexts_[event] = current_;
+    } else {
+        event = nullptr;
+    }
+    return event;
+}
+
+void Session::give_event(CUevent event) {
+    auto context = event_contexts_.find(event);
+    if (context != event_contexts_.end()) idle_events_[context->second].push_back(event);
+}
+
+void Session::channel_arrived() {
+    registered_ = registration_failed_ = false;
+    const auto& geometry = ring->channel().geometry();
+    void* alias = ::mmap(nullptr, geometry.up_bytes, PROT_READ, MAP_SHARED, ring->channel().fd(),
+                         static_cast<off_t>(geometry.up_offset));
+    pageable_up_ = alias == MAP_FAILED ? nullptr : static_cast<std::byte*>(alias);
+}
+
+void Session::channel_leaves() {
+    drain_up(true);
+    const auto& geometry = ring->channel().geometry();
+    if (registered_ && any_context()) {
+        driver.cuMemHostUnregister(ring->channel().base() + geometry.up_offset);
+        driver.cuMemHostUnregister(ring->channel().base() + geometry.down_offset);
+    }
+    registered_ = false;
+    if (pageable_up_) ::munmap(pageable_up_, geometry.up_bytes);
+    pageable_up_ = nullptr;
+    ring = nullptr;
+}
+
+// On the first use with a context: pinned buffers make copies truly asynchronous.
+bool Session::register_buffers() {
+    if (registered_ || registration_failed_) return registered_;
+    if (!current_known_ || !context_devices.count(current_)) return false;
+    const auto& geometry = ring->channel().geometry();
+    std::byte* base = ring->channel().base();
+    constexpr unsigned flags = CU_MEMHOSTREGISTER_PORTABLE;
+    registered_ =
+        driver.cuMemHostRegister(base + geometry.up_offset, geometry.up_bytes, flags) == CUDA_SUCCESS;
+    if (registered_ &&
+        driver.cuMemHostRegister(base + geometry.down_offset, geometry.down_bytes, flags) != CUDA_SUCCESS) {
+        driver.cuMemHostUnregister(base + geometry.up_offset);
+        registered_ = false;
+    }
+    registration_failed_ = !registered_;
+    return registered_;
+}
+
+const void* Session::up_data(uint64_t offset, uint64_t bytes) {
+    if (!ring) return nullptr;
+    const auto& geometry = ring->channel().geometry();
+    if (offset < geometry.up_offset || bytes > geometry.up_bytes ||
+        offset - geometry.up_offset > geometry.up_bytes - bytes)
+        return nullptr;
+    register_buffers();
+    return ring->channel().base() + offset;
+}
+
+const void* Session::up_pageable(uint64_t offset, uint64_t bytes) {
+    if (!ring) return nullptr;
+    const auto& geometry = ring->channel().geometry();
+    if (!pageable_up_ || offset < geometry.up_offset || bytes > geometry.up_bytes ||
+        offset - geometry.up_offset > geometry.up_bytes - bytes)
+        return nullptr;
+    return pageable_up_ + (offset - geometry.up_offset);
+}
+
+void* Session::down_data(uint64_t offset, uint64_t bytes) {
+    if (!ring) return nullptr;
+    const auto& geometry = ring->channel().geometry();
+    if (offset < geometry.down_offset || bytes > geometry.down_bytes ||
+        offset - geometry.down_offset > geometry.down_bytes - bytes)
+        return nullptr;
+    register_buffers();
+    return ring->channel().base() + offset;
+}
+
+// The position behind the data is not known before the call's record is advanced over: drain_up() takes it
+// from the executor, which sets up_end first.
+void Session::up_in_use(CUevent event) {
+    up_uses_.push_back({up_end, event});
+}
+
+bool Session::drain_up(bool wait) {
+    if (!ring) return false;
+    bool any = false;
+    while (!up_uses_.empty()) {
+        CUevent event = up_uses_.front().event;
+        if (wait)
+            driver.cuEventSynchronize(event);
+        else if (driver.cuEventQuery(event) == CUDA_ERROR_NOT_READY)
+            break;
+        give_event(event);
+        up_uses_.pop_front();
+        any = true;
+    }
+    // Free up to the start of the oldest data still in use: what was before it has been executed and drained.
+    static_assert(sizeof(uint64_t) == 8);
+    const uint64_t free_to = up_uses_.empty() ? up_end : up_uses_.front().end;
+    auto& head = ring->channel().server_page().up_head;
+    if (head.load(std::memory_order_relaxed) < free_to) ring->drained(free_to);
+    return any;
+}
+
+CUstream Call::default_stream() {
+    return credential.flags & wire::per_thread_default_stream ? session.thread_stream(credential.thread)
+                                                              : CU_STREAM_LEGACY;
+}
+
+bool Call::stream(uint64_t number, CUstream* out) {
+    if (number == 0) {
+        *out = default_stream();
+    } else if (number == 1) {
+        *out = CU_STREAM_LEGACY;
+    } else if (number == 2) {
+        *out = session.thread_stream(credential.thread);
+    } else {
+        *out = static_cast<CUstream>(objects.get(HandleKind::Stream, number));
+        return *out != nullptr;
+    }
+    return true;
+}
+
+const void* Call::read(const rpc::Bulk& bulk) {
+    if (attachment && replaying) return attachment->size() == bulk.size ? attachment->data() : nullptr;
+    switch (bulk.where) {
+        case rpc::Bulk::Where::Inline:
+            return bulk.bytes.present && bulk.bytes.size == bulk.size ? bulk.bytes.data : nullptr;
+        case rpc::Bulk::Where::Shared:
+            return session.up_data(bulk.offset, bulk.size);
+        case rpc::Bulk::Where::Host:
+            return session.host_memory.valid(bulk.offset, bulk.size) ? reinterpret_cast<void*>(bulk.offset)
+                                                                     : nullptr;
+        default:
+            return nullptr;
+    }
+}
+
+void* Call::write(const rpc::Bulk& bulk) {
+    switch (bulk.where) {
+        case rpc::Bulk::Where::Shared:
+            down_offset = bulk.offset;
+            down_bytes = bulk.size;
+            return session.down_data(bulk.offset, bulk.size);
+        case rpc::Bulk::Where::Host:
+            return session.host_memory.valid(bulk.offset, bulk.size) ? reinterpret_cast<void*>(bulk.offset)
+                                                                     : nullptr;
+        default:
+            return nullptr;
+    }
+}
+
+bool Call::wants_reply() const {
+    return credential.flags & wire::wants_reply;
+}
+
+}  // namespace cricket::server

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: MIT
+// All that a worker holds for its session: the driver, objects, memory, and where the log of calls stands. Used by
+// the executor thread only.
+#pragma once
+
+#include <cuda.h>
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cricket/wire.h"
+#include "device_memory.h"
+#include "driver_table.h"
+#include "host_memory.h"
+#include "journal.h"
+#include "objects.h"
+#include "rpc/ring/message.h"
+#include "rpc/ring/ring_server.h"
+
+namespace cricket::server {
+
+struct Call;
+
+// A copy into host memory of which the application has not been told that it is over.
+struct CopyToHost {
+    HostRange range;
+    CUevent event = nullptr;    // null once it completed
+    uint64_t told_by = 0;       // the call whose reply tells the application; 0: none yet
+};
+
+class Session {
+  public:
+    explicit Session(const DriverTable& driver);
+
+    // cuInit, the reserved ranges. Empty on success, else the reason.
+    std::string open();
+
+    const DriverTable& driver;
+    Objects objects;
+    Journal journal;
+    DeviceMemory device_memory;
+    HostMemory host_memory;
+
+    wire::Token token{};
+    uint64_t epoch = 0, previous_epoch = 0;
+    uint64_t attached_at = 0;  // `executed` when the epoch began
+    uint64_t executed = 0;     // every call up to this one has been executed
+    uint64_t up_end = 0;       // up-buffer position behind the last executed call's data
+    std::string program;
+
+    // Contexts.
+    CUresult make_current(uint64_t number);       // 0: none
+    uint64_t current() const { return current_; }
+    bool any_context();                           // makes some living context current; false when there is none
+    CUresult synchronize_all();                   // every context's device work; the first error
+    std::map<CUdevice, unsigned> primary_retained;
+    std::map<CUdevice, uint64_t> primary_numbers;  // once retained, for ever
+    std::map<uint64_t, CUdevice> context_devices; // living contexts and retained primaries, by number
+    CUdevice current_device();
+    CUstream thread_stream(uint32_t thread);
+    void note_created(const Effect& effect);
+    void forget_objects(const std::vector<uint64_t>& gone);
+    void forget_context(uint64_t number);
+
+    // Posted errors, until a reply carries them.
+    void note_posted(CUresult result, uint64_t seq);
+    rpc::PostedError take_posted() { return std::exchange(posted_, {}); }
+    const rpc::PostedError& posted() const { return posted_; }
+    void set_posted(const rpc::PostedError& posted) { posted_ = posted; }
+
+    // Events for the server's own waiting, used again and again.
+    // A non-blocking stream of our own in the current context, free for an event wait: waits on it would queue up
+    // behind each other, so each call gets the next of a few; null when it cannot be had.
+    CUstream waiting_stream();
+    // An event that completes when all work so far of the current context has; null when it cannot be had.
+    CUevent all_work();
+    CUevent take_event();
+    void give_event(CUevent event);
+
+    // The channel's bulk buffers. Null channel: plain transport or nobody attached.
+    ring::RingServer* ring = nullptr;
+    const void* up_data(uint64_t offset, uint64_t bytes);    // registered where possible
+    const void* up_pageable(uint64_t offset, uint64_t bytes);// the same bytes, never registered: copied at once
+    void* down_data(uint64_t offset, uint64_t bytes);
+    void channel_arrived();                                  // after `ring` was set
+    void channel_leaves();                                   // before it goes
+    // The device reads up-buffer data of the call being executed until `event` (owned from here on) completes.
+    void up_in_use(CUevent event);
+    bool drain_up(bool wait);                                // true when something was drained
+
+    std::deque<CopyToHost> copies_to_host;
+
+    // Events' times across a restore (serve_sync.cpp).
+    struct EventTime {
+        double ms = 0;      // since the session began, of the last record before the restore
+        bool old = false;   // recorded in an earlier life and not since
+        bool recorded = false;
+    };
+    std::map<uint64_t, EventTime> event_times;
+    CUevent time_base = nullptr;
+    double time_base_ms = 0;
+
+  private:
+    bool register_buffers();
+    uint64_t current_ = 0;
+    bool current_known_ = false;
+    std::map<std::pair<uint64_t, uint32_t>, CUstream> thread_streams_;
+    rpc::PostedError posted_;
+    std::map<uint64_t, std::vector<CUevent>> idle_events_;  // by context
+    std::map<CUevent, uint64_t> event_contexts_;
+    // Streams that the legacy stream does not wait for, by context, and a stream of ours that can wait for them all.
+    std::map<uint64_t, std::set<uint64_t>> non_blocking_;
+    std::map<uint64_t, CUstream> joins_;
+    static constexpr unsigned waiters_per_context = 16;
+    struct Waiters {
+        CUstream streams[waiters_per_context] = {};
+        unsigned next = 0;
+    };
+    std::map<uint64_t, Waiters> waiters_;
+    struct UpUse {
+        uint64_t end;
+        CUevent event;
+    };
+    std::deque<UpUse> up_uses_;
+    bool registered_ = false, registration_failed_ = false;
+    std::byte* pageable_up_ = nullptr;
+};
+
+}  // namespace cricket::server

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: MIT
+// The variables of a session's modules and libraries: __device__, __constant__ and __managed__, static ones included.
+// The driver chooses where they live; a restore must find them at the same addresses.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "session.h"
+
+namespace cricket::server {
+
+struct ModuleVariable {
+    uint64_t image = 0;    // session number of the module or library
+    uint64_t context = 0;  // in which context
+    std::string name;
+    uint64_t address = 0, bytes = 0;
+};
+
+// Asks the driver for every variable that the living images name. Throws std::runtime_error for an image that cannot
+// be read.
+std::vector<ModuleVariable> module_variables(Session& session);
+
+}  // namespace cricket::server

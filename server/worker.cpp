@@ -1,0 +1,406 @@
+// SPDX-License-Identifier: MIT
+#include "worker.h"
+
+#include <dlfcn.h>
+#include <poll.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <cstring>
+
+#include "checkpoint.h"
+#include "log.h"
+#include "plain_service.h"
+#include "worker_link.h"
+
+namespace cricket::server {
+namespace {
+
+constexpr uint64_t spin_ns = 60'000;           // an application between two calls is usually back sooner
+constexpr uint64_t longest_sleep_us = 20'000;  // then look whether the client still lives
+constexpr uint32_t settle_ms = 10'000;         // for a client that was just killed to be noticed as gone
+
+uint64_t now_ns() {
+    timespec t{};
+    ::clock_gettime(CLOCK_MONOTONIC, &t);
+    return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(t.tv_nsec);
+}
+
+bool same_file(int a, int b) {
+    struct stat first {
+    }, second{};
+    return ::fstat(a, &first) == 0 && ::fstat(b, &second) == 0 && first.st_ino == second.st_ino &&
+           first.st_dev == second.st_dev;
+}
+
+const char* state_name(SessionState state) {
+    switch (state) {
+        case SessionState::Starting: return "starting";
+        case SessionState::Running: return "running";
+        case SessionState::Parked: return "parked";
+        case SessionState::Quiesced: return "quiesced";
+    }
+    return "unknown";
+}
+
+void answer(ring::Channel& channel, const wire::Hello& hello, uint64_t session_id, wire::Refusal refusal,
+            const std::string& text) {
+    auto& page = channel.server_page();
+    page.answered_epoch = hello.next_epoch;
+    page.session_id = session_id;
+    page.server_pid = static_cast<uint32_t>(::getpid());
+    std::snprintf(page.text, sizeof page.text, "%s", text.c_str());
+    page.refusal.store(static_cast<uint32_t>(refusal));
+    page.attach_state.store(
+        static_cast<uint32_t>(refusal == wire::Refusal::None ? wire::AttachState::Attached
+                                                             : wire::AttachState::Refused),
+        std::memory_order_seq_cst);
+    ring::futex_wake_all(page.attach_state);
+}
+
+}  // namespace
+
+Worker::Worker(const WorkerConfig& config, const DriverTable& driver)
+    : config_(config), session_(driver), executor_(session_) {
+    published_.id = config.session_id;
+    published_.started = ::time(nullptr);
+    published_.state_since = published_.started;
+}
+
+Worker::~Worker() {
+    stop_.store(true);
+    have_commands_.store(true);
+    changed_.notify_all();
+    if (thread_.joinable()) thread_.join();
+}
+
+OpResult Worker::start() {
+    // The driver wants the thread that uses it to be the one that opened it.
+    std::promise<OpResult> opened;
+    auto result = opened.get_future();
+    thread_ = std::thread([this, &opened] {
+        std::string why = session_.open();
+        if (why.empty() && !config_.restore_dir.empty()) {
+            try {
+                client_host_wins_ = load_checkpoint(session_, executor_, config_.restore_dir);
+                set_state(SessionState::Parked);
+            } catch (const std::exception& error) {
+                why = error.what();
+            }
+        }
+        const bool ok = why.empty();
+        opened.set_value(ok ? OpResult{} : OpResult::failure(why));
+        if (ok) run();
+    });
+    return result.get();
+}
+
+OpResult Worker::on_executor(const std::function<OpResult()>& command) {
+    std::packaged_task<OpResult()> task(command);
+    auto result = task.get_future();
+    {
+        std::lock_guard lock(mutex_);
+        commands_.push_back(std::move(task));
+        have_commands_.store(true);
+    }
+    changed_.notify_all();
+    return result.get();
+}
+
+void Worker::run_commands() {
+    for (;;) {
+        std::packaged_task<OpResult()> task;
+        {
+            std::lock_guard lock(mutex_);
+            if (commands_.empty()) {
+                have_commands_.store(stop_.load());
+                return;
+            }
+            task = std::move(commands_.front());
+            commands_.pop_front();
+        }
+        task();
+        publish_status();
+    }
+}
+
+void Worker::publish_status() {
+    std::lock_guard lock(mutex_);
+    published_.token = session_.token;
+    published_.epoch = session_.epoch;
+    published_.pid = client_pid_;
+    published_.program = session_.program;
+    published_.device_bytes = session_.device_memory.bytes();
+    published_.host_bytes = session_.host_memory.bytes();
+    published_.calls = session_.executed;
+}
+
+void Worker::set_state(SessionState state) {
+    if (state_ != state) log_info("session %llu is %s", id(), state_name(state));
+    state_ = state;
+    publish_status();
+    {
+        std::lock_guard lock(mutex_);
+        if (published_.state != state) published_.state_since = ::time(nullptr);
+        published_.state = state;
+    }
+    changed_.notify_all();
+}
+
+bool Worker::client_exited() {
+    if (!client_pidfd_) return false;
+    pollfd client{client_pidfd_.get(), POLLIN, 0};
+    return ::poll(&client, 1, 0) == 1;
+}
+
+void Worker::run() {
+    uint64_t active = now_ns();
+    while (!stop_.load(std::memory_order_relaxed)) {
+        if (have_commands_.load(std::memory_order_acquire)) run_commands();
+        if (!ring_) {
+            std::unique_lock lock(mutex_);
+            changed_.wait(lock, [&] { return have_commands_.load() || stop_.load(); });
+            continue;
+        }
+        bool moved = false;
+        try {
+            moved = state_ == SessionState::Running && executor_.step(*ring_);
+        } catch (const ring::BadRecord& bad) {
+            log_error("session %llu: the client breaks the protocol: %s: the session ends", id(), bad.what());
+            if (end_) end_();
+            return;
+        }
+        if (!moved || executor_.waiting()) moved |= executor_.poll(ring_.get());
+        if (moved) {
+            active = now_ns();
+            continue;
+        }
+        idle(now_ns() - active);
+    }
+}
+
+void Worker::idle(uint64_t idle_ns) {
+    if (idle_ns < spin_ns) {
+        for (int i = 0; i < 8; ++i) __builtin_ia32_pause();
+        return;
+    }
+    if (state_ == SessionState::Running && client_exited()) {
+        // It posts nothing more: what is in the ring now is all there will be.
+        if (ring_->empty()) park();
+        return;
+    }
+    // While the device is awaited, look again after a sixteenth of the time already waited.
+    const uint64_t sleep_us =
+        executor_.waiting() ? std::min<uint64_t>(idle_ns / 16'000 + 5, 500) : longest_sleep_us;
+    if (state_ == SessionState::Running) publish_status();
+    ring_->sleep(sleep_us);
+}
+
+void Worker::park() {
+    executor_.finish_waiting(ring_.get());
+    if (const CUresult status = session_.synchronize_all(); status != CUDA_SUCCESS)
+        log_warn("session %llu: the device answers error %d while parking", id(), static_cast<int>(status));
+    executor_.save_bulk(*ring_);
+    session_.channel_leaves();
+    ring_.reset();
+    client_pidfd_.reset();
+    set_state(SessionState::Parked);
+}
+
+std::string Worker::epoch_refusal(const wire::Hello& hello) const {
+    if (session_.epoch == 0 || hello.epoch == session_.epoch || hello.next_epoch == session_.epoch) return {};
+    // Killed between our answer and its noticing: nothing of the new epoch has happened.
+    if (hello.epoch == session_.previous_epoch && session_.executed == session_.attached_at) return {};
+    return "the application's image is of another epoch than the session: it is older, or the snapshot is";
+}
+
+void Worker::do_attach(const wire::Hello& hello, const ucred& peer, UniqueFd channel_fd, UniqueFd host_fd) {
+    if (state_ == SessionState::Running || state_ == SessionState::Quiesced) {
+        if (ring_ && same_file(channel_fd.get(), ring_->channel().fd())) {
+            // The same hello again: the client had not seen the answer yet.
+            if (hello.next_epoch == session_.epoch)
+                answer(ring_->channel(), hello, config_.session_id, wire::Refusal::None, "");
+            return;
+        }
+        const bool gone = client_exited();
+        if (gone && state_ == SessionState::Running) {
+            while (executor_.step(*ring_)) {
+            }
+            park();
+        }
+    }
+    ring::Channel channel;
+    std::string why;
+    if (!channel.map_as_server(std::move(channel_fd), &why)) {
+        log_warn("session %llu: hello from pid %d refused: %s", id(), peer.pid, why.c_str());
+        return;
+    }
+    auto refuse = [&](wire::Refusal refusal, const std::string& text) {
+        log_warn("session %llu: hello from pid %d refused: %s", id(), peer.pid, text.c_str());
+        answer(channel, hello, config_.session_id, refusal, text);
+    };
+    if (state_ == SessionState::Running || state_ == SessionState::Quiesced)
+        return refuse(wire::Refusal::Busy,
+                      "process " + std::to_string(client_pid_) + " is attached to this session");
+    if (std::string text = epoch_refusal(hello); !text.empty())
+        return refuse(wire::Refusal::ImageTooOld, text);
+    for (const auto& [seq, kept] : executor_.kept())
+        if (kept.slot >= channel.geometry().slots ||
+            (kept.reply_bytes && kept.reply_offset + kept.reply_bytes > channel.geometry().total_bytes))
+            return refuse(wire::Refusal::BadChannel, "the channel's geometry is not the session's");
+    auto server = std::make_unique<ring::RingServer>(std::move(channel));
+    channel = {};
+    auto refuse_mapped = [&](wire::Refusal refusal) {
+        log_warn("session %llu: hello from pid %d refused: %s", id(), peer.pid, why.c_str());
+        answer(server->channel(), hello, config_.session_id, refusal, why);
+    };
+    if (const auto refusal = server->position(hello, session_.executed, &why); refusal != wire::Refusal::None)
+        return refuse_mapped(refusal);
+    std::vector<HostRange> ours;
+    for (const CopyToHost& copy : session_.copies_to_host) ours.push_back(copy.range);
+    session_.any_context();
+    if (!session_.host_memory.adopt(std::move(host_fd), client_host_wins_, peer.pid, ours, &why))
+        return refuse_mapped(wire::Refusal::BadChannel);
+    if (!server->channel().lock()) {
+        why = "the channel is locked by another server";
+        return refuse_mapped(wire::Refusal::Busy);
+    }
+    ring_ = std::move(server);
+    session_.ring = ring_.get();
+    session_.channel_arrived();
+    if (session_.epoch == 0) {
+        session_.token = hello.token;
+        session_.program.assign(hello.program, strnlen(hello.program, sizeof hello.program));
+    }
+    session_.previous_epoch = session_.epoch;
+    session_.epoch = hello.next_epoch;
+    session_.attached_at = session_.executed;
+    client_host_wins_ = false;
+    client_pid_ = peer.pid;
+    client_pidfd_.reset(static_cast<int>(::syscall(SYS_pidfd_open, peer.pid, 0)));
+    if (!client_pidfd_) log_warn("session %llu: pid %d is gone already", id(), peer.pid);
+    ring_->begin(session_.executed, session_.up_end);
+    executor_.republish(*ring_);
+    set_state(SessionState::Running);
+    answer(ring_->channel(), hello, config_.session_id, wire::Refusal::None, "");
+    if (!client_pidfd_) park();
+}
+
+void Worker::attach(const wire::Hello& hello, const ucred& peer, UniqueFd channel, UniqueFd host) {
+    auto channel_fd = std::make_shared<UniqueFd>(std::move(channel));
+    auto host_fd = std::make_shared<UniqueFd>(std::move(host));
+    on_executor([=, this] {
+        try {
+            do_attach(hello, peer, std::move(*channel_fd), std::move(*host_fd));
+        } catch (const ring::BadRecord& bad) {
+            log_error("session %llu: %s", id(), bad.what());
+            if (end_) end_();
+        }
+        return OpResult{};
+    });
+}
+
+void Worker::attach_stream(const ucred& peer, UniqueFd connection) {
+    auto fd = std::make_shared<UniqueFd>(std::move(connection));
+    // Runs as long as the connection lives: nobody waits for it.
+    std::lock_guard lock(mutex_);
+    commands_.emplace_back([=, this] {
+        serve_stream(peer, std::move(*fd));
+        return OpResult{};
+    });
+    have_commands_.store(true);
+    changed_.notify_all();
+}
+
+void Worker::serve_stream(const ucred& peer, UniqueFd connection) {
+    client_pid_ = peer.pid;
+    state_ = SessionState::Running;
+    serve_plain(session_, executor_, std::move(connection), [this] { set_state(SessionState::Running); });
+    log_info("session %llu: the stream connection of pid %d is over: the session ends", id(), peer.pid);
+    if (end_) end_();
+}
+
+SessionStatus Worker::status() {
+    std::lock_guard lock(mutex_);
+    return published_;
+}
+
+OpResult Worker::quiesce(uint32_t) {
+    return on_executor([this]() -> OpResult {
+        if (state_ == SessionState::Quiesced || state_ == SessionState::Parked) return {};
+        if (!ring_) return OpResult::failure("the session has no client on a ring");
+        executor_.finish_waiting(ring_.get());
+        const CUresult status = session_.synchronize_all();
+        if (status != CUDA_SUCCESS) {
+            const char* name = nullptr;
+            if (session_.driver.cuGetErrorName) session_.driver.cuGetErrorName(status, &name);
+            return OpResult::failure(std::string("the device has a sticky error: ") +
+                                     (name ? name : "unknown"));
+        }
+        set_state(SessionState::Quiesced);
+        return {};
+    });
+}
+
+OpResult Worker::resume() {
+    return on_executor([this]() -> OpResult {
+        if (state_ == SessionState::Quiesced) set_state(SessionState::Running);
+        return {};
+    });
+}
+
+OpResult Worker::snapshot(const std::string& directory, const std::string& checkpoint) {
+    {
+        // A client killed a moment ago is noticed soon.
+        std::unique_lock lock(mutex_);
+        const auto settled = [&] {
+            return published_.state == SessionState::Parked || published_.state == SessionState::Quiesced;
+        };
+        changed_.wait_for(lock, std::chrono::milliseconds(settle_ms), settled);
+    }
+    return on_executor([&]() -> OpResult {
+        if (state_ != SessionState::Parked && state_ != SessionState::Quiesced)
+            return OpResult::failure("process " + std::to_string(client_pid_) +
+                                     " is running: dump it with criu first, or use cricketctl checkpoint");
+        try {
+            if (ring_) executor_.save_bulk(*ring_);
+            save_checkpoint(session_, executor_, directory, checkpoint, state_ == SessionState::Quiesced);
+        } catch (const std::exception& error) {
+            return OpResult::failure(error.what());
+        }
+        return {};
+    });
+}
+
+OpResult Worker::drop(bool force) {
+    return on_executor([this, force]() -> OpResult {
+        if (!force && (state_ == SessionState::Running || state_ == SessionState::Quiesced) &&
+            !client_exited())
+            return OpResult::failure("process " + std::to_string(client_pid_) + " is attached");
+        return {};
+    });
+}
+
+int worker_main(const WorkerConfig& config, int link_fd) {
+    void* library = ::dlopen(config.driver_path.c_str(), RTLD_NOW | RTLD_LOCAL);
+    DriverTable driver;
+    OpResult loaded;
+    if (!library)
+        loaded = OpResult::failure(config.driver_path + ": " + ::dlerror());
+    else if (load_driver_table(&driver, library) == 0)
+        loaded = OpResult::failure(config.driver_path + " exports no CUDA driver API");
+    Worker worker(config, driver);
+    WorkerLink link(link_fd, worker);
+    worker.on_end([&link] { link.stop(); });
+    if (loaded.ok) loaded = worker.start();
+    link.started(loaded);
+    if (!loaded.ok) return EXIT_FAILURE;
+    link.run();
+    // The driver's own clean-up is not waited for: the kernel gives everything back at once.
+    ::_exit(EXIT_SUCCESS);
+}
+
+}  // namespace cricket::server

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT
+// A worker: one process, one session. The control thread (the process's first) serves the supervisor's link; the
+// executor thread owns the session and does everything that touches it, commands of the control threads included.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <future>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+#include "executor.h"
+#include "session.h"
+#include "worker_config.h"
+#include "worker_ops.h"
+
+namespace cricket::server {
+
+class Worker final : public WorkerOps {
+  public:
+    Worker(const WorkerConfig& config, const DriverTable& driver);
+    ~Worker() override;
+
+    // Opens the driver, or restores a snapshot; then the executor runs. Reports why not.
+    OpResult start();
+    // Called by the executor when the session must end (a client that breaks the protocol).
+    void on_end(std::function<void()> end) { end_ = std::move(end); }
+
+    void attach(const wire::Hello& hello, const ucred& peer, UniqueFd channel, UniqueFd host) override;
+    void attach_stream(const ucred& peer, UniqueFd connection) override;
+    SessionStatus status() override;
+    OpResult quiesce(uint32_t timeout_ms) override;
+    OpResult resume() override;
+    OpResult snapshot(const std::string& directory, const std::string& checkpoint) override;
+    OpResult drop(bool force) override;
+
+  private:
+    unsigned long long id() const { return config_.session_id; }
+    OpResult on_executor(const std::function<OpResult()>& command);
+    void run();
+    void run_commands();
+    void park();
+    bool client_exited();
+    void idle(uint64_t idle_ns);
+    void set_state(SessionState state);
+    void publish_status();
+    void do_attach(const wire::Hello& hello, const ucred& peer, UniqueFd channel, UniqueFd host);
+    std::string epoch_refusal(const wire::Hello& hello) const;
+    void serve_stream(const ucred& peer, UniqueFd connection);
+
+    const WorkerConfig config_;
+    Session session_;
+    Executor executor_;
+    std::unique_ptr<ring::RingServer> ring_;
+    UniqueFd client_pidfd_;
+    pid_t client_pid_ = 0;
+    bool client_host_wins_ = false;  // restored from a coordinated checkpoint: its host memory was not saved here
+    SessionState state_ = SessionState::Starting;
+    std::function<void()> end_;
+
+    std::mutex mutex_;  // guards what follows
+    std::condition_variable changed_;
+    std::deque<std::packaged_task<OpResult()>> commands_;
+    std::atomic<bool> have_commands_{false};
+    std::atomic<bool> stop_{false};
+    SessionStatus published_;
+    std::thread thread_;
+};
+
+}  // namespace cricket::server
