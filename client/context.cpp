@@ -41,7 +41,7 @@ CUresult destroy(CUcontext ctx) {
     if (result != CUDA_SUCCESS) return result;
     contexts::remove(number);
     uint64_t popped;
-    if (current_context() == number) contexts::pop(&popped);
+    if (contexts::top() == number) contexts::pop(&popped);
     return CUDA_SUCCESS;
 }
 
@@ -107,7 +107,7 @@ CUresult impl_cuCtxSetCurrent(CUcontext ctx) {
 CUresult impl_cuCtxGetCurrent(CUcontext* pctx) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     if (!pctx) return CUDA_ERROR_INVALID_VALUE;
-    *pctx = handle_pointer<CUcontext>(current_context());
+    *pctx = handle_pointer<CUcontext>(contexts::top());
     return CUDA_SUCCESS;
 }
 
@@ -125,7 +125,7 @@ CUresult impl_cuCtxGetDevice_v2(CUdevice* device, CUcontext ctx) {
 CUresult impl_cuCtxGetId(CUcontext ctx, unsigned long long* ctxId) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     if (!ctxId) return CUDA_ERROR_INVALID_VALUE;
-    uint64_t number = ctx ? handle_number(ctx) : current_context();
+    uint64_t number = ctx ? handle_number(ctx) : contexts::top();
     if (!contexts::known(number))
         return number ? CUDA_ERROR_CONTEXT_IS_DESTROYED : CUDA_ERROR_INVALID_CONTEXT;
     uint64_t id = contexts::driver_id(number);

@@ -116,6 +116,22 @@ Value* find_value(Context* context, void* key, Value*** link = nullptr) {
     return nullptr;
 }
 
+// Inactive, unless it was known already. False when memory ran out.
+bool add_new(uint64_t number, CUdevice device, bool primary) {
+    auto fresh = static_cast<Context*>(std::malloc(sizeof(Context)));
+    if (!fresh) return false;
+    *fresh = {nullptr, number, device, primary, false, 0, nullptr};
+    Locked locked;
+    if (find(number)) {
+        std::free(fresh);
+        return true;
+    }
+    fresh->next = registry;
+    registry = fresh;
+    changed();
+    return true;
+}
+
 CUresult device_locked(uint64_t number, CUdevice* device) {
     const Context* context = find(number);
     if (!context) return CUDA_ERROR_CONTEXT_IS_DESTROYED;
@@ -126,10 +142,15 @@ CUresult device_locked(uint64_t number, CUdevice* device) {
 }  // namespace
 
 uint64_t current_context() {
-    return stack.current;
+    CUdevice unused;
+    return contexts::current_device(&unused) == CUDA_SUCCESS ? stack.current : 0;
 }
 
 namespace contexts {
+
+uint64_t top() {
+    return stack.current;
+}
 
 bool push(uint64_t number) {
     if (!reserve_one()) return false;
@@ -166,19 +187,15 @@ CUresult current_device(CUdevice* device) {
 }
 
 bool add(uint64_t number, CUdevice device, bool primary) {
-    auto fresh = static_cast<Context*>(std::malloc(sizeof(Context)));
-    if (!fresh) return false;
-    *fresh = {nullptr, number, device, primary, true, 0, nullptr};
+    if (!add_new(number, device, primary)) return false;
     Locked locked;
-    if (Context* context = find(number)) {
-        std::free(fresh);
-        context->active = true;
-    } else {
-        fresh->next = registry;
-        registry = fresh;
-    }
+    if (Context* context = find(number)) context->active = true;
     changed();
     return true;
+}
+
+bool add_inactive_primary(uint64_t number, CUdevice device) {
+    return add_new(number, device, true);
 }
 
 void remove(uint64_t number) {

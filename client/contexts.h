@@ -11,7 +11,8 @@
 
 namespace cricket::client {
 
-// Number of the calling thread's current context, 0: none. One load of thread-local memory.
+// Number of the calling thread's current context as calls carry it: 0 when there is none, or only one that
+// was destroyed or is an inactive primary. Two loads.
 uint64_t current_context();
 
 // Provided by the session: cuInit succeeded in this very process (false again in a forked child).
@@ -19,7 +20,9 @@ bool initialized();
 
 namespace contexts {
 
-// The calling thread's stack. False when memory for it ran out.
+// The calling thread's stack. top() is what cuCtxGetCurrent says, living or not; 0 when empty. False when
+// memory for it ran out.
+uint64_t top();
 bool push(uint64_t number);
 bool replace_top(uint64_t number);  // pushes when empty
 bool pop(uint64_t* number);         // false when empty
@@ -29,7 +32,8 @@ CUresult current_device(CUdevice* device);
 
 // The registry. A primary context that is not retained stays known, inactive: its handle remains valid, but
 // calls in it find it destroyed; add() revives it.
-bool add(uint64_t number, CUdevice device, bool primary);  // false when memory ran out
+bool add(uint64_t number, CUdevice device, bool primary);     // false when memory ran out
+bool add_inactive_primary(uint64_t number, CUdevice device);  // no change when it is known
 void deactivate(uint64_t number);
 void remove(uint64_t number);
 bool known(uint64_t number);

@@ -23,10 +23,10 @@ struct Cache {
     // The rest is written once under the lock, then `filled` gets its bit with release.
     std::atomic<uint32_t> filled;
     char name[256];
-    CUuuid uuid;
+    CUuuid uuid, physical_uuid;
     size_t total_memory;
 };
-enum Filled : uint32_t { name_filled = 1, uuid_filled = 2, total_filled = 4 };
+enum Filled : uint32_t { name_filled = 1, uuid_filled = 2, total_filled = 4, physical_uuid_filled = 8 };
 
 // Zero pages until used. Not taken before cuInit, so a forked child cannot meet the lock locked.
 constinit Cache caches[max_cached]{};
@@ -100,22 +100,33 @@ CUresult attribute(int* value, int attribute, CUdevice device) {
     return CUDA_SUCCESS;
 }
 
-CUresult uuid(CUuuid* uuid, CUdevice device) {
+template <class Args, class Res>
+CUresult get_uuid(CUuuid* uuid, CUdevice device, Filled what, CUuuid Cache::*place) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
+    if (!uuid) return CUDA_ERROR_INVALID_VALUE;
     Cache* cache = cache_of(device);
-    if (has(cache, uuid_filled)) {
-        *uuid = cache->uuid;
+    if (has(cache, what)) {
+        *uuid = cache->*place;
         return CUDA_SUCCESS;
     }
-    cuDeviceGetUuid_v2_args args{};
-    cuDeviceGetUuid_v2_res res{};
+    Args args{};
+    Res res{};
     args.dev = device;
     ReplyGuard guard;
     CUresult result = call(args, res);
     if (result != CUDA_SUCCESS) return result;
     std::memcpy(uuid, &res.uuid, sizeof *uuid);
-    fill_once(cache, uuid_filled, [&](Cache& at) { at.uuid = *uuid; });
+    fill_once(cache, what, [&](Cache& at) { at.*place = *uuid; });
     return CUDA_SUCCESS;
+}
+
+CUresult uuid(CUuuid* uuid, CUdevice device) {
+    return get_uuid<cuDeviceGetUuid_v2_args, cuDeviceGetUuid_v2_res>(uuid, device, uuid_filled, &Cache::uuid);
+}
+
+CUresult physical_uuid(CUuuid* uuid, CUdevice device) {
+    return get_uuid<cuDeviceGetUuid_args, cuDeviceGetUuid_res>(uuid, device, physical_uuid_filled,
+                                                               &Cache::physical_uuid);
 }
 
 int driver_version() {
@@ -139,7 +150,7 @@ size_t validity_devices(ValidityDevice (&out)[max_cached]) {
     for (CUdevice device = 0; device < std::min(devices, max_cached); ++device) {
         ValidityDevice& entry = out[filled];
         CUuuid id;
-        if (uuid(&id, device) != CUDA_SUCCESS ||
+        if (physical_uuid(&id, device) != CUDA_SUCCESS ||
             attribute(&entry.pci_domain, CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID, device) != CUDA_SUCCESS ||
             attribute(&entry.pci_bus, CU_DEVICE_ATTRIBUTE_PCI_BUS_ID, device) != CUDA_SUCCESS ||
             attribute(&entry.pci_device, CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID, device) != CUDA_SUCCESS)
@@ -202,8 +213,11 @@ CUresult impl_cuDeviceGetName(char* name, int len, CUdevice dev) {
 }
 
 CUresult impl_cuDeviceGetUuid_v2(CUuuid* uuid, CUdevice dev) {
-    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
-    return uuid ? devices::uuid(uuid, dev) : CUDA_ERROR_INVALID_VALUE;
+    return devices::uuid(uuid, dev);
+}
+
+CUresult impl_cuDeviceGetUuid(CUuuid* uuid, CUdevice dev) {
+    return devices::physical_uuid(uuid, dev);
 }
 
 CUresult impl_cuDeviceTotalMem_v2(size_t* bytes, CUdevice dev) {

@@ -18,7 +18,8 @@ inline constexpr int max_cached = 64;  // devices beyond are asked every time
 CUresult count(int* count);
 CUresult check(CUdevice device);  // CUDA_ERROR_INVALID_DEVICE when there is no such device
 CUresult attribute(int* value, int attribute, CUdevice device);
-CUresult uuid(CUuuid* uuid, CUdevice device);
+CUresult uuid(CUuuid* uuid, CUdevice device);  // cuDeviceGetUuid_v2: of the MIG instance, if it is one
+CUresult physical_uuid(CUuuid* uuid, CUdevice device);  // cuDeviceGetUuid; the one that CUDA's runtime knows
 
 // The CUDA version that the application is told: the server's driver's, but never newer than the API we
 // speak, and this API's own before cuInit. Once told it stays, as the runtime's validity check depends on it.

@@ -111,8 +111,9 @@ CUresult load_fatbin_extended(const void* fatbin, CUmodule* module, void* option
     return load_with_options("runtime interface slot 8", module, fatbin, options, values, count);
 }
 
+// Called for each device when the runtime starts, long before it retains one.
 CUresult primary_context(CUcontext* context, CUdevice device) {
-    return context ? primary::retain(context, device) : CUDA_ERROR_INVALID_VALUE;
+    return context ? primary::handle(context, device) : CUDA_ERROR_INVALID_VALUE;
 }
 
 CUresult nothing(uintptr_t) {
@@ -140,7 +141,7 @@ CUresult hand_out_buffer(void** buffer, size_t* size) {
 
 CUresult tls_context(CUcontext* context) {
     if (!context) return CUDA_ERROR_INVALID_VALUE;
-    *context = handle_pointer<CUcontext>(current_context());
+    *context = handle_pointer<CUcontext>(contexts::top());
     return CUDA_SUCCESS;
 }
 

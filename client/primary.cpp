@@ -7,7 +7,9 @@
 
 #include "client/contexts.h"
 #include "client/devices.h"
+#include "client/log.h"
 #include "client/reply_guard.h"
+#include "cricket/primary_contexts.h"
 #include "custom.h"
 
 namespace cricket::client {
@@ -25,10 +27,7 @@ std::atomic<uint64_t> states[devices::max_cached];
 // the server, never while destructors run. A device beyond the table is unknown to the server too, or
 // refused.
 pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-struct Primary {
-    uint64_t number;
-    unsigned retains;
-} primaries[devices::max_cached];
+unsigned retains[devices::max_cached];
 
 class Locked {
   public:
@@ -64,12 +63,23 @@ CUresult retain(CUcontext* context, CUdevice device) {
     CUresult result = call(args, res);
     state_changed(device);
     if (result != CUDA_SUCCESS) return result;
-    Primary& primary = primaries[device];
-    if (primary.number && primary.number != res.pctx) contexts::remove(primary.number);
-    if (!contexts::add(res.pctx, device, true)) return CUDA_ERROR_OUT_OF_MEMORY;
-    primary.number = res.pctx;
-    ++primary.retains;
-    *context = handle_pointer<CUcontext>(res.pctx);
+    const uint64_t number = primary_context_number(device);
+    if (res.pctx != number) {
+        log(LogLevel::Error, "the server gave device %d's primary context the number %#llx, not %#llx",
+            device, static_cast<unsigned long long>(res.pctx), static_cast<unsigned long long>(number));
+        return CUDA_ERROR_UNKNOWN;
+    }
+    if (!contexts::add(number, device, true)) return CUDA_ERROR_OUT_OF_MEMORY;
+    ++retains[device];
+    *context = handle_pointer<CUcontext>(number);
+    return CUDA_SUCCESS;
+}
+
+CUresult handle(CUcontext* context, CUdevice device) {
+    if (CUresult result = usable(device); result != CUDA_SUCCESS) return result;
+    const uint64_t number = primary_context_number(device);
+    if (!contexts::add_inactive_primary(number, device)) return CUDA_ERROR_OUT_OF_MEMORY;
+    *context = handle_pointer<CUcontext>(number);
     return CUDA_SUCCESS;
 }
 
@@ -84,12 +94,12 @@ CUresult impl_cuDevicePrimaryCtxRetain(CUcontext* pctx, CUdevice dev) {
 
 CUresult impl_cuDevicePrimaryCtxRelease_v2(CUdevice dev) {
     if (CUresult result = usable(dev); result != CUDA_SUCCESS) return result;
-    uint64_t last = 0;
+    bool last;
     {
         Locked locked;
-        if (primaries[dev].retains == 1) last = primaries[dev].number;
+        last = retains[dev] == 1;
     }
-    if (last) contexts::destroy_values(last);
+    if (last) contexts::destroy_values(primary_context_number(dev));
     Locked locked;
     cuDevicePrimaryCtxRelease_v2_args args{};
     cuDevicePrimaryCtxRelease_v2_res res{};
@@ -98,18 +108,13 @@ CUresult impl_cuDevicePrimaryCtxRelease_v2(CUdevice dev) {
     CUresult result = call(args, res);
     state_changed(dev);
     if (result != CUDA_SUCCESS) return result;
-    if (primaries[dev].retains && --primaries[dev].retains == 0) contexts::deactivate(primaries[dev].number);
+    if (retains[dev] && --retains[dev] == 0) contexts::deactivate(primary_context_number(dev));
     return CUDA_SUCCESS;
 }
 
 CUresult impl_cuDevicePrimaryCtxReset_v2(CUdevice dev) {
     if (CUresult result = usable(dev); result != CUDA_SUCCESS) return result;
-    uint64_t number;
-    {
-        Locked locked;
-        number = primaries[dev].number;
-    }
-    if (number) contexts::destroy_values(number);
+    contexts::destroy_values(primary_context_number(dev));
     Locked locked;
     cuDevicePrimaryCtxReset_v2_args args{};
     cuDevicePrimaryCtxReset_v2_res res{};
@@ -118,7 +123,7 @@ CUresult impl_cuDevicePrimaryCtxReset_v2(CUdevice dev) {
     CUresult result = call(args, res);
     state_changed(dev);
     // A reset does not change the count: whoever retained still has to release.
-    if (result == CUDA_SUCCESS && primaries[dev].number) contexts::deactivate(primaries[dev].number);
+    if (result == CUDA_SUCCESS) contexts::deactivate(primary_context_number(dev));
     return result;
 }
 

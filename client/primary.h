@@ -9,7 +9,10 @@ namespace cricket::client::primary {
 // What cuDevicePrimaryCtxGetState last heard about the device may be wrong from now on.
 void state_changed(CUdevice device);
 
-// The device's primary context with one more use, and with it current when `current` is set (export table).
+// The device's primary context with one more use.
 CUresult retain(CUcontext* context, CUdevice device);
+
+// The handle alone: no use is counted, and the context need not exist yet.
+CUresult handle(CUcontext* context, CUdevice device);
 
 }  // namespace cricket::client::primary

@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "client/contexts.h"
+#include "client/primary.h"
+#include "cricket/primary_contexts.h"
 #include "custom.h"
 #include "fake_session.h"
 
@@ -39,7 +41,7 @@ class Contexts : public testing::Test {
             Proc::cuDevicePrimaryCtxRetain, [](auto& args, auto& res) {
                 ++retains_[args.dev];
                 active_[args.dev] = true;
-                res.pctx = 0x1000'0000'0000 + 16 * uint64_t(args.dev);
+                res.pctx = primary_context_number(args.dev);
                 return CUDA_SUCCESS;
             });
         session.answer<cuDevicePrimaryCtxRelease_v2_args, cuDevicePrimaryCtxRelease_v2_res>(
@@ -264,6 +266,27 @@ TEST_F(Contexts, PrimaryIsOneHandleAndInactiveAfterTheLastRelease) {
     EXPECT_EQ(impl_cuDevicePrimaryCtxRelease_v2(1), CUDA_ERROR_INVALID_CONTEXT);
     ASSERT_EQ(impl_cuDevicePrimaryCtxRetain(&again, 1), CUDA_SUCCESS);
     EXPECT_EQ(current_device(&device), CUDA_SUCCESS);
+}
+
+// The runtime's way: handle, current, retain; the release of its one use ends the context.
+TEST_F(Contexts, HandleOfAPrimaryComesBeforeTheContext) {
+    CUcontext early = nullptr, retained = nullptr;
+    CUdevice device = -1;
+    fake::session().made.clear();
+    ASSERT_EQ(primary::handle(&early, 0), CUDA_SUCCESS);
+    EXPECT_EQ(fake::session().times(Proc::cuDevicePrimaryCtxRetain), 0);
+    ASSERT_EQ(impl_cuCtxSetCurrent(early), CUDA_SUCCESS);
+    EXPECT_EQ(current(), early);
+    EXPECT_EQ(current_context(), 0u);  // nothing that a call could run in
+    EXPECT_EQ(current_device(&device), CUDA_ERROR_CONTEXT_IS_DESTROYED);
+    ASSERT_EQ(impl_cuDevicePrimaryCtxRetain(&retained, 0), CUDA_SUCCESS);
+    EXPECT_EQ(retained, early);
+    EXPECT_EQ(current_context(), reinterpret_cast<uint64_t>(early));
+    ASSERT_EQ(primary::handle(&early, 0), CUDA_SUCCESS);
+    EXPECT_EQ(current_device(&device), CUDA_SUCCESS);  // asking for it again does not put it to sleep
+    ASSERT_EQ(impl_cuDevicePrimaryCtxRelease_v2(0), CUDA_SUCCESS);
+    EXPECT_EQ(current_context(), 0u);
+    EXPECT_EQ(primary::handle(&early, 2), CUDA_ERROR_INVALID_DEVICE);
 }
 
 TEST_F(Contexts, PrimaryStateIsAskedOnceAChange) {

@@ -41,6 +41,11 @@ class Devices : public testing::Test {
                 std::memset(&res.uuid, 0x40 + args.dev, sizeof res.uuid);
                 return CUDA_SUCCESS;
             });
+        session.answer<cuDeviceGetUuid_args, cuDeviceGetUuid_res>(
+            Proc::cuDeviceGetUuid_v1, [](auto& args, auto& res) {
+                std::memset(&res.uuid, 0x60 + args.dev, sizeof res.uuid);
+                return CUDA_SUCCESS;
+            });
         session.answer<cuDeviceTotalMem_v2_args, cuDeviceTotalMem_v2_res>(Proc::cuDeviceTotalMem_v2,
                                                                           [](auto&, auto& res) {
                                                                               res.bytes = uint64_t(141) << 30;
@@ -119,6 +124,8 @@ TEST_F(Devices, UuidAndMemory) {
         size_t bytes;
         ASSERT_EQ(impl_cuDeviceGetUuid_v2(&uuid, 1), CUDA_SUCCESS);
         EXPECT_EQ(uuid.bytes[15], 0x41);
+        ASSERT_EQ(impl_cuDeviceGetUuid(&uuid, 1), CUDA_SUCCESS);
+        EXPECT_EQ(uuid.bytes[15], 0x61);
         ASSERT_EQ(impl_cuDeviceTotalMem_v2(&bytes, 0), CUDA_SUCCESS);
         EXPECT_EQ(bytes, size_t(141) << 30);
     }
@@ -139,7 +146,7 @@ TEST_F(Devices, VersionIsNeverNewerThanTheApiWeSpeak) {
 TEST_F(Devices, ValidityRecords) {
     ValidityDevice found[devices::max_cached];
     ASSERT_EQ(devices::validity_devices(found), 2u);
-    EXPECT_EQ(found[1].uuid[0], 0x41);
+    EXPECT_EQ(found[1].uuid[0], 0x61);
     EXPECT_EQ(found[1].pci_bus, CU_DEVICE_ATTRIBUTE_PCI_BUS_ID * 100 + 1);
     EXPECT_EQ(found[0].pci_device, CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID * 100);
     EXPECT_EQ(found[0].pci_domain, CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID * 100);
