@@ -31,6 +31,9 @@ bool is_output(CUjit_option option) {
            option == CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES || option == CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES;
 }
 
+// The server keeps no more of a log (server/serve_module.cpp), however large the caller's buffer is.
+constexpr uint32_t longest_log = 1u << 20;
+
 uint32_t low_half(const void* value) {
     return static_cast<uint32_t>(reinterpret_cast<uintptr_t>(value));
 }
