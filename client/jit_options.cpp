@@ -83,8 +83,8 @@ rpc::Blob JitOptions::values_blob() const {
 }
 
 uint64_t JitOptions::reply_bytes() const {
-    return 256 + count_ * sizeof values_[0] + (info_.text ? info_.bytes : 0) +
-           (error_.text ? error_.bytes : 0);
+    return 256 + count_ * sizeof values_[0] + (info_.text ? std::min(info_.bytes, longest_log) : 0) +
+           (error_.text ? std::min(error_.bytes, longest_log) : 0);
 }
 
 void JitOptions::write_back(const rpc::Blob& values, const rpc::Blob& info_log, const rpc::Blob& error_log) {
