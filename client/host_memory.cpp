@@ -70,7 +70,7 @@ bool HostMemory::free(void* address) {
     std::lock_guard lock(mutex_);
     auto range = used_.find(reinterpret_cast<uint64_t>(address) - wire::host_base);
     if (range == used_.end()) return false;
-    auto [start, bytes] = *range;
+    uint64_t start = range->first, bytes = range->second;
     used_.erase(range);
     ::fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(start), static_cast<off_t>(bytes));
     auto next = free_.lower_bound(start);
