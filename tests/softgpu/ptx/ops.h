@@ -8,6 +8,9 @@
 
 namespace softgpu::ptx {
 
+__extension__ using Int128 = __int128;
+__extension__ using Uint128 = unsigned __int128;
+
 enum class Op : uint8_t {
     // integer arithmetic
     Add,

@@ -79,9 +79,9 @@ template <class D, class S>
 void clamp(Warp& w, const Instr& in) {
     alignas(64) Wide t;
     read<S>(w, in.op[1], in.flag[3], t);
-    constexpr __int128 low = std::numeric_limits<D>::min(), high = std::numeric_limits<D>::max();
+    constexpr Int128 low = std::numeric_limits<D>::min(), high = std::numeric_limits<D>::max();
     for (int64_t& v : t) {
-        __int128 x = static_cast<S>(v);
+        Int128 x = static_cast<S>(v);
         v = static_cast<int64_t>(x < low ? low : x > high ? high : x);
     }
     write<D>(w, in.op[0], in.flag[2], t);

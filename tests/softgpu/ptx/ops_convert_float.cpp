@@ -103,8 +103,8 @@ int64_t read_integer(const Warp& w, const Instr& in, unsigned lane, Type t) {
 // 64-bit integers exceed double's precision: rounded to odd first.
 double odd_double(int64_t v, bool is_unsigned) {
     double d = is_unsigned ? static_cast<double>(static_cast<uint64_t>(v)) : static_cast<double>(v);
-    __int128 exact = is_unsigned ? static_cast<__int128>(static_cast<uint64_t>(v)) : v;
-    auto back = static_cast<__int128>(d);
+    Int128 exact = is_unsigned ? static_cast<Int128>(static_cast<uint64_t>(v)) : v;
+    auto back = static_cast<Int128>(d);
     if (back == exact) return d;
     auto bits = std::bit_cast<uint64_t>(d);
     if (!(bits & 1)) bits += (exact > back) == (d > 0) ? 1 : -1;

@@ -31,11 +31,11 @@ struct WiderOf<int32_t> {
 };
 template <>
 struct WiderOf<uint64_t> {
-    using type = unsigned __int128;
+    using type = Uint128;
 };
 template <>
 struct WiderOf<int64_t> {
-    using type = __int128;
+    using type = Int128;
 };
 template <class T>
 using Wider = typename WiderOf<T>::type;
