@@ -59,15 +59,18 @@ void Context::synchronize() {
 }
 
 void Context::tear_down() {
-    ending = true;
     std::list<std::shared_ptr<Stream>> all;
     {
         std::unique_lock lock(mutex);
+        ending = true;
         all.swap(streams);
         legacy.reset();
     }
     for (auto& stream : all) stream->close();
-    for (auto& stream : all) stream->join();
+    for (auto& stream : all) {
+        stream->join();
+        if (stream->tail) stream->tail->wait();  // what another thread does in it right now
+    }
     softgpu::streams().remove_if([&](auto& stream) { return stream.context.get() == this; });
     events().remove_if([&](auto& event) { return event.context.get() == this; });
     unload_modules_of(*this);

@@ -90,17 +90,19 @@ void copy(const std::shared_ptr<Stream>& stream, End to, End from, Box box, bool
         });
         return;
     }
-    auto done = stream->submit([=] {
+    auto now = [=] {
         MemoryInUse in_use;
         check_again(target, to, box);
         check_again(source, from, box);
         copy_now(to, from, box);
-    });
+    };
     // Between device memories even the synchronous functions do not wait.
     bool on_device = source == Memory::Device && target == Memory::Device;
     if ((wait && !on_device) || target == Memory::Pageable || source == Memory::Pageable) {
-        done->wait();
+        stream->run(std::move(now));
         require(stream->context->sticky() == CUDA_SUCCESS, stream->context->sticky());
+    } else {
+        stream->submit(std::move(now));
     }
 }
 

@@ -20,7 +20,7 @@ std::shared_ptr<Module> module_of_library(CUlibrary handle, const std::shared_pt
     std::vector<std::shared_ptr<Settings>> settings;
     for (auto kernel : library->kernels)
         settings.push_back(kernels().get(kernel)->settings[static_cast<size_t>(context->device.ordinal)]);
-    auto module = enter_module(context, std::move(code), settings);
+    auto module = enter_module(context, std::move(code), library->id, settings);
     context->library_modules.emplace(library->id, module->handle);
     return module;
 }
@@ -70,15 +70,14 @@ CUresult cuLibraryLoadFromFile(CUlibrary* out, const char* path, CUjit_option* j
 CUresult cuLibraryUnload(CUlibrary handle) {
     return api([&] {
         auto library = libraries().remove(handle);
-        auto ours = [&](const Module& module) {
-            std::unique_lock lock(module.context->module_mutex);
-            auto found = module.context->library_modules.find(library->id);
-            if (found == module.context->library_modules.end() || found->second != module.handle)
-                return false;
-            module.context->library_modules.erase(found);
-            return true;
-        };
-        for (auto& module : modules().remove_if(ours)) unload_module(module);
+        for (auto& module :
+             modules().remove_if([&](auto& module) { return module.library == library->id; })) {
+            {
+                std::unique_lock lock(module->context->module_mutex);
+                module->context->library_modules.erase(library->id);
+            }
+            unload_module(module);
+        }
         for (auto kernel : library->kernels) kernels().remove(kernel);
     });
 }

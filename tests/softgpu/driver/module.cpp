@@ -58,8 +58,9 @@ const Module::Variable& Module::variable(const char* name) const {
 }
 
 std::shared_ptr<Module> enter_module(std::shared_ptr<Context> context, std::unique_ptr<ptx::Module> code,
-                                     std::span<const std::shared_ptr<Settings>> settings) {
+                                     uint64_t library, std::span<const std::shared_ptr<Settings>> settings) {
     auto module = std::make_shared<Module>(std::move(context), std::move(code));
+    module->library = library;
     for (size_t i = 0; auto& kernel : module->code->kernels()) {
         auto function = std::make_shared<Function>();
         function->module = module;
@@ -124,6 +125,7 @@ CUresult cuModuleLoad(CUmodule* out, const char* path) {
 CUresult cuModuleUnload(CUmodule handle) {
     return api([&] {
         current();
+        require(modules().get(handle)->library == 0, CUDA_ERROR_NOT_PERMITTED);  // cuLibraryUnload does that
         unload_module(modules().remove(handle));
     });
 }

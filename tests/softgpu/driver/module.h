@@ -38,6 +38,7 @@ class Module {
     const std::shared_ptr<Context> context;
     const std::unique_ptr<ptx::Module> code;
     CUmodule handle = nullptr;
+    uint64_t library = 0;  // Library::id, 0 for one that cuModuleLoad* made
     std::vector<Variable> variables;
     std::vector<CUfunction> functions;  // in the order of code->kernels()
 
@@ -100,8 +101,10 @@ std::string ptx_of(const void* image);
 std::unique_ptr<ptx::Module> compile(const std::string& text, const JitOptions& options);
 std::vector<char> read_file(const char* path);  // with a NUL behind the contents
 
-// Makes handles for a new module and its functions; `settings` by entry where it is a library's.
+// Makes handles for a new module and its functions. For one of a library: its id, and the settings of each
+// entry.
 std::shared_ptr<Module> enter_module(std::shared_ptr<Context> context, std::unique_ptr<ptx::Module> code,
+                                     uint64_t library = 0,
                                      std::span<const std::shared_ptr<Settings>> settings = {});
 void unload_module(const std::shared_ptr<Module>& module);
 void unload_modules_of(Context& context);

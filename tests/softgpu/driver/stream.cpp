@@ -72,7 +72,7 @@ void Completion::finish() {
 Stream::Stream(std::shared_ptr<Context> context, Kind kind, int priority)
     : context(std::move(context)), kind(kind), priority(priority), id(next_id()) {}
 
-std::vector<CompletionRef> Stream::implicit_dependencies() {
+std::vector<CompletionRef> Stream::implicit_dependencies() const {
     std::vector<CompletionRef> result;
     if (kind == Kind::Legacy) {
         for (auto& other : context->streams)
@@ -91,15 +91,35 @@ CompletionRef Stream::submit(std::function<void()> run, std::vector<CompletionRe
     std::unique_lock lock(context->mutex);
     require(!context->ending, CUDA_ERROR_CONTEXT_IS_DESTROYED);
     for (auto& dependency : implicit_dependencies()) after.push_back(std::move(dependency));
+    if (running_elsewhere && !running_elsewhere->done()) after.push_back(running_elsewhere);
     push({std::move(run), std::move(after), completion, even_after_error});
     tail = completion;
     std::erase_if(context->streams, [](auto& stream) { return stream->finished(); });
     return completion;
 }
 
+void Stream::run(std::function<void()> run) {
+    std::unique_lock lock(context->mutex);
+    require(!context->ending, CUDA_ERROR_CONTEXT_IS_DESTROYED);
+    if (!idle_locked() || !implicit_dependencies().empty()) {
+        lock.unlock();
+        submit(std::move(run))->wait();
+        return;
+    }
+    auto completion = std::make_shared<Completion>();
+    tail = running_elsewhere = completion;
+    lock.unlock();
+    execute(run, false);
+    completion->finish();
+}
+
+bool Stream::idle_locked() const {
+    return (!tail || tail->done());
+}
+
 bool Stream::idle() {
     std::unique_lock lock(context->mutex);
-    return (!tail || tail->done()) && (kind != Kind::Legacy || implicit_dependencies().empty());
+    return idle_locked() && (kind != Kind::Legacy || implicit_dependencies().empty());
 }
 
 void Stream::push(Operation operation) {
@@ -131,7 +151,8 @@ void Stream::work() {
         auto operation = std::move(queue_.front());
         queue_.pop_front();
         lock.unlock();
-        execute(operation);
+        for (auto& dependency : operation.after) dependency->wait();
+        execute(operation.run, operation.even_after_error);
         operation.run = nullptr;  // what it holds (modules, staged data) goes before anyone is told
         operation.completion->finish();
         lock.lock();
@@ -140,11 +161,10 @@ void Stream::work() {
     ready_.notify_all();
 }
 
-void Stream::execute(Operation& operation) {
-    for (auto& dependency : operation.after) dependency->wait();
-    if (!operation.run || (context->sticky() != CUDA_SUCCESS && !operation.even_after_error)) return;
+void Stream::execute(const std::function<void()>& run, bool even_after_error) {
+    if (!run || (context->sticky() != CUDA_SUCCESS && !even_after_error)) return;
     try {
-        operation.run();
+        run();
     } catch (const ptx::Fault& fault) {
         context->set_sticky(code_of(fault.kind()), fault.what());
     } catch (const Sticky& error) {

@@ -49,6 +49,9 @@ class Stream : public std::enable_shared_from_this<Stream> {
     // Appends an operation. `after` adds completions to wait for.
     CompletionRef submit(std::function<void()> run, std::vector<CompletionRef> after = {},
                          bool even_after_error = false);
+    // The same for a function that waits anyway: done when this returns, on the calling thread when nothing
+    // is before it.
+    void run(std::function<void()> run);
     // Appends a mark that is reached when everything before it is, other streams' work that the next
     // operation here would wait for included.
     CompletionRef mark() { return submit(nullptr); }
@@ -62,13 +65,15 @@ class Stream : public std::enable_shared_from_this<Stream> {
     // After close(): waits until the thread has ended.
     void join();
     bool finished() const;
-    CompletionRef tail;  // of the latest operation; guarded by context->mutex
+    CompletionRef tail;               // of the latest operation; guarded by context->mutex
+    CompletionRef running_elsewhere;  // what run() does on its caller's thread; guarded by context->mutex
 
   private:
     void push(Operation operation);
     void work();
-    void execute(Operation& operation);
-    std::vector<CompletionRef> implicit_dependencies();
+    void execute(const std::function<void()>& run, bool even_after_error);
+    bool idle_locked() const;
+    std::vector<CompletionRef> implicit_dependencies() const;
 
     mutable std::mutex mutex_;
     std::condition_variable ready_;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <atomic>
+#include <thread>
 
 #include "fixture.h"
 
@@ -249,4 +250,38 @@ TEST_F(Faults, CallbacksLearnOfThem) {
     EXPECT_EQ(status, added == CUDA_SUCCESS ? CUDA_ERROR_LAUNCH_FAILED : -1);
     EXPECT_TRUE(called == CUDA_SUCCESS || called == CUDA_ERROR_LAUNCH_FAILED);
     EXPECT_EQ(calls, 0);
+}
+
+TEST_F(Launches, ManyThreadsAtOnce) {
+    auto module = load();
+    auto add = function(module, "add_one");
+    constexpr int kThreads = 4, kRounds = 100;
+    auto shared = allocate(4 * kThreads);
+    EXPECT_OK(cuMemsetD32(shared, 0, kThreads));
+    std::vector<std::thread> threads;
+    for (int t = 0; t < kThreads; ++t)
+        threads.emplace_back([&, t] {
+            EXPECT_OK(cuCtxSetCurrent(context));
+            for (int round = 0; round < kRounds; ++round) {
+                CUstream stream;
+                CUevent event;
+                CUdeviceptr own;
+                int value = -1;
+                EXPECT_OK(cuStreamCreate(&stream, round % 2 ? CU_STREAM_NON_BLOCKING : 0));
+                EXPECT_OK(cuEventCreate(&event, CU_EVENT_DISABLE_TIMING));
+                EXPECT_OK(cuMemAlloc(&own, 4));
+                EXPECT_OK(cuMemsetD32Async(own, static_cast<unsigned>(round), 1, stream));
+                EXPECT_OK(launch(add, stream, 1, own));
+                EXPECT_OK(launch(add, stream, 1, shared + 4 * static_cast<unsigned>(t)));
+                EXPECT_OK(cuEventRecord(event, stream));
+                EXPECT_OK(cuStreamWaitEvent(CU_STREAM_PER_THREAD, event, 0));
+                EXPECT_OK(cuMemcpyDtoHAsync(&value, own, 4, CU_STREAM_PER_THREAD));
+                EXPECT_EQ(value, round + 1);
+                EXPECT_OK(cuMemFree(own));
+                EXPECT_OK(cuEventDestroy(event));
+                EXPECT_OK(cuStreamDestroy(stream));
+            }
+        });
+    for (auto& thread : threads) thread.join();
+    for (unsigned t = 0; t < kThreads; ++t) EXPECT_EQ(read<int>(shared + 4 * t), kRounds);
 }

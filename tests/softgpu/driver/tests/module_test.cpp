@@ -169,6 +169,7 @@ TEST_F(Libraries, KernelsAndVariables) {
     EXPECT_NE(same, counter);
     EXPECT_OK(cuCtxDestroy(second));
 
+    EXPECT_CU(CUDA_ERROR_NOT_PERMITTED, cuModuleUnload(module));
     EXPECT_OK(cuLibraryUnload(library));
     EXPECT_CU(CUDA_ERROR_INVALID_HANDLE, cuLibraryUnload(library));
     EXPECT_CU(CUDA_ERROR_INVALID_HANDLE, cuKernelGetFunction(&function, kernel));
