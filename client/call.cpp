@@ -38,7 +38,7 @@ rpc::Credential credential_for(const CallOptions& options, bool reply) {
     rpc::Credential credential;
     credential.context = current_context();
     credential.thread = thread_number();
-    credential.flags = options.flags | (reply ? wire::wants_reply : 0);
+    credential.flags = options.flags | (reply ? uint32_t(wire::wants_reply) : 0u);
     return credential;
 }
 
@@ -47,11 +47,6 @@ CUresult lost(const char* what) {
     log_once(said, LogLevel::Error, "the session is lost (%s): every CUDA call now answers error %d", what,
              static_cast<int>(session_lost));
     return session_lost;
-}
-
-CUresult of_status(ring::Status status) {
-    if (status == ring::Status::TooLarge) return CUDA_ERROR_INVALID_VALUE;
-    return lost("no server has it");
 }
 
 // A driver's answer, or what an earlier posted call has to say instead.
@@ -83,14 +78,23 @@ CUresult call_plain(Session& session, Proc proc, xdrproc_t xdr_args, void* args,
 
 }  // namespace
 
+CUresult of_status(ring::Status status) {
+    if (status == ring::Status::TooLarge) return CUDA_ERROR_INVALID_VALUE;
+    return lost("no server has it");
+}
+
+ring::Request request_for(Proc proc, xdrproc_t xdr_args, void* args, uint32_t flags, bool reply) {
+    return {static_cast<uint32_t>(proc), credential_for({flags, 0}, reply), xdr_args, args, 0};
+}
+
 CUresult finish_call(Session& session, ring::Pending& pending, Proc proc, xdrproc_t xdr_res, void* res,
-                     void (*copy_out)(void* user), void* user) {
+                     void (*copy_out)(void* user), void* user, bool order_held) {
     ring::RingClient& ring = *session.ring();
     const std::byte* copy = nullptr;
     uint32_t bytes = 0;
     for (;;) {
-        if (const auto status = ring.wait(&pending); status != ring::Status::Ok) {
-            ring.release(&pending);
+        if (const auto status = ring.wait(&pending, order_held); status != ring::Status::Ok) {
+            ring.release(&pending, order_held);
             return of_status(status);
         }
         bytes = pending.message_bytes;
@@ -102,10 +106,10 @@ CUresult finish_call(Session& session, ring::Pending& pending, Proc proc, xdrpro
         if (place) std::memcpy(place, pending.message, bytes);
         if (copy_out) copy_out(user);
         copy = place;
-        if (ring.confirm(&pending)) break;
+        if (ring.confirm(&pending, order_held)) break;
     }
     const auto xid = static_cast<uint32_t>(pending.seq);
-    ring.release(&pending);
+    ring.release(&pending, order_held);
     if (!copy) return CUDA_ERROR_OUT_OF_MEMORY;
     rpc::PostedError posted;
     const clnt_stat status = rpc::decode_reply(copy, bytes, xid, &posted, xdr_res, res);

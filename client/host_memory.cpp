@@ -103,9 +103,37 @@ bool HostMemory::find(const void* address, void** base, uint64_t* bytes) {
     return true;
 }
 
-bool HostMemory::contains(const void* address, uint64_t bytes) const {
-    const auto offset = reinterpret_cast<uint64_t>(address) - wire::host_base;
-    return offset < wire::host_span && bytes <= wire::host_span - offset;
+bool HostMemory::contains(const void* address, uint64_t bytes) {
+    const auto number = reinterpret_cast<uint64_t>(address);
+    if (number - wire::host_base < wire::host_span) return bytes <= wire::host_span - (number - wire::host_base);
+    if (!any_registered_.load(std::memory_order_acquire)) return false;
+    std::lock_guard lock(mutex_);
+    auto range = registered_.upper_bound(number);
+    if (range == registered_.begin()) return false;
+    --range;
+    const uint64_t inside = number - range->first;
+    return inside < range->second.bytes && bytes <= range->second.bytes - inside;
+}
+
+void HostMemory::note_registered(uint64_t address, uint64_t bytes, uint64_t offset) {
+    std::lock_guard lock(mutex_);
+    registered_[address] = {bytes, offset};
+    any_registered_.store(true, std::memory_order_release);
+}
+
+bool HostMemory::registered_at(uint64_t address, uint64_t* bytes, uint64_t* offset) {
+    std::lock_guard lock(mutex_);
+    auto range = registered_.find(address);
+    if (range == registered_.end()) return false;
+    *bytes = range->second.bytes;
+    *offset = range->second.offset;
+    return true;
+}
+
+void HostMemory::forget_registered(uint64_t address) {
+    std::lock_guard lock(mutex_);
+    registered_.erase(address);
+    any_registered_.store(!registered_.empty(), std::memory_order_release);
 }
 
 void HostMemory::abandon() {

@@ -3,6 +3,7 @@
 // Grows at its end; freed ranges are given back to the system and used again.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -20,7 +21,13 @@ class HostMemory {
     bool free(void* address);
     // Base and size of the allocation that `address` lies in; false when in none.
     bool find(const void* address, void** base, uint64_t* bytes);
-    bool contains(const void* address, uint64_t bytes) const;
+    // Whether all of the range is memory that the worker maps at the same address.
+    bool contains(const void* address, uint64_t bytes);
+
+    // Memory of the application whose pages were put onto the memfd (cuMemHostRegister).
+    void note_registered(uint64_t address, uint64_t bytes, uint64_t offset);
+    bool registered_at(uint64_t address, uint64_t* bytes, uint64_t* offset);
+    void forget_registered(uint64_t address);
 
     int fd() const { return fd_; }
     // Length of the memfd: the mapped prefix of the range.
@@ -34,6 +41,11 @@ class HostMemory {
     uint64_t bytes_ = 0;
     std::map<uint64_t, uint64_t> used_;  // offset -> bytes
     std::map<uint64_t, uint64_t> free_;  // offset -> bytes, neighbours merged
+    struct Registered {
+        uint64_t bytes, offset;
+    };
+    std::map<uint64_t, Registered> registered_;  // by address
+    std::atomic<bool> any_registered_{false};
 };
 
 }  // namespace cricket::client

@@ -66,7 +66,11 @@ CUresult call_with_data(Proc proc, xdrproc_t xdr_args, void* args, rpc::Bulk* bu
 // Waits for the reply of a call that was begun on the ring, and releases it. `copy_out`, if given, copies bulk data of
 // the reply out of shared memory; it may be called again when what it copied could not be believed.
 CUresult finish_call(Session& session, ring::Pending& pending, Proc proc, xdrproc_t xdr_res, void* res,
-                     void (*copy_out)(void* user), void* user);
+                     void (*copy_out)(void* user), void* user, bool order_held = false);
+// A request of this thread in its current context, as the ring takes it.
+ring::Request request_for(Proc proc, xdrproc_t xdr_args, void* args, uint32_t flags, bool reply);
+// The CUresult of a transport that failed.
+CUresult of_status(ring::Status status);
 // The error of a posted call that nobody reported yet, 0: none. Taking it reports it.
 int32_t take_posted_error();
 

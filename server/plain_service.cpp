@@ -72,7 +72,7 @@ bool read_credential(const opaque_auth& raw, rpc::Credential* credential) {
 
 void serve(svc_req* request, SVCXPRT* transport) {
     if (request->rq_proc == NULLPROC) {
-        svc_sendreply(transport, reinterpret_cast<xdrproc_t>(xdr_void), nullptr);
+        svc_sendreply(transport, reinterpret_cast<xdrproc_t>(reinterpret_cast<void (*)()>(xdr_void)), nullptr);
         return;
     }
     if (request->rq_proc == wire::proc_attach) return attach(transport);

@@ -73,22 +73,7 @@ CUresult to_host(Call& call, const rpc::Bulk& data, rpc::Bulk* result, CUdevicep
     return status;
 }
 
-CUresult anywhere(Call& call, CUdeviceptr target, CUdeviceptr source, uint64_t bytes, const rpc::Bulk& target_data,
-                  const rpc::Bulk& source_data, rpc::Bulk* result, CUstream stream) {
-    const bool host_source = source_data.where != rpc::Bulk::Where::None;
-    const bool host_target = target_data.where != rpc::Bulk::Where::None;
-    if (host_source && host_target) return CUDA_ERROR_INVALID_VALUE;  // the client's own memcpy
-    if (host_source) return to_device(call, target, source_data, bytes, stream);
-    if (host_target) return to_host(call, target_data, result, source, bytes, stream);
-    const CUresult status = call.driver.cuMemcpyAsync(target, source, bytes, stream);
-    return status == CUDA_SUCCESS && call.wants_reply() ? wait_for(call, stream) : status;
-}
-
 }  // namespace
-
-void serve_cuMemcpyHtoD_v2(Call& call, const cuMemcpyHtoD_v2_args& args, cuMemcpyHtoD_v2_res& res) {
-    res.status = to_device(call, args.dstDevice, args.data, args.ByteCount, call.default_stream());
-}
 
 void serve_cuMemcpyHtoDAsync_v2(Call& call, const cuMemcpyHtoDAsync_v2_args& args, cuMemcpyHtoDAsync_v2_res& res) {
     CUstream stream = nullptr;
@@ -96,25 +81,10 @@ void serve_cuMemcpyHtoDAsync_v2(Call& call, const cuMemcpyHtoDAsync_v2_args& arg
                                                     : CUDA_ERROR_INVALID_HANDLE;
 }
 
-void serve_cuMemcpyDtoH_v2(Call& call, const cuMemcpyDtoH_v2_args& args, cuMemcpyDtoH_v2_res& res) {
-    res.status = to_host(call, args.data, &res.data, args.srcDevice, args.ByteCount, call.default_stream());
-}
-
 void serve_cuMemcpyDtoHAsync_v2(Call& call, const cuMemcpyDtoHAsync_v2_args& args, cuMemcpyDtoHAsync_v2_res& res) {
     CUstream stream = nullptr;
     res.status = call.stream(args.hStream, &stream)
                      ? to_host(call, args.data, &res.data, args.srcDevice, args.ByteCount, stream)
-                     : CUDA_ERROR_INVALID_HANDLE;
-}
-
-void serve_cuMemcpy(Call& call, const cuMemcpy_args& args, cuMemcpy_res& res) {
-    res.status = anywhere(call, args.dst, args.src, args.ByteCount, args.target, args.source, &res.data, call.default_stream());
-}
-
-void serve_cuMemcpyAsync(Call& call, const cuMemcpyAsync_args& args, cuMemcpyAsync_res& res) {
-    CUstream stream = nullptr;
-    res.status = call.stream(args.hStream, &stream)
-                     ? anywhere(call, args.dst, args.src, args.ByteCount, args.target, args.source, &res.data, stream)
                      : CUDA_ERROR_INVALID_HANDLE;
 }
 

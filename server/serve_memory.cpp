@@ -167,6 +167,10 @@ CUresult pointer_attribute(Call& call, CUpointer_attribute attribute, CUdevicept
                 break;
         }
     }
+    // The channel is registered memory of this process, whatever the application may have at that address.
+    if (call.session.ring && pointer - reinterpret_cast<uint64_t>(call.session.ring->channel().base()) <
+                                 call.session.ring->channel().geometry().total_bytes)
+        return CUDA_ERROR_INVALID_VALUE;
     const CUresult status = call.driver.cuPointerGetAttribute(room, attribute, pointer);
     if (status != CUDA_SUCCESS) return status;
     switch (attribute) {

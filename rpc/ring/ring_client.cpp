@@ -179,7 +179,7 @@ Status RingClient::begin(const Request& request, Pending* pending) {
     return begin_locked(request, pending);
 }
 
-Status RingClient::wait(Pending* pending) {
+Status RingClient::wait(Pending* pending, bool order_held) {
     auto& slot = channel_.slot(pending->slot);
     auto& waiting = channel_.client_page().waiting[pending->slot];
     auto arrived = [&] { return slot.seq.load(std::memory_order_acquire) == pending->seq; };
@@ -192,7 +192,7 @@ Status RingClient::wait(Pending* pending) {
             if (!arrived()) futex_wait(slot.ready, before, sleep_us);
             waiting.store(0, std::memory_order_relaxed);
             if (!arrived()) {
-                if (!channel_.server_alive() && !reattach(generation)) return Status::Lost;
+                if (!channel_.server_alive() && !reattach(generation, order_held)) return Status::Lost;
                 continue;
             }
         }
@@ -204,7 +204,7 @@ Status RingClient::wait(Pending* pending) {
         const bool in_down = pending->reply_bytes && offset == pending->reply_offset && bytes <= pending->reply_bytes;
         pending->generation = generation;
         if (!in_slot && !in_down) {  // torn by a dump, or a server that lies
-            if (!confirm(pending)) continue;
+            if (!confirm(pending, order_held)) continue;
             lost_.store(true);
             return Status::Lost;
         }
@@ -214,17 +214,18 @@ Status RingClient::wait(Pending* pending) {
     }
 }
 
-bool RingClient::confirm(Pending* pending) {
+bool RingClient::confirm(Pending* pending, bool order_held) {
     if (!channel_.server_alive()) {
-        reattach(pending->generation);
+        reattach(pending->generation, order_held);
         return false;
     }
     return generation_.load(std::memory_order_acquire) == pending->generation;
 }
 
-void RingClient::release(Pending* pending) {
+void RingClient::release(Pending* pending, bool order_held) {
     {
-        std::unique_lock order(order_);
+        std::unique_lock order(order_, std::defer_lock);
+        if (!order_held) order.lock();
         (pending->previous ? pending->previous->next : oldest_) = pending->next;
         (pending->next ? pending->next->previous : newest_) = pending->previous;
         free_slots_[pending->slot / 64] |= uint64_t(1) << (pending->slot % 64);
@@ -273,16 +274,18 @@ void RingClient::down_free_locked(uint64_t offset, uint64_t bytes) {
     for (uint64_t i = first; i < first + count; ++i) down_used_[i / 64] &= ~(uint64_t(1) << (i % 64));
 }
 
-void RingClient::down_free(uint64_t offset, uint64_t bytes) {
+void RingClient::down_free(uint64_t offset, uint64_t bytes, bool order_held) {
     {
-        std::unique_lock order(order_);
+        std::unique_lock order(order_, std::defer_lock);
+        if (!order_held) order.lock();
         down_free_locked(offset, bytes);
     }
     freed_.notify_all();
 }
 
-bool RingClient::reattach(uint64_t seen_generation) {
-    std::unique_lock order(order_);
+bool RingClient::reattach(uint64_t seen_generation, bool order_held) {
+    std::unique_lock order(order_, std::defer_lock);
+    if (!order_held) order.lock();
     return reattach_locked(seen_generation);
 }
 

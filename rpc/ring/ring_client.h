@@ -69,12 +69,12 @@ class RingClient {
     Status post(const Request& request);
     // Sends; on Ok the caller must finish with release().
     Status begin(const Request& request, Pending* pending);
-    // Waits for the reply, attaching again where needed; sets pending->message.
-    Status wait(Pending* pending);
+    // Waits for the reply, attaching again where needed; sets pending->message. `order_held`: by the caller.
+    Status wait(Pending* pending, bool order_held = false);
     // To be called after everything of the reply was copied out of shared memory: false when it cannot be believed;
     // then wait() again.
-    bool confirm(Pending* pending);
-    void release(Pending* pending);
+    bool confirm(Pending* pending, bool order_held = false);
+    void release(Pending* pending, bool order_held = false);
 
     // Holds the order over several records (recursive use of post/begin inside is expected: use the *_locked ones).
     std::unique_lock<std::mutex> hold_order() { return std::unique_lock(order_); }
@@ -88,7 +88,7 @@ class RingClient {
     // Space in the down buffer; freed by down_free(). Order held. False when the session is lost or, with
     // `wait` false, when there is none right now.
     bool down_alloc_locked(std::unique_lock<std::mutex>& order, uint64_t bytes, uint64_t* offset, bool wait);
-    void down_free(uint64_t offset, uint64_t bytes);
+    void down_free(uint64_t offset, uint64_t bytes, bool order_held = false);
     uint64_t down_limit() const { return channel_.geometry().down_bytes / 4; }
     std::byte* at(uint64_t offset) const { return channel_.base() + offset; }
 
@@ -101,7 +101,7 @@ class RingClient {
     std::byte* reserve_locked(uint64_t at_least, uint64_t* contiguous);
     Status encode_locked(const Request& request, uint32_t slot, uint64_t reply_offset, uint64_t reply_bytes);
     bool wait_progress_locked();
-    bool reattach(uint64_t seen_generation);
+    bool reattach(uint64_t seen_generation, bool order_held);
     bool reattach_locked(uint64_t seen_generation);
     void down_free_locked(uint64_t offset, uint64_t bytes);
     uint64_t known_head();

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: MIT
+// Pinned memory: cuMemHostAlloc, cuMemHostRegister and what they entail; and what a pointer is. Over a plain transport
+// no memory can be shared: pinned memory is then ordinary memory, and kernels cannot reach it.
+#include <stdlib.h>
+#include <string.h>
+
+#include <map>
+#include <mutex>
+
+#include "client/contexts.h"
+#include "client/log.h"
+#include "client/pinned.h"
+#include "client/reply_guard.h"
+#include "client/session.h"
+#include "custom.h"
+
+namespace cricket::client {
+namespace {
+
+constexpr uint64_t page = 4096;
+constexpr unsigned alloc_flags = CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP | CU_MEMHOSTALLOC_WRITECOMBINED;
+constexpr unsigned register_flags = CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP |
+                                    CU_MEMHOSTREGISTER_READ_ONLY | CU_MEMHOSTREGISTER_IOMEMORY;
+
+// Ordinary memory that stands for pinned memory over a plain transport: address -> flags.
+struct PlainPinned {
+    std::mutex mutex;
+    std::map<void*, unsigned> allocated;
+};
+PlainPinned& plain_pinned() {
+    static auto* all = new PlainPinned;  // never destroyed: see Session::start
+    return *all;
+}
+
+CUresult ready(Session** session) {
+    *session = Session::get();
+    if (!*session) return CUDA_ERROR_NOT_INITIALIZED;
+    return current_context() ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+}
+
+CUresult alloc_plain(void** out, size_t bytes, unsigned flags) {
+    void* memory = nullptr;
+    if (::posix_memalign(&memory, page, bytes) != 0) return CUDA_ERROR_OUT_OF_MEMORY;
+    std::lock_guard lock(plain_pinned().mutex);
+    plain_pinned().allocated[memory] = flags;
+    *out = memory;
+    return CUDA_SUCCESS;
+}
+
+}  // namespace
+
+CUresult impl_cuMemHostAlloc(void** pp, size_t bytesize, unsigned int Flags) {
+    Session* session;
+    if (const CUresult result = ready(&session); result != CUDA_SUCCESS) return result;
+    if (!pp || bytesize == 0 || Flags & ~alloc_flags) return CUDA_ERROR_INVALID_VALUE;
+    if (!session->ring()) return alloc_plain(pp, bytesize, Flags);
+    void* memory = session->host_memory().allocate(bytesize);
+    if (!memory) return CUDA_ERROR_OUT_OF_MEMORY;
+    cuMemHostAlloc_args args{};
+    cuMemHostAlloc_res res{};
+    args.bytesize = bytesize;
+    args.Flags = Flags;
+    args.address = reinterpret_cast<uint64_t>(memory);
+    ReplyGuard guard;
+    const CUresult result = call(args, res);
+    if (result == CUDA_SUCCESS)
+        *pp = memory;
+    else
+        session->host_memory().free(memory);
+    return result;
+}
+
+CUresult impl_cuMemAllocHost_v2(void** pp, size_t bytesize) { return impl_cuMemHostAlloc(pp, bytesize, 0); }
+
+CUresult impl_cuMemFreeHost(void* p) {
+    Session* session;
+    if (const CUresult result = ready(&session); result != CUDA_SUCCESS) return result;
+    if (!p) return CUDA_SUCCESS;
+    if (!session->ring()) {
+        std::lock_guard lock(plain_pinned().mutex);
+        if (!plain_pinned().allocated.erase(p)) return CUDA_ERROR_INVALID_VALUE;
+        ::free(p);
+        return CUDA_SUCCESS;
+    }
+    void* base = nullptr;
+    uint64_t bytes = 0;
+    if (!session->host_memory().find(p, &base, &bytes) || base != p) return CUDA_ERROR_INVALID_VALUE;
+    cuMemFreeHost_args args{};
+    cuMemFreeHost_res res{};
+    args.p = reinterpret_cast<uint64_t>(p);
+    ReplyGuard guard;
+    const CUresult result = call(args, res);
+    if (result == CUDA_SUCCESS) session->host_memory().free(p);
+    return result;
+}
+
+CUresult impl_cuMemHostRegister_v2(void* p, size_t bytesize, unsigned int Flags) {
+    Session* session;
+    if (const CUresult result = ready(&session); result != CUDA_SUCCESS) return result;
+    if (!p || bytesize == 0 || Flags & ~register_flags) return CUDA_ERROR_INVALID_VALUE;
+    if (Flags & CU_MEMHOSTREGISTER_IOMEMORY) return unsupported("cuMemHostRegister", "device memory of others cannot cross");
+    if (!session->ring()) return unsupported("cuMemHostRegister", "a plain transport shares no memory");
+    const uint64_t start = reinterpret_cast<uint64_t>(p) / page * page;
+    const uint64_t end = (reinterpret_cast<uint64_t>(p) + bytesize + page - 1) / page * page;
+    HostMemory& host = session->host_memory();
+    if (host.contains(p, bytesize)) return CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED;
+    const char* why = nullptr;
+    if (!replaceable(start, end - start, &why)) {
+        log(LogLevel::Error, "cuMemHostRegister(%p, %zu): %s", p, bytesize, why);
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    void* copy = host.allocate(end - start);
+    if (!copy) return CUDA_ERROR_OUT_OF_MEMORY;
+    const uint64_t offset = reinterpret_cast<uint64_t>(copy) - wire::host_base;
+    if (!replace_pages(start, end - start, host.fd(), offset, copy)) {
+        host.free(copy);
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    cuMemHostRegister_v2_args args{};
+    cuMemHostRegister_v2_res res{};
+    args.p = start;
+    args.bytesize = end - start;
+    args.Flags = Flags;
+    args.offset = offset;
+    ReplyGuard guard;
+    const CUresult result = call(args, res);
+    if (result == CUDA_SUCCESS) {
+        host.note_registered(start, end - start, offset);
+    } else if (replace_pages(start, end - start, -1, 0, copy)) {
+        host.free(copy);
+    }
+    return result;
+}
+
+CUresult impl_cuMemHostUnregister(void* p) {
+    Session* session;
+    if (const CUresult result = ready(&session); result != CUDA_SUCCESS) return result;
+    const uint64_t start = reinterpret_cast<uint64_t>(p) / page * page;
+    HostMemory& host = session->host_memory();
+    uint64_t bytes = 0, offset = 0;
+    if (!session->ring() || !host.registered_at(start, &bytes, &offset)) return CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
+    cuMemHostUnregister_args args{};
+    cuMemHostUnregister_res res{};
+    args.p = start;
+    ReplyGuard guard;
+    const CUresult result = call(args, res);
+    if (result != CUDA_SUCCESS) return result;
+    host.forget_registered(start);
+    void* copy = reinterpret_cast<void*>(wire::host_base + offset);
+    if (replace_pages(start, bytes, -1, 0, copy)) host.free(copy);
+    return CUDA_SUCCESS;
+}
+
+CUresult impl_cuMemHostGetDevicePointer_v2(CUdeviceptr* pdptr, void* p, unsigned int Flags) {
+    Session* session;
+    if (const CUresult result = ready(&session); result != CUDA_SUCCESS) return result;
+    if (!pdptr || !p || Flags) return CUDA_ERROR_INVALID_VALUE;
+    if (!session->ring()) return unsupported("cuMemHostGetDevicePointer", "a plain transport shares no memory");
+    cuMemHostGetDevicePointer_v2_args args{};
+    cuMemHostGetDevicePointer_v2_res res{};
+    args.p = reinterpret_cast<uint64_t>(p);
+    ReplyGuard guard;
+    const CUresult result = call(args, res);
+    if (result == CUDA_SUCCESS) *pdptr = res.pdptr;
+    return result;
+}
+
+CUresult impl_cuMemHostGetFlags(unsigned int* pFlags, void* p) {
+    Session* session;
+    if (const CUresult result = ready(&session); result != CUDA_SUCCESS) return result;
+    if (!pFlags) return CUDA_ERROR_INVALID_VALUE;
+    if (!session->ring()) {
+        std::lock_guard lock(plain_pinned().mutex);
+        auto found = plain_pinned().allocated.find(p);
+        if (found == plain_pinned().allocated.end()) return CUDA_ERROR_INVALID_VALUE;
+        *pFlags = found->second;
+        return CUDA_SUCCESS;
+    }
+    void* base = nullptr;
+    uint64_t bytes = 0;
+    cuMemHostGetFlags_args args{};
+    cuMemHostGetFlags_res res{};
+    args.p = session->host_memory().find(p, &base, &bytes) ? reinterpret_cast<uint64_t>(base)
+                                                           : reinterpret_cast<uint64_t>(p) / page * page;
+    ReplyGuard guard;
+    const CUresult result = call(args, res);
+    if (result == CUDA_SUCCESS) *pFlags = res.pFlags;
+    return result;
+}
+
+CUresult impl_cuPointerGetAttribute(void* data, CUpointer_attribute attribute, CUdeviceptr ptr) {
+    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
+    if (!data) return CUDA_ERROR_INVALID_VALUE;
+    cuPointerGetAttribute_args args{};
+    cuPointerGetAttribute_res res{};
+    args.attribute = attribute;
+    args.ptr = ptr;
+    ReplyGuard guard;
+    const CUresult result = call(args, res);
+    if (result == CUDA_SUCCESS && res.value.size <= 8) ::memcpy(data, res.value.data, res.value.size);
+    return result;
+}
+
+CUresult impl_cuPointerGetAttributes(unsigned int numAttributes, CUpointer_attribute* attributes, void** data,
+                                     CUdeviceptr ptr) {
+    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
+    if (!attributes || !data || numAttributes == 0 || numAttributes > 1024) return CUDA_ERROR_INVALID_VALUE;
+    cuPointerGetAttributes_args args{};
+    cuPointerGetAttributes_res res{};
+    args.numAttributes = numAttributes;
+    args.attributes = {attributes, static_cast<uint32_t>(numAttributes * sizeof *attributes), true, false};
+    args.ptr = ptr;
+    ReplyGuard guard;
+    const CUresult result = call(args, res, {.reply_bytes = numAttributes * 16});
+    if (result != CUDA_SUCCESS) return result;
+    if (res.values.size != numAttributes * 16) return CUDA_ERROR_UNKNOWN;
+    for (unsigned i = 0; i < numAttributes; ++i) {
+        uint64_t pair[2];  // value, size in bytes
+        ::memcpy(pair, static_cast<const char*>(res.values.data) + i * sizeof pair, sizeof pair);
+        if (data[i] && pair[1] <= 8) ::memcpy(data[i], &pair[0], pair[1]);
+    }
+    return CUDA_SUCCESS;
+}
+
+}  // namespace cricket::client

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT
+#include "client/pinned.h"
+
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+namespace cricket::client {
+namespace {
+
+// Holds writers to a range until it is gone. Does nothing where the kernel has no userfaultfd for us: then a write
+// by another thread in the microseconds of the exchange would be lost, as nothing but the application could tell.
+class HeldWriters {
+  public:
+    HeldWriters(uint64_t address, uint64_t bytes) {
+        fd_ = static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY));
+        if (fd_ < 0) return;
+        uffdio_api api{UFFD_API, UFFD_FEATURE_PAGEFAULT_FLAG_WP, 0};
+        uffdio_register range{{address, bytes}, UFFDIO_REGISTER_MODE_WP, 0};
+        uffdio_writeprotect protect{{address, bytes}, UFFDIO_WRITEPROTECT_MODE_WP};
+        if (::ioctl(fd_, UFFDIO_API, &api) == 0 && ::ioctl(fd_, UFFDIO_REGISTER, &range) == 0)
+            ::ioctl(fd_, UFFDIO_WRITEPROTECT, &protect);
+    }
+    ~HeldWriters() {
+        if (fd_ >= 0) ::close(fd_);  // wakes whoever was held; the write is tried again, on the new pages
+    }
+    HeldWriters(const HeldWriters&) = delete;
+
+  private:
+    int fd_;
+};
+
+}  // namespace
+
+bool replaceable(uint64_t address, uint64_t bytes, const char** why) {
+    FILE* maps = ::fopen("/proc/self/maps", "re");
+    if (!maps) {
+        *why = "/proc/self/maps cannot be read";
+        return false;
+    }
+    char* line = nullptr;
+    size_t room = 0;
+    uint64_t covered = address;
+    *why = nullptr;
+    while (!*why && covered < address + bytes && ::getline(&line, &room, maps) > 0) {
+        unsigned long long start = 0, end = 0;
+        char mode[5] = {};
+        if (std::sscanf(line, "%llx-%llx %4s", &start, &end, mode) != 3 || end <= covered) continue;
+        if (start > covered) break;
+        if (mode[3] != 'p') *why = "it is shared with others";
+        if (mode[0] != 'r' || mode[1] != 'w') *why = "it cannot be read and written";
+        if (std::strstr(line, "[stack]")) *why = "it is the stack";
+        covered = end;
+    }
+    ::free(line);
+    ::fclose(maps);
+    if (!*why && covered < address + bytes) *why = "it is not mapped";
+    return !*why;
+}
+
+bool replace_pages(uint64_t address, uint64_t bytes, int fd, uint64_t offset, void* copy) {
+    void* place = reinterpret_cast<void*>(address);
+    const HeldWriters held(address, bytes);
+    if (fd >= 0) {
+        std::memcpy(copy, place, bytes);
+        return ::mmap(place, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, static_cast<off_t>(offset)) == place;
+    }
+    void* fresh = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (fresh == MAP_FAILED) return false;
+    std::memcpy(fresh, copy, bytes);
+    return ::mremap(fresh, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, place) == place;
+}
+
+}  // namespace cricket::client

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: MIT
+// Turning memory of the application into host memory that the worker can map: its pages are replaced by pages of the
+// memfd with the same content, at the same address.
+#pragma once
+
+#include <cuda.h>
+
+#include <cstdint>
+
+namespace cricket::client {
+
+// Whether [address, address + bytes) may be replaced: private, readable and writable memory, no thread's stack.
+// `why` says what it is otherwise.
+bool replaceable(uint64_t address, uint64_t bytes, const char** why);
+
+// Puts [address, address + bytes), page aligned, onto the memfd `fd` from `offset` on, or (`fd` -1) back onto private
+// memory; `copy` is where the memfd's pages can be written or read. Threads that write meanwhile wait where the
+// kernel lets us hold them (userfaultfd). False with errno.
+bool replace_pages(uint64_t address, uint64_t bytes, int fd, uint64_t offset, void* copy);
+
+}  // namespace cricket::client
