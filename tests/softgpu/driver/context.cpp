@@ -179,6 +179,10 @@ CUresult cuCtxCreate_v2(CUcontext* out, unsigned flags, CUdevice dev) {
     });
 }
 
+CUresult cuCtxCreate(CUcontext* out, unsigned flags, CUdevice dev) {
+    return cuCtxCreate_v2(out, flags, dev);
+}
+
 CUresult cuCtxCreate_v3(CUcontext* out, CUexecAffinityParam*, int affinities, unsigned flags, CUdevice dev) {
     if (affinities != 0) return CUDA_ERROR_UNSUPPORTED_EXEC_AFFINITY;
     return cuCtxCreate_v2(out, flags, dev);

@@ -122,3 +122,7 @@ CUresult cuMemHostGetFlags(unsigned* flags, void* pointer) {
         *flags = range.flags;
     });
 }
+
+CUresult cuMemHostRegister(void* pointer, size_t size, unsigned flags) {
+    return cuMemHostRegister_v2(pointer, size, flags);
+}

@@ -131,6 +131,23 @@ CUresult cuStreamBatchMemOp_v2(CUstream on, unsigned count, CUstreamBatchMemOpPa
     return submit(on, std::move(list));
 }
 
+// The first versions took the same arguments.
+CUresult cuStreamWaitValue32(CUstream on, CUdeviceptr address, cuuint32_t value, unsigned flags) {
+    return cuStreamWaitValue32_v2(on, address, value, flags);
+}
+CUresult cuStreamWaitValue64(CUstream on, CUdeviceptr address, cuuint64_t value, unsigned flags) {
+    return cuStreamWaitValue64_v2(on, address, value, flags);
+}
+CUresult cuStreamWriteValue32(CUstream on, CUdeviceptr address, cuuint32_t value, unsigned flags) {
+    return cuStreamWriteValue32_v2(on, address, value, flags);
+}
+CUresult cuStreamWriteValue64(CUstream on, CUdeviceptr address, cuuint64_t value, unsigned flags) {
+    return cuStreamWriteValue64_v2(on, address, value, flags);
+}
+CUresult cuStreamBatchMemOp(CUstream on, unsigned count, CUstreamBatchMemOpParams* params, unsigned flags) {
+    return cuStreamBatchMemOp_v2(on, count, params, flags);
+}
+
 CUresult cuLaunchHostFunc(CUstream on, CUhostFn function, void* data) {
     return api([&] {
         require(function);
