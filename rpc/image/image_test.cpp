@@ -21,7 +21,7 @@ std::string folder;
 std::vector<std::byte> read(const std::string& name) {
     std::ifstream file(folder + "/" + name, std::ios::binary);
     std::vector<char> bytes{std::istreambuf_iterator<char>(file), {}};
-    EXPECT_FALSE(bytes.empty()) << name;
+    if (bytes.empty()) throw std::runtime_error(folder + "/" + name + " is missing");
     auto first = reinterpret_cast<const std::byte*>(bytes.data());
     return {first, first + bytes.size()};
 }
