@@ -260,8 +260,7 @@ uint32_t Decoder::source(const Operand& o, Type t) {
             return program_.constants.value(o.value, width);
         case Operand::Kind::Float: {
             uint64_t bits = o.value;
-            if (t == Type::F16 || t == Type::BF16 || width == 2)
-                fail("floating-point constant for this type");
+            if (is_signed(t) || is_unsigned(t) || width == 2) fail("floating-point constant for this type");
             if (width == 4 && o.type == Type::F64)
                 bits = std::bit_cast<uint32_t>(static_cast<float>(std::bit_cast<double>(bits)));
             if (width == 8 && o.type == Type::F32)

@@ -136,7 +136,7 @@ void Decoder::cvt() {
         if (rounding >= 0 || integer_rounding >= 0 || relu) fail("rounding between integers");
         in = start(ops().convert_int(to, from, saturate));
     } else if (is_float(to) && is_float(from)) {
-        if (!half(to) && !half(from) && size_of(to) < size_of(from) && rounding < 0 && integer_rounding < 0)
+        if (size_of(to) < size_of(from) && rounding < 0 && integer_rounding < 0)
             fail("narrowing conversion without a rounding");
         in = start(plain::convert_float(to, from));
         in.flag[0] = static_cast<uint8_t>(std::max({rounding, integer_rounding, 0}));

@@ -59,7 +59,7 @@ class Gpu {
         ASSERT_EQ(k.params.size(), sizeof...(A));
         std::vector<std::byte> params(k.param_bytes);
         size_t i = 0;
-        auto put = [&](const auto& a) {
+        [[maybe_unused]] auto put = [&](const auto& a) {
             ASSERT_EQ(k.params[i].size, sizeof a);
             std::memcpy(params.data() + k.params[i++].offset, &a, sizeof a);
         };
