@@ -66,7 +66,14 @@ void fault_instruction(const Warp& w, const Instr& in, const char* what) {
 
 static bool ask(Warp& w, const Instr& in, uint64_t address, unsigned size, bool write) {
     if (address + size < address) return false;
-    AccessRange range = (*w.block->launch.may_access)(address, size, write);
+    LaunchState& launch = w.block->launch;
+    auto workspace = reinterpret_cast<uint64_t>(launch.workspace);
+    if (launch.launch.cooperative && address >= workspace &&
+        address + size <= workspace + sizeof launch.workspace) {
+        w.ranges[write][in.slot] = {workspace, workspace + sizeof launch.workspace};
+        return true;
+    }
+    AccessRange range = (*launch.may_access)(address, size, write);
     if (range.begin > address || range.end < address + size) return false;
     w.ranges[write][in.slot] = {range.begin, range.end};
     return true;

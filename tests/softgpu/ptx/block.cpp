@@ -42,7 +42,7 @@ Block::Block(Worker& worker, LaunchState& launch)
         w.param_bytes = static_cast<uint32_t>(launch.params.size());
         w.ranges[0] = worker.ranges[0];
         w.ranges[1] = worker.ranges[1];
-        w.frame = take_frame(launch.entry);
+        w.entry = take_frame(launch.entry);
         for (uint32_t lane = 0; lane < kLanes; ++lane) {
             uint32_t t = i * kLanes + lane;
             w.tid[0][lane] = t % d.x;
@@ -72,12 +72,9 @@ void Block::start(uint64_t index) {
         w.live = threads >= kLanes ? ~0u : (1u << threads) - 1;
         w.carry = 0;
         w.rotate = false;
-        Frame* frame = w.frame;
-        while (frame->caller) frame = frame->caller;
-        frame->lanes = w.live;
-        w.frame = frame;
+        w.entry->lanes = w.live;
         w.fragments.clear();
-        w.fragments.push_back(Fragment{.ip = launch.entry->code.data(), .frame = frame, .mask = w.live});
+        w.fragments.push_back(Fragment{.ip = launch.entry->code.data(), .frame = w.entry, .mask = w.live});
     }
 }
 

@@ -191,6 +191,18 @@ TEST_P(Cuda, Contention) {
     EXPECT_EQ(out[1], 11);
 }
 
+TEST_P(Cuda, CooperativeGrid) {
+    constexpr int kThreads = 50 * 64;
+    int *values = gpu.array<int>(kThreads), *out = gpu.array<int>(kThreads);
+    gpu.launch.cooperative = true;
+    gpu.run("grid_rounds", {50}, {64}, values, out);
+    for (int t = 0; t < kThreads; ++t) {
+        uint32_t want = uint32_t(t / 8 * 8 + 3) * 1000000u;
+        for (int round = 0; round < 5; ++round) want += uint32_t((t * 7 + round) % kThreads * round);
+        ASSERT_EQ(out[t], int(want)) << t;
+    }
+}
+
 TEST_P(Cuda, BitIntrinsics) {
     auto* out = gpu.array<uint64_t>(64);
     gpu.run("bits", {1}, {64}, out);

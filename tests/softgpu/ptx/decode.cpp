@@ -116,6 +116,7 @@ Decoder::Member Decoder::member_for(std::string_view opcode) {
         {"activemask", &D::activemask},
         {"nanosleep", &D::nanosleep},
         {"pmevent", &D::ignored},
+        {"griddepcontrol", &D::ignored},
         {"discard", &D::prefetch},
         {"applypriority", &D::prefetch},
     };
@@ -345,6 +346,7 @@ void Decoder::address(const Operand& o, Space space, Instr& in) {
         in.op[4] = program_.constants.value(0, 8);
         return;
     }
+    if (o.parts.size() > 1) fail("unsupported address operand");
     const Operand& base = o.parts[0];
     if (base.kind == Operand::Kind::Register) {
         in.op[4] = register_at(base.reg);

@@ -249,37 +249,37 @@ class Lowering {
         return by_scope_[scope];
     }
 
+    // The deepest chain of calls; recursion and indirect calls make it unbounded.
     void measure_stacks() {
-        std::map<Function*, uint32_t> done;
-        std::set<Function*> open;
-        std::function<uint32_t(Function*)> depth = [&](Function* f) -> uint32_t {
-            if (auto it = done.find(f); it != done.end()) return it->second;
-            if (!open.insert(f).second) return 0;
-            uint32_t most = 0;
-            for (Function* g : uses_[f->index].callees) most = std::max(most, depth(g));
-            open.erase(f);
-            return done[f] = f->frame_bytes + most;
+        struct Measure {
+            uint32_t depth = 0;
+            bool open = false, unbounded = false;
+        };
+        std::map<Function*, Measure> done;
+        std::function<Measure(Function*)> measure = [&](Function* f) -> Measure {
+            auto [it, fresh] = done.try_emplace(f);
+            if (!fresh) return it->second.open ? Measure{0, false, true} : it->second;
+            it->second.open = true;
+            Measure m{0, false, uses_[f->index].indirect};
+            for (Function* g : uses_[f->index].callees) {
+                Measure below = measure(g);
+                m.depth = std::max(m.depth, below.depth);
+                m.unbounded |= below.unbounded;
+            }
+            m.depth += f->frame_bytes;
+            return done[f] = m;
         };
         for (auto& f : program_.functions) {
             if (!f->decl->entry) continue;
-            f->stack_bytes = depth(f.get());
-            for (Function* g : reached_from(f.get()))
-                if (uses_[g->index].indirect || reaches_itself(g)) f->unbounded_stack = true;
+            Measure m = measure(f.get());
+            f->stack_bytes = m.depth;
+            f->unbounded_stack = m.unbounded;
         }
-    }
-
-    bool reaches_itself(Function* f) {
-        auto [it, fresh] = recursive_.try_emplace(f, false);
-        if (!fresh) return it->second;
-        for (Function* g : uses_[f->index].callees)
-            if (reached_from(g).contains(f)) return recursive_[f] = true;
-        return false;
     }
 
     Program& program_;
     std::vector<Uses> uses_;
     std::set<Function*> address_taken_;
-    std::map<Function*, bool> recursive_;
     const FunctionDecl* by_scope_of_ = nullptr;
     std::map<int, std::vector<VariableDecl*>> by_scope_;
 };

@@ -122,6 +122,7 @@ void ModuleImpl::run(const Kernel& kernel, const Launch& launch, const AccessChe
 
     unsigned workers = threads ? threads : std::max(1u, std::thread::hardware_concurrency());
     workers = static_cast<unsigned>(std::min<uint64_t>(workers, blocks));
+    state.workers = workers;
     run_on_pool(workers, [&state] {
         unsigned saved = _mm_getcsr();
         _mm_setcsr(kCsrDefault);

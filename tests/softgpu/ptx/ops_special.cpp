@@ -225,7 +225,15 @@ void copy_async(Warp& w, const Instr& in) {
 }  // namespace
 
 Handler special(std::string_view name) {
-    // Environment registers are zero, as nvcc's code may expect of %envreg3 and others.
+    if (name == "%envreg1" || name == "%envreg2") {
+        static constexpr auto half = [](Warp& w, const Instr& in, unsigned shift) {
+            const LaunchState& launch = w.block->launch;
+            uint64_t address = launch.launch.cooperative ? reinterpret_cast<uint64_t>(launch.workspace) : 0;
+            fill(w, in, static_cast<uint32_t>(address >> shift));
+        };
+        if (name == "%envreg1") return [](Warp& w, const Instr& in) { half(w, in, 32); };
+        return [](Warp& w, const Instr& in) { half(w, in, 0); };
+    }
     if (name.starts_with("%envreg")) return [](Warp& w, const Instr& in) { fill<uint32_t>(w, in, 0); };
     const Special* s = find(name);
     return s ? s->fn : nullptr;

@@ -58,6 +58,9 @@ TEST(Refusal, Instructions) {
         Refused r = refused_instruction(instruction);
         EXPECT_EQ(r.line, 7) << instruction << ": " << r.what;
         EXPECT_NE(r.what.find("line 7"), std::string::npos);
+        if (instruction.starts_with("tex")) {
+            EXPECT_NE(r.what.find("unknown instruction 'tex'"), std::string::npos) << r.what;
+        }
         if (instruction != "bra NOWHERE;") {
             EXPECT_NE(r.what.find(instruction.substr(0, 8)), std::string::npos) << r.what;
         }

@@ -252,7 +252,8 @@ Operand Parser::parse_address() {
     } else {
         o.offset = static_cast<int64_t>(expect_integer());
     }
-    if (!lexer_.peek().is(']')) fail("unsupported address operand");
+    while (accept(','))
+        o.parts.push_back(parse_operand());  // texture coordinates and such, refused by opcode
     expect(']');
     return o;
 }

@@ -15,7 +15,8 @@ namespace softgpu::ptx {
 
 namespace {
 
-constexpr int kFuel = 1024;  // backward branches and calls per turn
+constexpr int kFuel = 1024;   // backward branches and calls per turn
+constexpr int kPolling = 16;  // what a backward branch costs a warp that polls memory
 constexpr uint32_t kMaxDepth = 1 << 14;
 
 const Instr* const kNowhere = reinterpret_cast<const Instr*>(std::numeric_limits<uintptr_t>::max());
@@ -396,7 +397,7 @@ Ended run_fragment(Warp& w, const Fragment& fragment) {
         }
         bool backward = to <= ip;
         ip = to;
-        if (backward && --w.fuel <= 0) {
+        if (backward && (w.fuel -= w.polled ? kPolling : 1) <= 0) {
             park(ip, w.mask);
             return Ended::OutOfFuel;
         }

@@ -23,9 +23,11 @@ struct LaunchState {
     const AccessCheck* may_access = nullptr;
     const std::function<void(std::string_view)>* print = nullptr;
     uint64_t grid_id = 0;
+    // What cooperative groups finds through %envreg1 and %envreg2: its size in bytes and the grid's barrier.
+    alignas(16) uint32_t workspace[4] = {sizeof workspace, 0, 0, 0};
 
     uint64_t blocks = 0;
-    uint32_t block_threads = 0, warps = 0;
+    uint32_t block_threads = 0, warps = 0, workers = 1;
     uint32_t shared_bytes = 0, local_bytes = 0;
 
     std::atomic<uint64_t> next_block{0};

@@ -68,6 +68,7 @@ struct Warp {
     Block* block = nullptr;
     Worker* worker = nullptr;
 
+    Frame* entry = nullptr;           // of the kernel itself
     Frame* frame = nullptr;           // of the running fragment
     std::vector<Fragment> fragments;  // all but the running one
     bool rotate = false;              // the next fragment to run is the one that waited longest

@@ -83,6 +83,11 @@ void Worker::run() {
         spare.pop_back();
         return true;
     };
+    // Blocks of a cooperative launch wait for each other: each worker takes its share at once.
+    if (launch.launch.cooperative)
+        for (uint64_t share = (launch.blocks + launch.workers - 1) / launch.workers; share > 0 && start();
+             --share) {
+        }
     size_t at = 0;
     unsigned idle = 0;
     while (!launch.stopped.load(std::memory_order_relaxed)) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Kernels in ordinary CUDA C++, compiled to PTX with and without optimization for cuda_test.cpp.
 #include <assert.h>
+#include <cooperative_groups.h>
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <stdio.h>
@@ -180,6 +181,21 @@ KERNEL contention(int* protected_sum, int* out) {
         unsigned votes = __ballot_sync(0xffffffff, threadIdx.x % 3 == 0);
         if (threadIdx.x == 0) out[0] = *(volatile int*)protected_sum, out[1] = __popc(votes);
     }
+}
+
+// Every block sees what all blocks wrote before, round after round.
+KERNEL grid_rounds(int* values, int* out) {
+    cooperative_groups::grid_group grid = cooperative_groups::this_grid();
+    int t = grid.thread_rank();
+    for (int round = 0; round < 5; ++round) {
+        values[t] = t * round;
+        grid.sync();
+        int other = (t * 7 + round) % grid.size();
+        out[t] += values[other];
+        grid.sync();
+    }
+    auto tile = cooperative_groups::tiled_partition<8>(cooperative_groups::this_thread_block());
+    out[t] += 1000000 * tile.shfl(t, 3);
 }
 
 KERNEL bits(uint64_t* out) {
