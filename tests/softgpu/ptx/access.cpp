@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Slow paths of memory accesses: windows, the embedding driver's AccessCheck, faults with their place.
+#include <utility>
+
 #include "runtime.h"
 
 namespace softgpu::ptx {
@@ -64,18 +66,26 @@ void fault_instruction(const Warp& w, const Instr& in, const char* what) {
     throw Fault(Fault::Kind::IllegalInstruction, std::string(what) + ", " + where_of(w, in, first_lane(w)));
 }
 
+// Two neighbouring entries serve an instruction whose lanes go to two arrays; the latest is the one looked at
+// first.
+static void remember(Warp& w, const Instr& in, bool write, CachedRange range) {
+    CachedRange& first = w.ranges[write][in.slot];
+    if (first.end) w.ranges[write][in.slot ^ 1] = first;
+    first = range;
+}
+
 static bool ask(Warp& w, const Instr& in, uint64_t address, unsigned size, bool write) {
     if (address + size < address) return false;
     LaunchState& launch = w.block->launch;
     auto workspace = reinterpret_cast<uint64_t>(launch.workspace);
     if (launch.launch.cooperative && address >= workspace &&
         address + size <= workspace + sizeof launch.workspace) {
-        w.ranges[write][in.slot] = {workspace, workspace + sizeof launch.workspace};
+        remember(w, in, write, {workspace, workspace + sizeof launch.workspace});
         return true;
     }
     AccessRange range = (*launch.may_access)(address, size, write);
     if (range.begin > address || range.end < address + size) return false;
-    w.ranges[write][in.slot] = {range.begin, range.end};
+    remember(w, in, write, {range.begin, range.end});
     return true;
 }
 
@@ -107,10 +117,15 @@ uint8_t* host_address(Warp& w, const Instr& in, Space space, unsigned lane, uint
             if (!write && inside(w.param_bytes)) return const_cast<uint8_t*>(w.params) + address;
             break;
         default: {
-            const CachedRange& r = w.ranges[write][in.slot];
-            if ((address >= r.begin && address < r.end && size <= r.end - address) ||
-                ask(w, in, address, size, write))
-                return reinterpret_cast<uint8_t*>(address);
+            CachedRange &first = w.ranges[write][in.slot], &second = w.ranges[write][in.slot ^ 1];
+            auto known = [&](const CachedRange& r) {
+                return address >= r.begin && address < r.end && size <= r.end - address;
+            };
+            if (!known(first) && known(second)) {
+                if (first.end) std::swap(first, second);
+                else first = second;
+            }
+            if (known(first) || ask(w, in, address, size, write)) return reinterpret_cast<uint8_t*>(address);
         }
     }
     fault_at(w, in, lane, asked_space, asked, size, write);

@@ -97,7 +97,7 @@ class Decoder {
     void dot_product();
 
     // decode_float.cpp
-    bool half_arithmetic(Op op, Type t, size_t sources);
+    bool half_arithmetic(Op op, Type t, size_t sources, bool ftz = false);
     void float_arithmetic(Op op, Op saturated, Type t, size_t sources);
     void fma();
     void unary_approximate();

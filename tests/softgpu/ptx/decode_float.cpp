@@ -5,14 +5,13 @@
 namespace softgpu::ptx {
 
 // f16, bf16 and their pairs. Modifiers handled: .rn .ftz .sat .relu; false when t is f32 or f64.
-bool Decoder::half_arithmetic(Op op, Type t, size_t sources) {
+bool Decoder::half_arithmetic(Op op, Type t, size_t sources, bool ftz) {
     if (t == Type::F32 || t == Type::F64) return false;
     Instr in = start(plain::half(op, t));
     take(".rn");
-    bool f16 = t == Type::F16 || t == Type::F16x2;
     in.flag[0] = take(".sat");
     in.flag[1] = take(".relu");
-    if (f16) in.flag[2] = take(".ftz");
+    in.flag[2] = ftz || take(".ftz");
     finish();
     expect_operands(1 + sources);
     for (size_t k = 1; k <= sources; ++k) in.op[k] = source(k, t);
@@ -62,7 +61,7 @@ void Decoder::unary_approximate() {
                            : Op::Tanh;
     if (t != Type::F32 && t != Type::F64) {
         if (op != Op::Ex2 && op != Op::Tanh) fail("unsupported type");
-        half_arithmetic(op, t, 1);
+        half_arithmetic(op, t, 1, ftz);
         return;
     }
     if (t == Type::F64) {
@@ -131,6 +130,7 @@ void Decoder::setp() {
     bool half = pair || t == Type::F16 || t == Type::BF16;
     CompareFn compare = half ? plain::compare_half(c, t) : ops().compare(c, t);
     if (!compare) fail("unsupported type or comparison");
+    if (half && ftz) fail("unsupported modifier '.ftz'");
     Instr in = start(pair ? plain::set_pair(true) : plain::setp(0));
     in.data = reinterpret_cast<const void*>(compare);
     in.op[2] = source(1, t);
@@ -161,6 +161,7 @@ void Decoder::set() {
     bool half = pair || t == Type::F16 || t == Type::BF16;
     CompareFn compare = half ? plain::compare_half(c, t) : ops().compare(c, t);
     if (!compare) fail("unsupported type or comparison");
+    if (half && ftz) fail("unsupported modifier '.ftz'");
     Instr in;
     if (pair) {
         if (result != t && result != Type::U32 && result != Type::S32) fail("unsupported result type");

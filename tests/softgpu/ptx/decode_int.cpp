@@ -118,7 +118,7 @@ void Decoder::integer_or_float_unary() {
         return;
     }
     bool ftz = take(".ftz");
-    if (half_arithmetic(neg ? Op::Neg : Op::Abs, t, 1)) return;
+    if (half_arithmetic(neg ? Op::Neg : Op::Abs, t, 1, ftz)) return;
     Op op = neg ? (ftz ? Op::NegFtz : Op::Neg) : (ftz ? Op::AbsFtz : Op::Abs);
     simple(ops().floating(op, t), t, {t});
 }
@@ -131,7 +131,7 @@ void Decoder::min_max() {
         return;
     }
     bool nan = take(".NaN"), ftz = take(".ftz");
-    if (half_arithmetic(max ? (nan ? Op::MaxNan : Op::Max) : (nan ? Op::MinNan : Op::Min), t, 2)) return;
+    if (half_arithmetic(max ? (nan ? Op::MaxNan : Op::Max) : (nan ? Op::MinNan : Op::Min), t, 2, ftz)) return;
     Op op = max ? (nan ? (ftz ? Op::MaxNanFtz : Op::MaxNan) : (ftz ? Op::MaxFtz : Op::Max))
                 : (nan ? (ftz ? Op::MinNanFtz : Op::MinNan) : (ftz ? Op::MinFtz : Op::Min));
     simple(ops().floating(op, t), t, {t, t});

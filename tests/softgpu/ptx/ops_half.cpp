@@ -65,7 +65,7 @@ uint16_t one(uint16_t a, uint16_t b, uint16_t c, const Instr& in) {
     if (in.flag[0]) r = r > 0 ? std::min(r, 1.0) : 0.0;
     if (in.flag[1] && r < 0) r = 0;
     uint16_t bits = F::narrow(r);
-    if (in.flag[2] && (bits & 0x7fff) < (1u << (F::kBias == 15 ? 10 : 7))) bits &= 0x8000;
+    if (in.flag[2] && (bits & 0x7fff) < F::kLeastNormal) bits &= 0x8000;
     return bits;
 }
 

@@ -145,16 +145,76 @@ SOFTGPU_INLINE Resolved resolve(Warp& w, const Instr& in, uint64_t size, bool wr
     return r;
 }
 
+// Host addresses of all lanes at once, checked together; waiting lanes get an address that may be read too.
+// False when something is amiss or the lanes' windows differ: lane_pointer finds out what.
+template <Space space>
+bool host_lanes(Warp& w, const Instr& in, uint64_t total, bool write, uint64_t* host) {
+    uint32_t mask = w.mask;
+    auto first = static_cast<unsigned>(std::countr_zero(mask));
+    auto gather = [&](const auto* a, auto offset) {
+        auto instead = a[first];
+        for (unsigned i = 0; i < kLanes; ++i)
+            host[i] = static_cast<decltype(offset)>((mask >> i & 1 ? a[i] : instead) + offset);
+    };
+    if (in.op[4] == kNone) {
+        for (unsigned i = 0; i < kLanes; ++i) host[i] = w.frame_base + static_cast<uint64_t>(in.imm);
+    } else if (in.address64) {
+        gather(w.reg<uint64_t>(in.op[4]), static_cast<uint64_t>(in.imm));
+    } else {
+        gather(w.reg<uint32_t>(in.op[4]), static_cast<uint32_t>(in.imm));
+    }
+    uint64_t low, high, any;
+    bounds(host, low, high, any);
+    if (any & (total - 1)) return false;
+    Space where = space;
+    if constexpr (space == Space::Generic) {
+        uint64_t window = low & ~uint64_t{0xffffffff};
+        where = window == kSharedWindow  ? Space::Shared
+                : window == kLocalWindow ? Space::Local
+                                         : Space::Global;
+        if (where != Space::Global) {
+            if ((high & ~uint64_t{0xffffffff}) != window) return false;
+            for (unsigned i = 0; i < kLanes; ++i) host[i] -= window;
+            high -= window;
+        }
+    }
+    switch (where) {
+        case Space::Global:
+            return within(w, in, low, high - low + total, write);
+        case Space::Shared:
+            if (high >= w.shared_bytes || total > w.shared_bytes - high) return false;
+            for (unsigned i = 0; i < kLanes; ++i) host[i] += reinterpret_cast<uint64_t>(w.shared);
+            return true;
+        case Space::Local:
+            if (high >= w.local_bytes || total > w.local_bytes - high) return false;
+            for (unsigned i = 0; i < kLanes; ++i)
+                host[i] += reinterpret_cast<uint64_t>(w.local) + uint64_t{i} * w.local_bytes;
+            return true;
+        default:
+            return false;
+    }
+}
+
 template <class M, class R, Space space>
 void load_lanes(Warp& w, const Instr& in) {
     unsigned count = in.flag[0];
+    alignas(64) uint64_t host[kLanes];
+    if (host_lanes<space>(w, in, sizeof(M) * count, false, host)) {
+        for (unsigned k = 0; k < count; ++k) {
+            alignas(64) R t[kLanes];
+            for (unsigned i = 0; i < kLanes; ++i)
+                t[i] = static_cast<R>(reinterpret_cast<const M*>(host[i])[k]);
+            each(w, w.reg<R>(in.op[k]), [&](unsigned i) { return t[i]; });
+        }
+        return;
+    }
     for (uint32_t left = w.mask; left; left &= left - 1) {
         unsigned i = static_cast<unsigned>(std::countr_zero(left));
         const uint8_t* p = lane_pointer<space>(w, in, i, sizeof(M) * count, false);
         for (unsigned k = 0; k < count; ++k) {
             M value;
             std::memcpy(&value, p + k * sizeof(M), sizeof(M));
-            if (in.op[k] != kNone) w.reg<R>(in.op[k])[i] = static_cast<R>(value);
+            w.reg<R>(in.op[k])[i] = static_cast<R>(value);
         }
     }
 }
@@ -178,7 +238,6 @@ void load(Warp& w, const Instr& in) {
                 return;
             }
             for (unsigned k = 0; k < count; ++k) {
-                if (in.op[k] == kNone) continue;
                 R* d = w.reg<R>(in.op[k]);
                 const M* s = reinterpret_cast<const M*>(at) + k;
                 for (unsigned i = 0; i < kLanes; ++i) d[i] = static_cast<R>(s[i * count]);
@@ -186,7 +245,6 @@ void load(Warp& w, const Instr& in) {
             return;
         case Pattern::Same:
             for (unsigned k = 0; k < count; ++k) {
-                if (in.op[k] == kNone) continue;
                 R value = static_cast<R>(reinterpret_cast<const M*>(at)[k]);
                 R* d = w.reg<R>(in.op[k]);
                 for (unsigned i = 0; i < kLanes; ++i) d[i] = value;
@@ -210,7 +268,6 @@ void load(Warp& w, const Instr& in) {
                 for (unsigned i = 0; i < kLanes; ++i) from[i] = reinterpret_cast<uint64_t>(at) + a[i];
             }
             for (unsigned k = 0; k < count; ++k) {
-                if (in.op[k] == kNone) continue;
                 R* d = w.reg<R>(in.op[k]);
                 for (unsigned i = 0; i < kLanes; ++i)
                     d[i] = static_cast<R>(reinterpret_cast<const M*>(from[i])[k]);
@@ -226,7 +283,18 @@ void store(Warp& w, const Instr& in) {
     uint8_t* at = r.where.at;
     unsigned count = in.flag[0];
     switch (r.where.pattern) {
-        case Pattern::Lanes:
+        case Pattern::Lanes: {
+            alignas(64) uint64_t host[kLanes];
+            if (host_lanes<space>(w, in, sizeof(M) * count, true, host)) {
+                for (unsigned k = 0; k < count; ++k) {
+                    const R* s = w.reg<R>(in.op[k]);
+                    for (uint32_t left = w.mask; left; left &= left - 1) {
+                        auto i = static_cast<unsigned>(std::countr_zero(left));
+                        reinterpret_cast<M*>(host[i])[k] = static_cast<M>(s[i]);
+                    }
+                }
+                return;
+            }
             for (uint32_t left = w.mask; left; left &= left - 1) {
                 unsigned i = static_cast<unsigned>(std::countr_zero(left));
                 uint8_t* p = lane_pointer<space>(w, in, i, sizeof(M) * count, true);
@@ -236,6 +304,7 @@ void store(Warp& w, const Instr& in) {
                 }
             }
             return;
+        }
         case Pattern::Neighbours:
             for (unsigned k = 0; k < count; ++k) {
                 const R* s = w.reg<R>(in.op[k]);

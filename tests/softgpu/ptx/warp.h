@@ -61,6 +61,7 @@ struct Warp {
     const uint8_t* params = nullptr;
     uint32_t param_bytes = 0;
 
+    bool second = false;                          // which of two neighbouring entries the next range goes to
     CachedRange* ranges[2] = {nullptr, nullptr};  // for reads, for writes; kCachedRanges each, by Instr::slot
 
     alignas(64) uint32_t tid[3][kLanes] = {};

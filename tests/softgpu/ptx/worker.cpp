@@ -11,6 +11,7 @@ namespace softgpu::ptx {
 namespace {
 
 constexpr size_t kMaxResident = 1024;  // blocks a worker keeps in flight when they wait for each other
+constexpr unsigned kLong = 4096;       // turns after which a block gets company in any case
 constexpr unsigned kPatience = 16;     // turns a block may spin before another one is started beside it
 
 class Pool {
@@ -70,7 +71,7 @@ void run_on_pool(unsigned count, const std::function<void()>& job) {
 void Worker::run() {
     struct Resident {
         std::unique_ptr<Block> block;
-        unsigned spins = 0;
+        unsigned spins = 0, turns = 0;
     };
     std::vector<Resident> resident;
     std::vector<std::unique_ptr<Block>> spare;
@@ -79,7 +80,7 @@ void Worker::run() {
         if (index >= launch.blocks) return false;
         if (spare.empty()) spare.push_back(std::make_unique<Block>(*this, launch));
         spare.back()->start(index);
-        resident.push_back({std::move(spare.back()), 0});
+        resident.push_back({std::move(spare.back())});
         spare.pop_back();
         return true;
     };
@@ -106,6 +107,8 @@ void Worker::run() {
                 r.spins = 0;
                 idle = 0;
                 if (resident.size() > 1) ++at;
+                // It may poll by plain loads, which look like work.
+                if (++r.turns % kLong == 0 && resident.size() < kMaxResident) start();
                 break;
             case Block::Status::Spinning:
                 ++at;
