@@ -122,8 +122,10 @@ uint8_t* host_address(Warp& w, const Instr& in, Space space, unsigned lane, uint
                 return address >= r.begin && address < r.end && size <= r.end - address;
             };
             if (!known(first) && known(second)) {
-                if (first.end) std::swap(first, second);
-                else first = second;
+                if (first.end)
+                    std::swap(first, second);
+                else
+                    first = second;
             }
             if (known(first) || ask(w, in, address, size, write)) return reinterpret_cast<uint8_t*>(address);
         }

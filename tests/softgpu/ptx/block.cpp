@@ -136,7 +136,7 @@ bool Block::complete(const BarrierState& b) const {
     return threads >= b.expected;
 }
 
-void Block::arrive(Warp& w, const Instr& in, uint32_t number, uint32_t expected, bool) {
+void Block::arrive(Warp& w, const Instr& in, uint32_t number, uint32_t expected) {
     BarrierState& b = barriers[number];
     uint32_t lanes = w.mask;
     b.lanes[w.index] |= lanes;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The device runtime's functions that nvcc leaves external: printf, failed assertions, the heap.
+#include <algorithm>
 #include <cstdio>
 
 #include "runtime.h"
@@ -196,14 +197,37 @@ int conversions(const std::string& format) {
     throw Fault(Fault::Kind::Assert, first);
 }
 
+// Whether the call passes what the function takes; the module's own declaration of it may be anything.
+bool fits(Builtin builtin, const CallSite& site) {
+    auto sizes = [](const std::vector<Slot>& slots, std::initializer_list<uint32_t> want) {
+        return std::equal(slots.begin(), slots.end(), want.begin(), want.end(),
+                          [](const Slot& s, uint32_t size) { return s.size == size; });
+    };
+    switch (builtin) {
+        case Builtin::Printf:
+            return sizes(site.arguments, {8, 8}) && (site.results.empty() || sizes(site.results, {4}));
+        case Builtin::AssertFail:
+            return sizes(site.arguments, {8, 8, 4, 8, 8});
+        case Builtin::Malloc:
+            return sizes(site.arguments, {8}) && sizes(site.results, {8});
+        case Builtin::Free:
+            return sizes(site.arguments, {8});
+        case Builtin::None:
+            break;
+    }
+    return false;
+}
+
 }  // namespace
 
-void call_builtin(Warp& w, const Instr& in, const CallSite& site) {
+void call_builtin(Warp& w, const Instr& in, const CallSite& site, Builtin builtin) {
     auto each_lane = [&](auto f) {
         for (uint32_t left = w.mask; left; left &= left - 1) f(static_cast<unsigned>(std::countr_zero(left)));
     };
+    if (!fits(builtin, site))
+        fault_instruction(w, in, "call of a runtime function with the wrong parameters");
     LaunchState& launch = w.block->launch;
-    switch (site.callee->builtin) {
+    switch (builtin) {
         case Builtin::Printf:
             each_lane([&](unsigned lane) {
                 std::string format = read_string(w, in, lane, argument<uint64_t>(w, site, 0, lane));

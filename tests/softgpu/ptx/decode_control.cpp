@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Branches, calls, barriers, exchanges within the warp.
+#include <algorithm>
+
 #include "decode.h"
 
 namespace softgpu::ptx {
@@ -54,6 +56,12 @@ void Decoder::call() {
         const Function* f = it->second;
         if (!f->decl->defined && f->builtin == Builtin::None) fail("call of a function without a definition");
         if (f->decl->entry) fail("call of a kernel");
+        auto same = [](const std::vector<Slot>& given, const std::vector<VariableDecl*>& declared) {
+            return std::equal(given.begin(), given.end(), declared.begin(), declared.end(),
+                              [](const Slot& s, const VariableDecl* v) { return s.size == v->size; });
+        };
+        if (!same(site->arguments, f->decl->params) || !same(site->results, f->decl->results))
+            fail("call does not fit the function's parameters");
         site->callee = f;
     } else {
         site->target = source(target, Type::U64);
@@ -223,7 +231,8 @@ void Decoder::elect() {
 
 void Decoder::activemask() {
     Type t = take_type();
-    simple(plain::activemask(), t == Type::B32 ? t : (fail("unsupported type"), t), {});
+    if (t != Type::B32) fail("unsupported type");
+    simple(plain::activemask(), t, {});
 }
 
 void Decoder::nanosleep() {

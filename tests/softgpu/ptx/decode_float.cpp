@@ -131,7 +131,7 @@ void Decoder::setp() {
     CompareFn compare = half ? plain::compare_half(c, t) : ops().compare(c, t);
     if (!compare) fail("unsupported type or comparison");
     if (half && ftz) fail("unsupported modifier '.ftz'");
-    Instr in = start(pair ? plain::set_pair(true) : plain::setp(0));
+    Instr in = start(pair ? plain::set_pair(true) : plain::setp());
     in.data = reinterpret_cast<const void*>(compare);
     in.op[2] = source(1, t);
     in.op[3] = source(2, t);

@@ -54,14 +54,12 @@ size_t vector_length(int index) {
 }  // namespace
 
 void Decoder::ld() {
-    bool uniform_load = statement_->opcode == "ldu";
     Space space = take_space(false);
     bool polled = take_order();
     size_t n = vector_length(take_one({".v2", ".v4"}));
     Type t = take_type();
     finish();
     expect_operands(2);
-    (void)uniform_load;
     const Operand& d = operand(0);
     if ((d.kind == Operand::Kind::Vector) != (n > 1) || (n > 1 && d.parts.size() != n))
         fail("destination does not fit the vector type");
@@ -196,7 +194,7 @@ void Decoder::fence() {
 void Decoder::prefetch() {
     take_space(false);
     take_any({".L1", ".L2", ".L2::evict_last", ".L2::evict_normal", ".L2::128B"});
-    statement_->operands.size() > 2 ? fail("too many operands") : void();
+    expect_operands(1, 2);
     emit_to(plain::nothing(), {});
 }
 

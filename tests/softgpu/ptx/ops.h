@@ -149,7 +149,7 @@ Handler convert_float(Type to, Type from);     // ops_convert_float.cpp: float t
                                                // flag[1] bit 0 sat, bit 1 round to integer, bit 2 ftz
 Handler convert_half_int(Type to, Type from);  // f16 or bf16 to or from an integer, same flags
 Handler convert_pair();                        // cvt.*x2.f32
-Handler setp(unsigned inputs);                 // ops_predicate.cpp
+Handler setp();                                // ops_predicate.cpp
 Handler set(Type result);
 Handler set_pair(bool predicate);
 Handler predicate(Op);  // and or xor not mov

@@ -116,7 +116,7 @@ void testp_handler(Warp& w, const Instr& in) {
 
 }  // namespace
 
-Handler setp(unsigned) {
+Handler setp() {
     return setp_handler;
 }
 

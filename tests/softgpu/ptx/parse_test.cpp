@@ -67,6 +67,19 @@ TEST(Refusal, Instructions) {
     }
 }
 
+TEST(Refusal, CallsThatDoNotFit) {
+    std::string text =
+        kHeader + std::string(
+                      ".func (.param .b32 r) f(.param .b64 a) { ret; }\n.visible .entry k()\n{\n"
+                      ".param .b32 a; .param .b32 r;\ncall (r), f, (a);\nret; }\n");
+    EXPECT_EQ(refused(text).line, 8);
+    // What the device runtime's functions take is known whatever their declaration says.
+    Gpu gpu(kHeader +
+            std::string(".extern .func (.param .b64 r) malloc(.param .b32 n);\n.visible .entry k() {\n"
+                        ".param .b32 a; .param .b64 r; call (r), malloc, (a); ret; }\n"));
+    EXPECT_THROW(gpu.run("k", {1}, {1}), Fault);
+}
+
 TEST(Refusal, Directives) {
     auto line = [](const std::string& text) { return refused(kHeader + text).line; };
     EXPECT_EQ(line("\n.surprise 3;\n"), 5);

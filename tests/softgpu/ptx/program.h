@@ -87,7 +87,6 @@ struct CallSite {
 };
 
 struct BranchTable {
-    std::vector<uint32_t> blocks;
     std::vector<const Instr*> targets;
 };
 

@@ -306,9 +306,7 @@ Ended run_fragment(Warp& w, const Fragment& fragment) {
                 if (callee->builtin != Builtin::None) {
                     uint32_t saved = w.mask;
                     w.mask = group;
-                    CallSite resolved = site;
-                    resolved.callee = callee;
-                    call_builtin(w, in, resolved);
+                    call_builtin(w, in, site, callee->builtin);
                     w.mask = saved;
                     if (w.fragments.empty()) break;
                     park(ip + 1, w.mask);
@@ -363,7 +361,7 @@ Ended run_fragment(Warp& w, const Fragment& fragment) {
                     fault_instruction(w, in, "barrier thread count is no multiple of the warp size");
                 bool wait = mode != BarrierUse::Mode::Arrive;
                 if (wait) park(ip + 1, lanes, State::Barrier, number, &in);
-                w.block->arrive(w, in, number, count, wait);
+                w.block->arrive(w, in, number, count);
                 if (!wait) {
                     park(ip + 1, lanes);
                 }

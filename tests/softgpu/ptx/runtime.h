@@ -61,7 +61,7 @@ struct Block {
     Status step();
 
     // For the run loop.
-    void arrive(Warp& w, const Instr& in, uint32_t barrier, uint32_t expected, bool wait);
+    void arrive(Warp& w, const Instr& in, uint32_t barrier, uint32_t expected);
     void check_barriers();
     Frame* take_frame(const Function* f);
     void give_frame(Frame* frame);
@@ -101,7 +101,7 @@ bool run_warp(Warp& w);
 // Frees fragments that wait for lanes which will not come; true when there was one.
 bool force_collective(Warp& w);
 
-void call_builtin(Warp& w, const Instr& in, const CallSite& site);
+void call_builtin(Warp& w, const Instr& in, const CallSite& site, Builtin builtin);
 
 // "kernel f, block (x,y,z), thread (x,y,z), PTX line n"
 std::string where_of(const Warp& w, const Instr& in, unsigned lane);

@@ -31,8 +31,9 @@ EVERYWHERE inline int64_t divisions(uint64_t seed) {
     int64_t a = (int64_t)mix(seed), b = (int64_t)(mix(seed + 1) >> (seed % 60)) | 1;
     uint64_t ua = (uint64_t)a, ub = (uint64_t)b;
     int32_t c = (int32_t)a, d = (int32_t)(b >> 7) | 1;
-    return a / b + 3 * (a % b) + (int64_t)(ua / ub) - (int64_t)(ua % ub) + c / d * 7 +
-           (int64_t)(uint32_t)c / 10 + c % 1000 + (int16_t)c / 3;
+    uint64_t sum = (uint64_t)(a / b) + 3 * (uint64_t)(a % b) + ua / ub - ua % ub;
+    sum += (uint64_t)(c / d) * 7 + (uint32_t)c / 10 + (uint64_t)(c % 1000) + (uint64_t)((int16_t)c / 3);
+    return (int64_t)sum;
 }
 
 EVERYWHERE inline uint32_t branches(uint32_t n) {
@@ -72,7 +73,7 @@ EVERYWHERE inline int select_case(int n, int v) {
         case 5:
             return -v;
         case 6:
-            for (int i = 0; i < n; ++i) v += i * v;
+            for (int i = 0; i < n; ++i) v = (int)((unsigned)v + (unsigned)i * (unsigned)v);
             break;
         case 7:
             return v / 3;
@@ -103,9 +104,9 @@ EVERYWHERE inline int local_sort(int seed) {
         for (; k > 0 && a[k - 1] > v; --k) a[k] = a[k - 1];
         a[k] = v;
     }
-    int sum = 0;
-    for (int i = 0; i < 24; ++i) sum = sum * 3 + a[i];
-    return sum + a[seed % 24];
+    unsigned sum = 0;
+    for (int i = 0; i < 24; ++i) sum = sum * 3 + (unsigned)a[i];
+    return (int)(sum + (unsigned)a[seed % 24]);
 }
 
 EVERYWHERE inline Mixed change(Mixed m, int by) {
