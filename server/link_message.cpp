@@ -40,8 +40,12 @@ bool send_link_message(int link, const LinkMessage& message, const std::vector<i
 
 ReceivedLinkMessage receive_link_message(int link, bool wait) {
     ReceivedLinkMessage result;
-    ReceivedMessage received =
-        receive_message(link, &result.message, sizeof result.message, wait ? 0 : MSG_DONTWAIT);
+    const auto receive = [&] {
+        return receive_message(link, &result.message, sizeof result.message, wait ? 0 : MSG_DONTWAIT);
+    };
+    ReceivedMessage received = receive();
+    // A peer that ended without reading everything is reported once, before what it still said.
+    if (received.bytes < 0 && errno == ECONNRESET) received = receive();
     if (received.bytes == static_cast<ssize_t>(sizeof result.message)) {
         result.message.text[sizeof result.message.text - 1] = '\0';
         result.fds = std::move(received.fds);

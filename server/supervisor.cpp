@@ -154,7 +154,7 @@ SessionRef Supervisor::start_session(const wire::Token& token, const std::string
     }
     std::lock_guard lock(mutex_);
     sessions_[session->id] = session;
-    std::erase_if(died_, [&](const auto& one) { return one.first == token; });
+    std::erase_if(died_, [&](const auto& one) { return one.token == token; });
     return session;
 }
 
@@ -164,10 +164,10 @@ SessionRef Supervisor::session_for(const wire::Hello& hello, wire::Refusal* refu
         std::lock_guard lock(mutex_);
         for (const auto& [id, session] : sessions_)
             if (session->token == hello.token && session->worker > 0) return session;
-        for (const auto& [token, how] : died_) {
-            if (!(token == hello.token)) continue;
-            *refusal = wire::Refusal::Internal;
-            *error = "the session is lost: " + how;
+        for (const Died& one : died_) {
+            if (!(one.token == hello.token)) continue;
+            *refusal = one.refusal;
+            *error = one.how;
             return nullptr;
         }
     }
@@ -213,9 +213,11 @@ void Supervisor::on_hello() {
         message.kind = LinkKind::Hello;
         message.hello = received->hello;
         message.peer = received->peer;
-        if (send_link_message(session->link.get(), message, {received->channel.get(), received->host.get()}))
+        if (send_link_message(session->link.get(), message,
+                              {received->channel.get(), received->host.get()})) {
             adopt(session, received->hello, received->peer);
-        else  // it is dying, or stuck; the client says hello again
+            if (!session->started) session->unanswered = std::move(received);
+        } else  // it is dying, or stuck; the client says hello again
             log_warn("session %s does not take a hello: %s", session_name(session->id).c_str(),
                      std::strerror(errno));
     }
@@ -289,8 +291,10 @@ void Supervisor::on_link(const SessionRef& session) {
     if (received.outcome == ReceivedLinkMessage::Outcome::Closed) {
         // The worker is about to end; its status says how. Until then its link is not polled.
         if (session->error.empty()) session->error = "its worker ended";
+        session->unlinked = std::chrono::steady_clock::now();
     } else if (received.message.kind == LinkKind::Started && received.message.ok) {
         session->started = true;
+        session->unanswered.reset();  // the worker answers it
         log_info("session %s is ready (worker %d)", session_name(session->id).c_str(), session->worker);
     } else if (received.message.kind == LinkKind::Started) {
         session->error = received.message.text[0] ? received.message.text : "its worker gave no reason";
@@ -310,10 +314,11 @@ void Supervisor::reap() {
         if (session->worker <= 0 || ::waitpid(session->worker, &status, WNOHANG) != session->worker) continue;
         if (session->error.empty()) on_link(session);  // its last word may be why it did not start
         std::string stored;
+        Died died;
         {
             std::lock_guard lock(mutex_);
             const bool in_order = WIFEXITED(status) && WEXITSTATUS(status) == 0;
-            const bool accident = !in_order && !session->ending && session->started;
+            const bool accident = !in_order && !session->ending;
             const std::string how = describe_end(status);
             const std::string line = "session " + session_name(session->id) + " (" +
                                      (session->program.empty() ? "no client yet" : session->program) +
@@ -323,17 +328,24 @@ void Supervisor::reap() {
                 log_error("%s", line.c_str());
             else
                 log_info("%s", line.c_str());
-            if (accident) {
-                died_.emplace_back(session->token, how);
+            if (session->error.empty() || session->error == "its worker ended") session->error = how;
+            if (accident && session->started)
+                died = {session->token, wire::Refusal::Internal, "the session is lost: " + how};
+            else if (accident && session->client_pid > 0)
+                died = {session->token, wire::Refusal::Driver, "the session cannot start: " + session->error};
+            if (!died.how.empty()) {
+                died_.push_back(died);
                 if (died_.size() > most_died_remembered) died_.pop_front();
             }
-            if (session->error.empty() || session->error == "its worker ended") session->error = how;
             session->worker = -1;
             session->gone = true;
             if (session->started && !ending_) stored.swap(session->stored_at);
             sessions_.erase(session->id);
         }
         if (!stored.empty()) remove_tree(stored);
+        if (session->unanswered && !died.how.empty())
+            refuse_hello(*session->unanswered, died.refusal, died.how);
+        session->unanswered.reset();
         changed_.notify_all();
     }
 }

@@ -19,6 +19,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -56,7 +57,12 @@ struct SupervisedSession {
         stored_at;  // its snapshot in the state folder, to be removed once it is older than the session
     int32_t client_pid = 0;
     std::string program;
-    int64_t began = 0;  // unix seconds
+    int64_t began = 0;                                 // unix seconds
+    std::chrono::steady_clock::time_point unlinked{};  // when the worker closed its link without ending
+
+    // Of the main thread: the last hello to a worker that has not started yet, to be answered if it never
+    // does.
+    std::optional<ReceivedHello> unanswered;
 };
 using SessionRef = std::shared_ptr<SupervisedSession>;
 
@@ -107,6 +113,11 @@ class Supervisor {
         std::thread thread;
         std::atomic<bool> ended{false};
     };
+    struct Died {
+        wire::Token token;
+        wire::Refusal refusal;
+        std::string how;
+    };
     struct Task {
         std::function<SessionRef()> function;
         std::promise<SessionRef> result;
@@ -121,7 +132,7 @@ class Supervisor {
     std::mutex mutex_;
     std::condition_variable changed_;  // a session started, failed or went; the server is ending
     std::map<uint64_t, SessionRef> sessions_;
-    std::deque<std::pair<wire::Token, std::string>> died_;  // sessions that ended by accident, and how
+    std::deque<Died> died_;  // sessions that ended by accident
     std::deque<Task> tasks_;
     bool ending_ = false, open_ = false;
     uint64_t next_id_ = 1;

@@ -24,6 +24,7 @@ using namespace std::chrono_literals;
 
 constexpr auto status_patience = 3s;  // a worker that answers no status is stuck
 constexpr auto drop_patience = 15s;   // a forced drop that takes longer becomes a kill
+constexpr auto exit_patience = 60s;   // freeing a GPU takes seconds; longer, and the worker is stuck
 constexpr uint32_t end_quiesce_ms = 30000;
 
 template <typename Number>
@@ -220,17 +221,22 @@ LoadResult Supervisor::load(const std::string& directory, bool from_state_dir) {
 
 void Supervisor::housekeeping() {
     const auto limit = options_.park_timeout;
-    const auto pause = std::clamp(limit / 4, 1s, 30s);
+    const auto pause = limit.count() == 0 ? 30s : std::clamp(limit / 4, 1s, 30s);
     for (;;) {
         {
             std::unique_lock lock(mutex_);
             const auto ended = [this] { return ending_; };
-            if (limit.count() == 0)
-                changed_.wait(lock, ended);
-            else
-                changed_.wait_for(lock, pause, ended);
-            if (ending_) return;
+            if (changed_.wait_for(lock, pause, ended)) return;
+            for (const auto& [id, session] : sessions_) {
+                if (session->unlinked == std::chrono::steady_clock::time_point{} || session->worker <= 0 ||
+                    std::chrono::steady_clock::now() - session->unlinked < exit_patience)
+                    continue;
+                log_warn("the worker of session %s has let go of its link and does not end: it is killed",
+                         session_name(id).c_str());
+                ::kill(session->worker, SIGKILL);
+            }
         }
+        if (limit.count() == 0) continue;
         const int64_t now = std::time(nullptr);
         for (const SessionStatus& status : statuses()) {
             if (status.state != SessionState::Parked || now - status.state_since < limit.count()) continue;

@@ -114,6 +114,10 @@ int worker_main(const WorkerConfig& config, int link_fd) {
     WorkerDouble worker;
     worker.set_id(config.session_id);
     WorkerLink link(link_fd, worker);
+    if (const char* reason = std::getenv("WORKER_DOUBLE_START")) {
+        link.started(OpResult::failure(reason));
+        return 1;
+    }
     try {
         if (!config.restore_dir.empty()) worker.restore(config.restore_dir);
     } catch (const std::exception& error) {
