@@ -120,7 +120,7 @@ CUresult finish_call(Session& session, ring::Pending& pending, Proc proc, xdrpro
 CUresult call(Proc proc, xdrproc_t xdr_args, void* args, xdrproc_t xdr_res, void* res, const CallOptions& options) {
     KeepErrno keep;
     Session* session = Session::get();
-    if (!session) return CUDA_ERROR_NOT_INITIALIZED;
+    if (!session) return Session::absent();
     if (!session->ring()) return call_plain(*session, proc, xdr_args, args, xdr_res, res, options);
     ring::Request request{static_cast<uint32_t>(proc), credential_for(options, true), xdr_args, args,
                           options.reply_bytes ? options.reply_bytes + 256 : 0};
@@ -145,7 +145,7 @@ void release_reply() {
 CUresult post(Proc proc, xdrproc_t xdr_args, void* args, const CallOptions& options) {
     KeepErrno keep;
     Session* session = Session::get();
-    if (!session) return CUDA_ERROR_NOT_INITIALIZED;
+    if (!session) return Session::absent();
     if (current_context() == 0) return CUDA_ERROR_INVALID_CONTEXT;
     if (!session->ring()) {
         int32_t status = 0;
@@ -163,7 +163,7 @@ CUresult call_with_data(Proc proc, xdrproc_t xdr_args, void* args, rpc::Bulk* bu
                         xdrproc_t xdr_res, void* res, const CallOptions& options) {
     KeepErrno keep;
     Session* session = Session::get();
-    if (!session) return CUDA_ERROR_NOT_INITIALIZED;
+    if (!session) return Session::absent();
     *bulk = {};
     bulk->size = size;
     if (!session->ring()) {

@@ -23,7 +23,7 @@ rpc::Bulk pinned(const void* address, uint64_t bytes) {
 
 CUresult ready(Session** session) {
     *session = Session::get();
-    if (!*session) return CUDA_ERROR_NOT_INITIALIZED;
+    if (!*session) return Session::absent();
     return current_context() ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
 }
 

@@ -62,6 +62,20 @@ void program_name(char (&name)[64]) {
 }  // namespace
 
 std::atomic<Session*> Session::current_{nullptr};
+std::atomic<bool> Session::ended_{false};
+
+CUresult Session::absent() { return ended_.load() ? CUDA_ERROR_DEINITIALIZED : CUDA_ERROR_NOT_INITIALIZED; }
+
+void Session::end() {
+    Session* session = current_.exchange(nullptr);
+    if (!session) return;
+    ended_.store(true);
+    if (!session->ring()) return;
+    // Another thread may be in the middle of a call for as long as it likes: then the session is parked, not ended.
+    ring::Request goodbye;
+    goodbye.procedure = wire::proc_goodbye;
+    session->ring_.try_post(goodbye);
+}
 
 uint32_t thread_number() {
     if (this_thread == 0) this_thread = next_thread.fetch_add(1, std::memory_order_relaxed);
@@ -85,6 +99,7 @@ Session::Session() : ring_(*this) {
 CUresult Session::start() {
     std::lock_guard lock(start_mutex);
     if (current_.load()) return CUDA_SUCCESS;
+    if (ended_.load()) return CUDA_ERROR_DEINITIALIZED;
     __wrap_stderr = stderr;
     if (!atfork_registered.exchange(true)) ::pthread_atfork(nullptr, nullptr, forget_in_child);
     // Never destroyed: other threads may be in a call while the process exits.
@@ -254,6 +269,7 @@ void Session::forget_in_child() {
     Session* session = current_.exchange(nullptr);
     this_thread = 0;
     posted_error.store(0);
+    ended_.store(false);
     new (&start_mutex) std::mutex;
     if (!session) return;
     // Unmapped and closed, not destroyed: its locks may be held by threads that do not exist here.
@@ -262,6 +278,9 @@ void Session::forget_in_child() {
         session->host_memory_.abandon();
     }
 }
+
+// After the application's own destructors and exit handlers, which may still call CUDA.
+[[gnu::destructor]] static void process_ends() { Session::end(); }
 
 int32_t take_posted_error() {
     if (posted_error.load(std::memory_order_relaxed) == 0) return 0;

@@ -26,6 +26,11 @@ class Session final : public ring::Attacher {
     static Session* get() { return current_.load(std::memory_order_acquire); }
     // Attaches a new session (cuInit). CUDA_SUCCESS when there is one already.
     static CUresult start();
+    // The process ends: tells the server, which ends the session. Calls made after it answer
+    // CUDA_ERROR_DEINITIALIZED.
+    static void end();
+    // What a call without a session answers.
+    static CUresult absent();
 
     // Null where calls travel over a plain transport.
     ring::RingClient* ring() { return plain_ ? nullptr : &ring_; }
@@ -45,6 +50,7 @@ class Session final : public ring::Attacher {
     static void forget_in_child();
 
     static std::atomic<Session*> current_;
+    static std::atomic<bool> ended_;
 
     ring::RingClient ring_;
     rpc::PlainClient* plain_ = nullptr;

@@ -235,6 +235,7 @@ void save_checkpoint(Session& session, Executor& executor, const std::string& di
     json meta;
     meta["coordinated"] = coordinated;
     meta["program"] = session.program;
+    meta["pid"] = session.client_pid;
     meta["previous_epoch"] = session.previous_epoch;
     meta["attached_at"] = session.attached_at;
     meta["executed"] = session.executed;
@@ -273,8 +274,8 @@ void replay(Session& session, Executor& executor, const JournalEntry& entry) {
     uint32_t xid = 0, procedure = 0;
     if (!rpc::decode_call_head(&xdrs, &xid, &procedure, &call.credential) || procedure != entry.procedure)
         fail("repeating " + what + ": its message cannot be read");
-    std::vector<std::max_align_t> args(dispatch.args_size / sizeof(std::max_align_t) + 1);
-    std::vector<std::max_align_t> res(dispatch.res_size / sizeof(std::max_align_t) + 1);
+    std::vector<std::byte> args(dispatch.args_size);  // operator new aligns it, and every byte is zero
+    std::vector<std::byte> res(dispatch.res_size);
     if (!(*dispatch.xdr_args)(&xdrs, static_cast<void*>(args.data()), 0))
         fail("repeating " + what + ": its arguments cannot be read");
     if (entry.effect.kind == Effect::Kind::Create) session.objects.force({entry.effect.object});
@@ -384,6 +385,11 @@ void load_events(Session& session, const json& list) {
         session.event_times[number] = {one[1], true, true};
         session.time_base_ms = std::max<double>(session.time_base_ms, one[1]);
     }
+    // The new base before any new event, whatever stream that is recorded in: time must not run backwards from the
+    // restored events to those recorded from now on. The caller synchronizes.
+    if (!session.event_times.empty() && !session.time_base &&
+        session.driver.cuEventCreate(&session.time_base, CU_EVENT_DEFAULT) == CUDA_SUCCESS)
+        session.driver.cuEventRecord(session.time_base, CU_STREAM_LEGACY);
 }
 
 }  // namespace
@@ -399,6 +405,7 @@ bool load_checkpoint(Session& session, Executor& executor, const std::string& di
     session.executed = meta.at("executed");
     session.up_end = meta.at("up_end");
     session.program = meta.at("program");
+    session.client_pid = meta.at("pid");
     session.set_posted({meta.at("posted")[0], meta.at("posted")[1]});
     load_journal(session, executor, reader);
     session.objects.set_last_index(meta.at("last_index"));

@@ -91,10 +91,13 @@ bool Executor::step(ring::RingServer& ring) {
         kept.reply_offset = record->reply_offset;
         kept.reply_bytes = record->reply_bytes;
     }
+    said_goodbye_ = procedure == wire::proc_goodbye;
     const uint32_t index = procedure - wire::first_cuda_proc;
     const DispatchEntry* entry =
         index < dispatch_count && dispatch_table[index].serve ? &dispatch_table[index] : nullptr;
-    if (!entry) {
+    if (said_goodbye_) {
+        session_.take_posted();
+    } else if (!entry) {
         if (wants_reply)
             refuse(ring, record->seq, PROC_UNAVAIL);
         else

@@ -36,6 +36,8 @@ class Executor {
     bool step(ring::RingServer& ring);
     // Sends replies whose events have completed, lets go of up-buffer space. True when something moved.
     bool poll(ring::RingServer* ring);
+    // The client has ended in order: nothing follows.
+    bool said_goodbye() const { return said_goodbye_; }
     bool waiting() const { return !deferred_.empty(); }
     // Completes every waiting call (the device is waited for). Their replies are sent or kept.
     void finish_waiting(ring::RingServer* ring);
@@ -66,6 +68,7 @@ class Executor {
     void tell_copies(uint64_t seq);
 
     Session& session_;
+    bool said_goodbye_ = false;
     std::deque<Deferred> deferred_;
     std::map<uint64_t, KeptReply> kept_;
     std::vector<std::max_align_t> args_, res_;

@@ -52,6 +52,7 @@ class Session {
     uint64_t executed = 0;     // every call up to this one has been executed
     uint64_t up_end = 0;       // up-buffer position behind the last executed call's data
     std::string program;
+    int32_t client_pid = 0;    // of the attached process, or the last one; in the server's pid namespace
 
     // Contexts.
     CUresult make_current(uint64_t number);       // 0: none

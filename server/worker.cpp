@@ -131,7 +131,7 @@ void Worker::publish_status() {
     std::lock_guard lock(mutex_);
     published_.token = session_.token;
     published_.epoch = session_.epoch;
-    published_.pid = client_pid_;
+    published_.pid = session_.client_pid;
     published_.program = session_.program;
     published_.device_bytes = session_.device_memory.bytes();
     published_.host_bytes = session_.host_memory.bytes();
@@ -170,6 +170,11 @@ void Worker::run() {
             moved = state_ == SessionState::Running && executor_.step(*ring_);
         } catch (const ring::BadRecord& bad) {
             log_error("session %llu: the client breaks the protocol: %s: the session ends", id(), bad.what());
+            if (end_) end_();
+            return;
+        }
+        if (executor_.said_goodbye()) {
+            log_info("session %llu: process %d has ended", id(), session_.client_pid);
             if (end_) end_();
             return;
         }
@@ -244,7 +249,7 @@ void Worker::do_attach(const wire::Hello& hello, const ucred& peer, UniqueFd cha
     };
     if (state_ == SessionState::Running || state_ == SessionState::Quiesced)
         return refuse(wire::Refusal::Busy,
-                      "process " + std::to_string(client_pid_) + " is attached to this session");
+                      "process " + std::to_string(session_.client_pid) + " is attached to this session");
     if (std::string text = epoch_refusal(hello); !text.empty())
         return refuse(wire::Refusal::ImageTooOld, text);
     for (const auto& [seq, kept] : executor_.kept())
@@ -279,7 +284,7 @@ void Worker::do_attach(const wire::Hello& hello, const ucred& peer, UniqueFd cha
     session_.epoch = hello.next_epoch;
     session_.attached_at = session_.executed;
     client_host_wins_ = false;
-    client_pid_ = peer.pid;
+    session_.client_pid = peer.pid;
     client_pidfd_.reset(static_cast<int>(::syscall(SYS_pidfd_open, peer.pid, 0)));
     if (!client_pidfd_) log_warn("session %llu: pid %d is gone already", id(), peer.pid);
     ring_->begin(session_.executed, session_.up_end);
@@ -316,7 +321,7 @@ void Worker::attach_stream(const ucred& peer, UniqueFd connection) {
 }
 
 void Worker::serve_stream(const ucred& peer, UniqueFd connection) {
-    client_pid_ = peer.pid;
+    session_.client_pid = peer.pid;
     state_ = SessionState::Running;
     serve_plain(session_, executor_, std::move(connection), [this] { set_state(SessionState::Running); });
     log_info("session %llu: the stream connection of pid %d is over: the session ends", id(), peer.pid);
@@ -363,7 +368,7 @@ OpResult Worker::snapshot(const std::string& directory, const std::string& check
     }
     return on_executor([&]() -> OpResult {
         if (state_ != SessionState::Parked && state_ != SessionState::Quiesced)
-            return OpResult::failure("process " + std::to_string(client_pid_) +
+            return OpResult::failure("process " + std::to_string(session_.client_pid) +
                                      " is running: dump it with criu first, or use cricketctl checkpoint");
         try {
             if (ring_) executor_.save_bulk(*ring_);
@@ -379,7 +384,7 @@ OpResult Worker::drop(bool force) {
     return on_executor([this, force]() -> OpResult {
         if (!force && (state_ == SessionState::Running || state_ == SessionState::Quiesced) &&
             !client_exited())
-            return OpResult::failure("process " + std::to_string(client_pid_) + " is attached");
+            return OpResult::failure("process " + std::to_string(session_.client_pid) + " is attached");
         return {};
     });
 }

@@ -55,7 +55,6 @@ class Worker final : public WorkerOps {
     Executor executor_;
     std::unique_ptr<ring::RingServer> ring_;
     UniqueFd client_pidfd_;
-    pid_t client_pid_ = 0;
     bool client_host_wins_ = false;  // restored from a coordinated checkpoint: its host memory was not saved here
     SessionState state_ = SessionState::Starting;
     std::function<void()> end_;

@@ -17,6 +17,7 @@ inline constexpr uint32_t protocol_version = 1;  // changed whenever anything on
 inline constexpr uint32_t cuda_program = 0x20435544;
 inline constexpr uint32_t cuda_program_version = protocol_version;
 inline constexpr uint32_t proc_attach = 1;  // plain transports only: Hello as opaque bytes, answers int32 + text
+inline constexpr uint32_t proc_goodbye = 2;  // ring only, posted: the process ends, and its session with it
 inline constexpr uint32_t first_cuda_proc = 16;
 
 // Credential of each call (RFC 5531 section 8.2): XDR {u64 seq, u64 context, u32 thread, u32 flags}.

@@ -129,6 +129,13 @@ Status RingClient::post(const Request& request) {
     return post_locked(request);
 }
 
+void RingClient::try_post(const Request& request) {
+    std::unique_lock order(order_, std::try_to_lock);
+    if (!order || lost() || !channel_.server_alive()) return;
+    const uint64_t room = channel_.geometry().ring_bytes - (tail_ - known_head());
+    if (room > 2 * largest_record) post_locked(request);
+}
+
 Status RingClient::begin_locked(const Request& request, Pending* pending) {
     if (lost()) return Status::Lost;
     auto take_slot = [&]() -> bool {

@@ -67,6 +67,8 @@ class RingClient {
 
     // Sends without waiting for anything but space.
     Status post(const Request& request);
+    // Sends if that can be done at once: the order is free, there is space, and a server.
+    void try_post(const Request& request);
     // Sends; on Ok the caller must finish with release().
     Status begin(const Request& request, Pending* pending);
     // Waits for the reply, attaching again where needed; sets pending->message. `order_held`: by the caller.
