@@ -153,7 +153,8 @@ void Session::give_event(CUevent event) {
 void Session::channel_arrived() {
     registered_ = registration_failed_ = false;
     const auto& geometry = ring->channel().geometry();
-    void* alias = ::mmap(nullptr, geometry.up_bytes, PROT_READ, MAP_SHARED, ring->channel().fd(),
+    void* alias = ::mmap(reinterpret_cast<void*>(pageable_up_place), geometry.up_bytes, PROT_READ,
+                         MAP_SHARED | MAP_FIXED_NOREPLACE, ring->channel().fd(),
                          static_cast<off_t>(geometry.up_offset));
     pageable_up_ = alias == MAP_FAILED ? nullptr : static_cast<std::byte*>(alias);
 }

@@ -2,6 +2,7 @@
 #include "worker.h"
 
 #include <dlfcn.h>
+#include <malloc.h>
 #include <poll.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -10,6 +11,8 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <latch>
+#include <vector>
 
 #include "checkpoint.h"
 #include "log.h"
@@ -21,6 +24,7 @@ namespace {
 
 constexpr uint64_t spin_ns = 60'000;           // an application between two calls is usually back sooner
 constexpr uint64_t longest_sleep_us = 20'000;  // then look whether the client still lives
+constexpr int control_threads = 4;             // that may run at once without a new stack
 constexpr uint32_t settle_ms = 10'000;         // for a client that was just killed to be noticed as gone
 
 uint64_t now_ns() {
@@ -239,7 +243,7 @@ void Worker::do_attach(const wire::Hello& hello, const ucred& peer, UniqueFd cha
     }
     ring::Channel channel;
     std::string why;
-    if (!channel.map_as_server(std::move(channel_fd), &why)) {
+    if (!channel.map_as_server(std::move(channel_fd), &why, ring_ ? nullptr : reinterpret_cast<void*>(channel_place))) {
         log_warn("session %llu: hello from pid %d refused: %s", id(), peer.pid, why.c_str());
         return;
     }
@@ -389,7 +393,20 @@ OpResult Worker::drop(bool force) {
     });
 }
 
+// Where the kernel puts what the driver maps must depend on the session's calls alone. So nothing of ours is mapped in
+// between: all threads allocate from the heap proper, and the stacks of control threads are in glibc's cache before the
+// driver is loaded.
+static void settle_address_space() {
+    ::mallopt(M_ARENA_MAX, 1);
+    ::mallopt(M_MMAP_MAX, 0);
+    std::latch all(control_threads);
+    std::vector<std::thread> threads;
+    for (int i = 0; i < control_threads; ++i) threads.emplace_back([&] { all.arrive_and_wait(); });
+    for (std::thread& thread : threads) thread.join();
+}
+
 int worker_main(const WorkerConfig& config, int link_fd) {
+    settle_address_space();
     void* library = ::dlopen(config.driver_path.c_str(), RTLD_NOW | RTLD_LOCAL);
     DriverTable driver;
     OpResult loaded;

@@ -88,7 +88,7 @@ bool Channel::create() {
     return true;
 }
 
-bool Channel::map_as_server(UniqueFd fd, std::string* why) {
+bool Channel::map_as_server(UniqueFd fd, std::string* why, void* at) {
     struct stat info {};
     wire::ClientPage* client = nullptr;
     alignas(wire::ClientPage) std::byte first[sizeof(wire::ClientPage)];
@@ -106,7 +106,7 @@ bool Channel::map_as_server(UniqueFd fd, std::string* why) {
         *why = "the channel's geometry does not hold up";
         return false;
     }
-    void* memory = ::mmap(nullptr, g.total_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
+    void* memory = ::mmap(at, g.total_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | (at ? MAP_FIXED_NOREPLACE : 0), fd.get(), 0);
     if (memory == MAP_FAILED) {
         *why = "the channel cannot be mapped";
         return false;

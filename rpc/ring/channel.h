@@ -29,7 +29,8 @@ class Channel {
     bool create();
     // Server: maps a client's memfd after checking magic, protocol and geometry against its size. On failure
     // `why` says what does not hold.
-    bool map_as_server(UniqueFd fd, std::string* why);
+    // `at`: where to map it, if that is free; null: anywhere.
+    bool map_as_server(UniqueFd fd, std::string* why, void* at = nullptr);
 
     explicit operator bool() const { return base_ != nullptr; }
     int fd() const { return fd_.get(); }
