@@ -164,7 +164,7 @@ void Worker::run() {
     uint64_t active = now_ns();
     while (!stop_.load(std::memory_order_relaxed)) {
         if (have_commands_.load(std::memory_order_acquire)) run_commands();
-        if (!ring_) {
+        if (!ring_ || over_) {
             std::unique_lock lock(mutex_);
             changed_.wait(lock, [&] { return have_commands_.load() || stop_.load(); });
             continue;
@@ -174,13 +174,15 @@ void Worker::run() {
             moved = state_ == SessionState::Running && executor_.step(*ring_);
         } catch (const ring::BadRecord& bad) {
             log_error("session %llu: the client breaks the protocol: %s: the session ends", id(), bad.what());
+            over_ = true;
             if (end_) end_();
-            return;
+            continue;
         }
         if (executor_.said_goodbye()) {
             log_info("session %llu: process %d has ended", id(), session_.client_pid);
+            over_ = true;
             if (end_) end_();
-            return;
+            continue;
         }
         if (!moved || executor_.waiting()) moved |= executor_.poll(ring_.get());
         if (moved) {

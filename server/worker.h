@@ -58,6 +58,7 @@ class Worker final : public WorkerOps {
     bool client_host_wins_ = false;  // restored from a coordinated checkpoint: its host memory was not saved here
     SessionState state_ = SessionState::Starting;
     std::function<void()> end_;
+    bool over_ = false;  // the session has ended; commands are still answered
 
     std::mutex mutex_;  // guards what follows
     std::condition_variable changed_;

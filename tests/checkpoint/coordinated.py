@@ -7,6 +7,11 @@ import signal
 from harness import check, check_message, main, wait_for
 
 
+def running(world, app):
+    session = world.session_of(app.pid)
+    return session is not None and session["state"] == "running"
+
+
 def ending(world, server, folder):
     app = world.start("counter", "--steps", "0")
     app.progress()
@@ -44,7 +49,7 @@ def test(world, arguments):
     # bring back the older image, so it says nothing and its calls are counted by the server.
     folder = world.folder / "left"
     app = world.start("counter", "--steps", "0", "--quiet")
-    wait_for(lambda: world.session_of(app.pid), "the session to appear")
+    wait_for(lambda: running(world, app), "the session to run")
     world.control("checkpoint", app.pid, folder, "--leave-running")
     before = world.session_of(app.pid)
     wait_for(lambda: world.session_of(app.pid)["calls"] > before["calls"] + 100, "more calls after the checkpoint")
@@ -56,14 +61,14 @@ def test(world, arguments):
     server = world.start_server()
     world.children.status.pop(app.pid, None)
     world.control("restore", folder)
-    wait_for(lambda: world.session_of(app.pid), "the session of the restored program")
+    wait_for(lambda: running(world, app), "the session of the restored program")
     calls = world.session_of(app.pid)["calls"]
     wait_for(lambda: world.session_of(app.pid)["calls"] > calls + 100, "more calls after the restore")
     app.finish()
 
     # Two checkpoints of the same program have two names, and their halves do not mix.
     app = world.start("counter", "--steps", "0", "--quiet")
-    wait_for(lambda: world.session_of(app.pid), "the session to appear")
+    wait_for(lambda: running(world, app), "the session to run")
     first, second = world.folder / "first", world.folder / "second"
     world.control("checkpoint", app.pid, first, "--leave-running")
     world.control("checkpoint", app.pid, second)
@@ -78,7 +83,7 @@ def test(world, arguments):
     (mixed / "app").rename(second / "app")
     world.children.status.pop(app.pid, None)
     world.control("restore", second)
-    wait_for(lambda: world.session_of(app.pid), "the session of the restored program")
+    wait_for(lambda: running(world, app), "the session of the restored program")
     app.finish()
     server.stop()
 
