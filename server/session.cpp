@@ -44,6 +44,19 @@ CUdevice Session::current_device() {
     return found == context_devices.end() ? 0 : found->second;
 }
 
+bool Session::busy() {
+    for (const auto& [number, device] : context_devices) {
+        if (make_current(number) != CUDA_SUCCESS) continue;
+        CUevent& marker = busy_markers_[number];
+        if (!marker) marker = all_work();
+        if (!marker) continue;  // a sticky error, which synchronize_all() will tell
+        if (driver.cuEventQuery(marker) == CUDA_ERROR_NOT_READY) return true;
+        give_event(marker);
+        marker = nullptr;
+    }
+    return false;
+}
+
 CUresult Session::synchronize_all() {
     CUresult first = CUDA_SUCCESS;
     for (const auto& [number, device] : context_devices) {
@@ -123,6 +136,7 @@ void Session::forget_context(uint64_t number) {
     }
     non_blocking_.erase(number);
     joins_.erase(number);
+    busy_markers_.erase(number);
     waiters_.erase(number);
     if (number == current_) current_known_ = false;
 }

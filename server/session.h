@@ -63,6 +63,7 @@ class Session {
     CUresult make_current(uint64_t number);       // 0: none
     uint64_t current() const { return current_; }
     bool any_context();                           // makes some living context current; false when there is none
+    bool busy();                                  // whether any context's device work is not over
     CUresult synchronize_all();                   // every context's device work; the first error
     std::map<CUdevice, unsigned> primary_retained;
     std::map<CUdevice, uint64_t> primary_numbers;  // once retained, for ever
@@ -122,6 +123,7 @@ class Session {
     // Streams that the legacy stream does not wait for, by context, and a stream of ours that can wait for them all.
     std::map<uint64_t, std::set<uint64_t>> non_blocking_;
     std::map<uint64_t, CUstream> joins_;
+    std::map<uint64_t, CUevent> busy_markers_;  // all_work() of a context that busy() is waiting for
     static constexpr unsigned waiters_per_context = 16;
     struct Waiters {
         CUstream streams[waiters_per_context] = {};

@@ -339,18 +339,25 @@ SessionStatus Worker::status() {
     return published_;
 }
 
-OpResult Worker::quiesce(uint32_t) {
-    return on_executor([this]() -> OpResult {
+OpResult Worker::quiesce(uint32_t timeout_ms) {
+    return on_executor([this, timeout_ms]() -> OpResult {
         if (state_ == SessionState::Quiesced || state_ == SessionState::Parked) return {};
         if (!ring_) return OpResult::failure("the session has no client on a ring");
-        executor_.finish_waiting(ring_.get());
+        // Kernels may run for as long as they like: the device is asked, not waited for, until the time is over.
+        const uint64_t end = now_ns() + uint64_t(timeout_ms) * 1'000'000;
+        while (executor_.waiting() || session_.busy()) {
+            if (timeout_ms && now_ns() > end)
+                return OpResult::failure("the device is still busy after " + std::to_string(timeout_ms) +
+                                         " ms: a kernel or a copy of the session runs longer");
+            if (!executor_.poll(ring_.get())) ring_->sleep(100);
+        }
         const CUresult status = session_.synchronize_all();
         if (status != CUDA_SUCCESS) {
             const char* name = nullptr;
             if (session_.driver.cuGetErrorName) session_.driver.cuGetErrorName(status, &name);
-            return OpResult::failure(std::string("the device has a sticky error: ") +
-                                     (name ? name : "unknown"));
+            return OpResult::failure(std::string("the device has a sticky error: ") + (name ? name : "unknown"));
         }
+        executor_.finish_waiting(ring_.get());
         set_state(SessionState::Quiesced);
         return {};
     });
