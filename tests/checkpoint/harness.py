@@ -13,6 +13,7 @@ import random
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -91,12 +92,20 @@ class Children:
         return self.status[pid]
 
 
+def free_tcp_address():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"tcp:127.0.0.1:{probe.getsockname()[1]}"
+
+
 class Server:
     def __init__(self, world, *options):
         self.world = world
         self.log = world.folder / f"server{world.next_number()}.log"
         command = [world.server_program, "--socket", world.socket, "--driver", world.driver,
                    "--state-dir", world.folder / "state", *options]
+        if world.transport.startswith("tcp:"):
+            command += ["--listen-rpc", world.transport]
         with open(self.log, "ab") as log:
             self.pid = world.children.start(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             env=world.environment())
@@ -260,7 +269,7 @@ class World:
         self.random = random.Random(arguments.seed)
         self.folder = Path(tempfile.mkdtemp(prefix="cricket-test-"))
         self.socket = self.folder / "server.sock"
-        self.transport = arguments.transport
+        self.transport = free_tcp_address() if arguments.transport == "tcp" else arguments.transport
         self.shim = self.build / "client/libcudashim.so"
         self.server_program = self.build / "server/cricket-server"
         self.control_program = self.build / "server/cricketctl"
