@@ -10,6 +10,7 @@
 #include <stdexcept>
 
 #include "dispatch.h"
+#include "rpc/image/image.h"
 #include "snapshot_store.h"
 #include "variables.h"
 
@@ -61,6 +62,15 @@ void refuse_unrestorable(Session& session) {
             default:
                 fail(std::string("the session holds a ") + handle_kind_name(kind) + " (made by " +
                      dispatch_table[entry.procedure - wire::first_cuda_proc].name + "), which cannot be restored yet");
+        }
+    }
+    for (const auto& [seq, entry] : session.journal.entries()) {
+        if (!entry.attachment || session.journal.creation(entry.effect.object) != &entry) continue;
+        for (const image::Member& member : image::members(*entry.attachment)) {
+            if (!image::uses_device_heap(member)) continue;
+            const std::vector<std::string> kernels = image::kernels(member);
+            fail("the module with kernel " + (kernels.empty() ? std::string("(none)") : kernels.front()) +
+                 " calls malloc() on the device, and the device heap cannot be restored yet");
         }
     }
     if (const CUresult status = session.synchronize_all(); status != CUDA_SUCCESS)

@@ -110,6 +110,15 @@ std::vector<Variable> cubin_variables(const Member& member) {
     return result;
 }
 
+bool cubin_uses_device_heap(const Member& member) {
+    Cubin cubin(member.data);
+    bool found = false;
+    cubin.symbols([&](const Elf64_Sym& symbol, std::string_view name) {
+        found |= symbol.st_shndx == SHN_UNDEF && ELF64_ST_TYPE(symbol.st_info) == STT_FUNC && name == "malloc";
+    });
+    return found;
+}
+
 std::vector<std::string> cubin_kernels(const Member& member) {
     Cubin cubin(member.data);
     std::vector<std::string> result;

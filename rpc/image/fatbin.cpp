@@ -121,6 +121,10 @@ std::vector<Variable> variables(const Member& member) {
     return member.kind == Kind::Ptx ? detail::ptx_variables(member) : detail::cubin_variables(member);
 }
 
+bool uses_device_heap(const Member& member) {
+    return member.kind == Kind::Ptx ? detail::ptx_uses_device_heap(member) : detail::cubin_uses_device_heap(member);
+}
+
 std::vector<std::string> kernels(const Member& member) {
     return member.kind == Kind::Ptx ? detail::ptx_kernels(member) : detail::cubin_kernels(member);
 }

@@ -52,6 +52,8 @@ namespace detail {
 // cubin.cpp
 int cubin_arch(const Member& member);
 std::vector<Variable> cubin_variables(const Member& member);
+bool cubin_uses_device_heap(const Member& member);
+bool ptx_uses_device_heap(const Member& member);
 std::vector<std::string> cubin_kernels(const Member& member);
 
 // ptx_names.cpp

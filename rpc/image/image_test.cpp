@@ -225,6 +225,15 @@ TEST(Ptx, Declarations) {
     EXPECT_THROW(variables_of(".version 9.0\n.global .u32 x"), ImageError);
 }
 
+TEST(Ptx, DeviceHeap) {
+    auto uses = [](std::string_view text) { return uses_device_heap(members(std::as_bytes(std::span(text)))[0]); };
+    EXPECT_TRUE(uses(".version 9.0\n.target sm_75\n.extern .func  (.param .b64 func_retval0) malloc\n(\n.param .b64 a\n)\n;\n"));
+    EXPECT_FALSE(uses(".version 9.0\n.target sm_75\n.extern .func  (.param .b64 func_retval0) mallocate\n(\n.param .b64 a\n)\n;\n"));
+    EXPECT_FALSE(uses(".version 9.0\n.target sm_75\n.extern .func free\n(\n.param .b64 a\n)\n;\n"));
+    EXPECT_FALSE(uses_device_heap(members(read("plain.ptx"))[0]));
+    EXPECT_FALSE(uses_device_heap(members(read("sm_75.cubin"))[0]));
+}
+
 TEST(Kinds, NothingElseIsTaken) {
     EXPECT_EQ(kind_of(nullptr), std::nullopt);
     EXPECT_EQ(kind_of(""), std::nullopt);

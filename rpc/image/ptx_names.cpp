@@ -182,6 +182,20 @@ int ptx_target(const Member& member) {
 std::vector<Variable> ptx_variables(const Member& member) {
     return scan(member).variables;
 }
+bool ptx_uses_device_heap(const Member& member) {
+    const std::string_view text(reinterpret_cast<const char*>(member.data.data()), member.data.size());
+    constexpr std::string_view declaration = ".extern .func";
+    for (size_t at = text.find(declaration); at != text.npos; at = text.find(declaration, at)) {
+        at += declaration.size();
+        const size_t result = text.find_first_not_of(" \t\r\n", at);  // ".extern .func (.param .b64 func_retval0) malloc"
+        if (result == text.npos || text[result] != '(') continue;
+        const size_t name = text.find_first_not_of(" \t\r\n)", text.find(')', result));
+        if (name == text.npos || !text.substr(name).starts_with("malloc")) continue;
+        const size_t end = name + std::string_view("malloc").size();
+        if (end == text.size() || std::string_view(" \t\r\n(").find(text[end]) != text.npos) return true;
+    }
+    return false;
+}
 std::vector<std::string> ptx_kernels(const Member& member) {
     return scan(member).kernels;
 }
