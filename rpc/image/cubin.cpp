@@ -60,7 +60,7 @@ class Cubin {
                 Elf64_Sym symbol;
                 std::memcpy(&symbol, bytes.data() + offset, sizeof symbol);
                 auto type = ELF64_ST_TYPE(symbol.st_info);
-                if (symbol.st_shndx == SHN_UNDEF || (type != STT_OBJECT && type != STT_FUNC)) continue;
+                if (type != STT_OBJECT && type != STT_FUNC) continue;
                 visit(symbol, string(names, symbol.st_name));
             }
         }
@@ -100,7 +100,8 @@ std::vector<Variable> cubin_variables(const Member& member) {
     Cubin cubin(member.data);
     std::vector<Variable> result;
     cubin.symbols([&](const Elf64_Sym& symbol, std::string_view name) {
-        if (ELF64_ST_TYPE(symbol.st_info) != STT_OBJECT || symbol.st_shndx >= SHN_LORESERVE) return;
+        if (ELF64_ST_TYPE(symbol.st_info) != STT_OBJECT) return;
+        if (symbol.st_shndx == SHN_UNDEF || symbol.st_shndx >= SHN_LORESERVE) return;
         auto section = cubin.section_name(cubin.section(symbol.st_shndx));
         bool constant = section.starts_with(".nv.constant");
         if (!constant && !section.starts_with(".nv.global")) return;  // .nv.shared: not in device memory
@@ -123,7 +124,8 @@ std::vector<std::string> cubin_kernels(const Member& member) {
     Cubin cubin(member.data);
     std::vector<std::string> result;
     cubin.symbols([&](const Elf64_Sym& symbol, std::string_view name) {
-        if (ELF64_ST_TYPE(symbol.st_info) == STT_FUNC && (symbol.st_other & kOtherEntry))
+        if (symbol.st_shndx != SHN_UNDEF && ELF64_ST_TYPE(symbol.st_info) == STT_FUNC &&
+            (symbol.st_other & kOtherEntry))
             result.emplace_back(name);
     });
     return result;

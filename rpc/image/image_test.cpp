@@ -232,6 +232,7 @@ TEST(Ptx, DeviceHeap) {
     EXPECT_FALSE(uses(".version 9.0\n.target sm_75\n.extern .func free\n(\n.param .b64 a\n)\n;\n"));
     EXPECT_FALSE(uses_device_heap(members(read("plain.ptx"))[0]));
     EXPECT_FALSE(uses_device_heap(members(read("sm_75.cubin"))[0]));
+    EXPECT_TRUE(uses_device_heap(members(read("heap.cubin"))[0]));
 }
 
 TEST(Kinds, NothingElseIsTaken) {
