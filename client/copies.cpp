@@ -21,12 +21,6 @@ rpc::Bulk pinned(const void* address, uint64_t bytes) {
     return {rpc::Bulk::Where::Host, reinterpret_cast<uint64_t>(address), bytes, {}};
 }
 
-CUresult ready(Session** session) {
-    *session = Session::get();
-    if (!*session) return Session::absent();
-    return current_context() ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
-}
-
 cuMemcpyHtoDAsync_v2_args up_args(CUdeviceptr target, uint64_t bytes, uint64_t stream) {
     cuMemcpyHtoDAsync_v2_args args{};
     args.dstDevice = target;
@@ -52,7 +46,7 @@ CUresult up_plain(CUdeviceptr target, const void* source, uint64_t bytes, uint64
 // `wait`: until the device has read pinned memory; pageable memory is copied before this returns.
 CUresult up(CUdeviceptr target, const void* source, uint64_t bytes, uint64_t stream, uint32_t flags, bool wait) {
     Session* session;
-    if (const CUresult result = ready(&session); result != CUDA_SUCCESS) return result;
+    if (const CUresult result = Session::with_context(&session); result != CUDA_SUCCESS) return result;
     if (bytes == 0) return CUDA_SUCCESS;
     if (!source) return CUDA_ERROR_INVALID_VALUE;
     if (!session->ring()) return up_plain(target, source, bytes, stream, flags);
@@ -119,7 +113,7 @@ void copy_piece(void* user) {
 
 CUresult down(void* target, CUdeviceptr source, uint64_t bytes, uint64_t stream, uint32_t flags, bool wait) {
     Session* session;
-    if (const CUresult result = ready(&session); result != CUDA_SUCCESS) return result;
+    if (const CUresult result = Session::with_context(&session); result != CUDA_SUCCESS) return result;
     if (bytes == 0) return CUDA_SUCCESS;
     if (!target) return CUDA_ERROR_INVALID_VALUE;
     if (!session->ring()) return down_plain(target, source, bytes, stream, flags);
@@ -195,7 +189,7 @@ Place place_of(Session& session, uint64_t address, uint64_t bytes) {
 
 CUresult anywhere(CUdeviceptr target, CUdeviceptr source, uint64_t bytes, CUstream stream, uint32_t flags, bool wait) {
     Session* session;
-    if (const CUresult result = ready(&session); result != CUDA_SUCCESS) return result;
+    if (const CUresult result = Session::with_context(&session); result != CUDA_SUCCESS) return result;
     if (bytes == 0) return CUDA_SUCCESS;
     const bool to_device = place_of(*session, target, bytes) == Place::Device;
     const bool from_device = place_of(*session, source, bytes) == Place::Device;

@@ -32,12 +32,6 @@ PlainPinned& plain_pinned() {
     return *all;
 }
 
-CUresult ready(Session** session) {
-    *session = Session::get();
-    if (!*session) return Session::absent();
-    return current_context() ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
-}
-
 CUresult alloc_plain(void** out, size_t bytes, unsigned flags) {
     void* memory = nullptr;
     if (::posix_memalign(&memory, page, bytes) != 0) return CUDA_ERROR_OUT_OF_MEMORY;
@@ -51,7 +45,7 @@ CUresult alloc_plain(void** out, size_t bytes, unsigned flags) {
 
 CUresult impl_cuMemHostAlloc(void** pp, size_t bytesize, unsigned int Flags) {
     Session* session;
-    if (const CUresult result = ready(&session); result != CUDA_SUCCESS) return result;
+    if (const CUresult result = Session::with_context(&session); result != CUDA_SUCCESS) return result;
     if (!pp || bytesize == 0 || Flags & ~alloc_flags) return CUDA_ERROR_INVALID_VALUE;
     if (!session->ring()) return alloc_plain(pp, bytesize, Flags);
     void* memory = session->host_memory().allocate(bytesize);
@@ -74,7 +68,7 @@ CUresult impl_cuMemAllocHost_v2(void** pp, size_t bytesize) { return impl_cuMemH
 
 CUresult impl_cuMemFreeHost(void* p) {
     Session* session;
-    if (const CUresult result = ready(&session); result != CUDA_SUCCESS) return result;
+    if (const CUresult result = Session::with_context(&session); result != CUDA_SUCCESS) return result;
     if (!p) return CUDA_SUCCESS;
     if (!session->ring()) {
         std::lock_guard lock(plain_pinned().mutex);
@@ -96,7 +90,7 @@ CUresult impl_cuMemFreeHost(void* p) {
 
 CUresult impl_cuMemHostRegister_v2(void* p, size_t bytesize, unsigned int Flags) {
     Session* session;
-    if (const CUresult result = ready(&session); result != CUDA_SUCCESS) return result;
+    if (const CUresult result = Session::with_context(&session); result != CUDA_SUCCESS) return result;
     if (!p || bytesize == 0 || Flags & ~register_flags) return CUDA_ERROR_INVALID_VALUE;
     if (Flags & CU_MEMHOSTREGISTER_IOMEMORY) return unsupported("cuMemHostRegister", "device memory of others cannot cross");
     if (!session->ring()) return unsupported("cuMemHostRegister", "a plain transport shares no memory");
@@ -134,7 +128,7 @@ CUresult impl_cuMemHostRegister_v2(void* p, size_t bytesize, unsigned int Flags)
 
 CUresult impl_cuMemHostUnregister(void* p) {
     Session* session;
-    if (const CUresult result = ready(&session); result != CUDA_SUCCESS) return result;
+    if (const CUresult result = Session::with_context(&session); result != CUDA_SUCCESS) return result;
     const uint64_t start = reinterpret_cast<uint64_t>(p) / page * page;
     HostMemory& host = session->host_memory();
     uint64_t bytes = 0, offset = 0;
@@ -153,7 +147,7 @@ CUresult impl_cuMemHostUnregister(void* p) {
 
 CUresult impl_cuMemHostGetDevicePointer_v2(CUdeviceptr* pdptr, void* p, unsigned int Flags) {
     Session* session;
-    if (const CUresult result = ready(&session); result != CUDA_SUCCESS) return result;
+    if (const CUresult result = Session::with_context(&session); result != CUDA_SUCCESS) return result;
     if (!pdptr || !p || Flags) return CUDA_ERROR_INVALID_VALUE;
     if (!session->ring()) return unsupported("cuMemHostGetDevicePointer", "a plain transport shares no memory");
     cuMemHostGetDevicePointer_v2_args args{};
@@ -167,7 +161,7 @@ CUresult impl_cuMemHostGetDevicePointer_v2(CUdeviceptr* pdptr, void* p, unsigned
 
 CUresult impl_cuMemHostGetFlags(unsigned int* pFlags, void* p) {
     Session* session;
-    if (const CUresult result = ready(&session); result != CUDA_SUCCESS) return result;
+    if (const CUresult result = Session::with_context(&session); result != CUDA_SUCCESS) return result;
     if (!pFlags) return CUDA_ERROR_INVALID_VALUE;
     if (!session->ring()) {
         std::lock_guard lock(plain_pinned().mutex);

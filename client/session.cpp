@@ -66,6 +66,12 @@ std::atomic<bool> Session::ended_{false};
 
 CUresult Session::absent() { return ended_.load() ? CUDA_ERROR_DEINITIALIZED : CUDA_ERROR_NOT_INITIALIZED; }
 
+CUresult Session::with_context(Session** session) {
+    *session = get();
+    if (!*session) return absent();
+    return current_context() ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+}
+
 void Session::end() {
     Session* session = current_.exchange(nullptr);
     if (!session) return;

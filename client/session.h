@@ -24,6 +24,8 @@ class Session final : public ring::Attacher {
   public:
     // The session, or null before cuInit succeeded in this process.
     static Session* get() { return current_.load(std::memory_order_acquire); }
+    // The session of a call that needs a current context, or what the call answers without one.
+    static CUresult with_context(Session** session);
     // Attaches a new session (cuInit). CUDA_SUCCESS when there is one already.
     static CUresult start();
     // The process ends: tells the server, which ends the session. Calls made after it answer

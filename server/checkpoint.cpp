@@ -11,6 +11,7 @@
 
 #include "dispatch.h"
 #include "rpc/image/image.h"
+#include "session_names.h"
 #include "snapshot_store.h"
 #include "variables.h"
 
@@ -27,23 +28,6 @@ std::string result_name(const DriverTable& driver, CUresult result) {
     const char* name = nullptr;
     if (driver.cuGetErrorName) driver.cuGetErrorName(result, &name);
     return name ? name : "error " + std::to_string(result);
-}
-
-std::string hex(const wire::Token& token) {
-    static const char digits[] = "0123456789abcdef";
-    std::string text;
-    for (uint8_t byte : token.bytes) {
-        text += digits[byte >> 4];
-        text += digits[byte & 15];
-    }
-    return text;
-}
-
-wire::Token token_of(const std::string& text) {
-    wire::Token token{};
-    if (text.size() != 32) fail("the snapshot's session token is not 32 hex digits");
-    for (int i = 0; i < 16; ++i) token.bytes[i] = static_cast<uint8_t>(std::stoi(text.substr(i * 2, 2), nullptr, 16));
-    return token;
 }
 
 // What cannot be made again yet, by name.
@@ -268,7 +252,7 @@ void save_checkpoint(Session& session, Executor& executor, const std::string& di
         meta["memory"] = save_memory(session, staging, writer);
         meta["events"] = save_events(session);
     }
-    writer.finish({hex(session.token), session.epoch, checkpoint}, meta);
+    writer.finish({token_text(session.token), session.epoch, checkpoint}, meta);
 }
 
 namespace {
@@ -408,7 +392,7 @@ bool load_checkpoint(Session& session, Executor& executor, const std::string& di
     SnapshotReader reader(directory);
     const json& meta = reader.meta();
     const bool coordinated = meta.at("coordinated");
-    session.token = token_of(reader.info().session);
+    if (!parse_token(reader.info().session, &session.token)) fail("the snapshot's session token is not 32 hex digits");
     session.epoch = reader.info().epoch;
     session.previous_epoch = meta.at("previous_epoch");
     session.attached_at = meta.at("attached_at");

@@ -14,11 +14,6 @@ int32_t& status_of(void* res) {
     return *static_cast<int32_t*>(res);
 }
 
-template <class T>
-void run_xdr(xdrproc_t routine, XDR* xdrs, T* value, bool* ok) {
-    *ok = (*routine)(xdrs, static_cast<void*>(value), 0);
-}
-
 void free_xdr(xdrproc_t routine, void* value) {
     XDR xdrs{};
     xdrs.x_op = XDR_FREE;
@@ -106,9 +101,7 @@ bool Executor::step(ring::RingServer& ring) {
         void* args = args_.data();
         void* res = res_.data();
         std::memset(args, 0, entry->args_size);
-        bool decoded = false;
-        run_xdr(entry->xdr_args, &xdrs, args, &decoded);
-        if (!decoded) {
+        if (!(*entry->xdr_args)(&xdrs, args, 0)) {
             if (wants_reply)
                 refuse(ring, record->seq, GARBAGE_ARGS);
             else

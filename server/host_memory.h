@@ -44,7 +44,6 @@ class HostMemory {
     // described above, `pid` telling which pages were touched and `ours` which ranges are always taken from here.
     // Nothing has changed when it fails.
     bool adopt(UniqueFd fd, bool client_wins, pid_t pid, const std::vector<HostRange>& ours, std::string* why);
-    bool adopted() const { return static_cast<bool>(fd_); }
 
     // Maps `bytes` of the memfd from `offset` on at `address`, unless they are there, and registers them with the driver.
     // Flags are the application's, to be told again.

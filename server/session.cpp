@@ -204,31 +204,30 @@ bool Session::register_buffers() {
     return registered_;
 }
 
+// Whether [offset, offset + bytes) of the memfd lies in the area.
+static bool inside(uint64_t offset, uint64_t bytes, uint64_t area_offset, uint64_t area_bytes) {
+    return offset >= area_offset && bytes <= area_bytes && offset - area_offset <= area_bytes - bytes;
+}
+
 const void* Session::up_data(uint64_t offset, uint64_t bytes) {
     if (!ring) return nullptr;
     const auto& geometry = ring->channel().geometry();
-    if (offset < geometry.up_offset || bytes > geometry.up_bytes ||
-        offset - geometry.up_offset > geometry.up_bytes - bytes)
-        return nullptr;
+    if (!inside(offset, bytes, geometry.up_offset, geometry.up_bytes)) return nullptr;
     register_buffers();
     return ring->channel().base() + offset;
 }
 
 const void* Session::up_pageable(uint64_t offset, uint64_t bytes) {
-    if (!ring) return nullptr;
+    if (!ring || !pageable_up_) return nullptr;
     const auto& geometry = ring->channel().geometry();
-    if (!pageable_up_ || offset < geometry.up_offset || bytes > geometry.up_bytes ||
-        offset - geometry.up_offset > geometry.up_bytes - bytes)
-        return nullptr;
+    if (!inside(offset, bytes, geometry.up_offset, geometry.up_bytes)) return nullptr;
     return pageable_up_ + (offset - geometry.up_offset);
 }
 
 void* Session::down_data(uint64_t offset, uint64_t bytes) {
     if (!ring) return nullptr;
     const auto& geometry = ring->channel().geometry();
-    if (offset < geometry.down_offset || bytes > geometry.down_bytes ||
-        offset - geometry.down_offset > geometry.down_bytes - bytes)
-        return nullptr;
+    if (!inside(offset, bytes, geometry.down_offset, geometry.down_bytes)) return nullptr;
     register_buffers();
     return ring->channel().base() + offset;
 }
@@ -253,7 +252,6 @@ bool Session::drain_up(bool wait) {
         any = true;
     }
     // Free up to the start of the oldest data still in use: what was before it has been executed and drained.
-    static_assert(sizeof(uint64_t) == 8);
     const uint64_t free_to = up_uses_.empty() ? up_end : up_uses_.front().end;
     auto& head = ring->channel().server_page().up_head;
     if (head.load(std::memory_order_relaxed) < free_to) ring->drained(free_to);

@@ -24,7 +24,6 @@ class PlainClient {
     // wants_reply is answered with nothing but its status.
     clnt_stat call(uint32_t procedure, Credential credential, xdrproc_t xdr_args, void* args, xdrproc_t xdr_res,
                    void* res, PostedError* posted);
-    uint64_t next_seq() const { return next_seq_; }
 
   private:
     std::mutex mutex_;

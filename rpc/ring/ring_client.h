@@ -96,7 +96,6 @@ class RingClient {
 
     Channel& channel() { return channel_; }
     bool lost() const { return lost_.load(std::memory_order_relaxed); }
-    uint64_t next_seq() const { return next_seq_; }
     void abandon() { channel_.abandon(); }
 
   private:
