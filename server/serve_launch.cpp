@@ -21,6 +21,10 @@ CUresult launch(Call& call, const CUlaunchConfig& config, CUfunction function, c
     }
     if (bytes) std::memcpy(buffer, params.data, bytes);
     void* extra[] = {CU_LAUNCH_PARAM_BUFFER_POINTER, buffer, CU_LAUNCH_PARAM_BUFFER_SIZE, &bytes, CU_LAUNCH_PARAM_END};
+    if (config.numAttrs == 0)  // the shorter way through the driver
+        return call.driver.cuLaunchKernel(function, config.gridDimX, config.gridDimY, config.gridDimZ, config.blockDimX,
+                                          config.blockDimY, config.blockDimZ, config.sharedMemBytes, config.hStream, nullptr,
+                                          bytes ? extra : nullptr);
     return call.driver.cuLaunchKernelEx(&config, function, nullptr, bytes ? extra : nullptr);
 }
 

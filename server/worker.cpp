@@ -161,7 +161,7 @@ bool Worker::client_exited() {
 }
 
 void Worker::run() {
-    uint64_t active = now_ns();
+    uint64_t active = 0;  // when something last moved; 0: since the last look at the clock
     while (!stop_.load(std::memory_order_relaxed)) {
         if (have_commands_.load(std::memory_order_acquire)) run_commands();
         if (!ring_ || over_) {
@@ -186,10 +186,12 @@ void Worker::run() {
         }
         if (!moved || executor_.waiting()) moved |= executor_.poll(ring_.get());
         if (moved) {
-            active = now_ns();
+            active = 0;
             continue;
         }
-        idle(now_ns() - active);
+        const uint64_t now = now_ns();
+        if (active == 0) active = now;
+        idle(now - active);
     }
 }
 

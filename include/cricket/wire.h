@@ -11,7 +11,7 @@
 
 namespace cricket::wire {
 
-inline constexpr uint32_t protocol_version = 1;  // changed whenever anything on the wire changes its meaning
+inline constexpr uint32_t protocol_version = 2;  // changed whenever anything on the wire changes its meaning
 
 // ONC RPC program of the CUDA calls; its procedures 1..15 belong to the session, CUDA's begin at 16 (rpc/spec).
 inline constexpr uint32_t cuda_program = 0x20435544;
@@ -74,6 +74,7 @@ struct ClientPage {  // page 0: written by the client only
     std::atomic<uint64_t> acked_seq;              // replies of calls up to this one will not be asked for again
     std::atomic<uint32_t> doorbell;               // futex: incremented after `tail` when ServerPage::sleeping was set
     alignas(64) std::atomic<uint32_t> wants_progress;      // threads waiting for ServerPage::progress
+    std::atomic<uint64_t> wants_head;                      // where ServerPage::head is wanted by them; 0: anything that moves
     std::atomic<uint32_t> waiting[max_slots];              // 1: a thread sleeps on this slot's `ready`
 };
 static_assert(sizeof(ClientPage) <= 4096);

@@ -34,18 +34,21 @@ uint64_t RingClient::known_up_head() {
     return std::min(up_head_, up_tail_);
 }
 
-// Waits until the server moved on. Order held, because whoever needs space must be next.
-bool RingClient::wait_progress_locked() {
+// Waits until the server moved on: the head to `wanted_head`, or anything at all where that is 0; may return early. Order
+// held, because whoever needs space must be next.
+bool RingClient::wait_progress_locked(uint64_t wanted_head) {
     auto& client = channel_.client_page();
     auto& server = channel_.server_page();
     const uint64_t generation = generation_.load();
     const uint32_t before = server.progress.load(std::memory_order_acquire);
     const uint64_t head = server.head.load(), up_head = server.up_head.load();
-    if (spin_until([&] { return server.head.load() != head || server.up_head.load() != up_head; }, spin_rounds))
-        return true;
+    const auto moved = [&] {
+        return wanted_head ? server.head.load() >= wanted_head : server.head.load() != head || server.up_head.load() != up_head;
+    };
+    if (!wanted_head && spin_until(moved, spin_rounds)) return true;
+    client.wants_head.store(wanted_head, std::memory_order_relaxed);
     client.wants_progress.store(1, std::memory_order_seq_cst);
-    if (server.head.load() == head && server.up_head.load() == up_head)
-        futex_wait(server.progress, before, sleep_us);
+    if (!moved()) futex_wait(server.progress, before, sleep_us);
     client.wants_progress.store(0, std::memory_order_relaxed);
     if (server.head.load() == head && server.up_head.load() == up_head && !channel_.server_alive())
         return reattach_locked(generation);
@@ -75,7 +78,8 @@ std::byte* RingClient::reserve_locked(uint64_t at_least, uint64_t* contiguous) {
             channel_.client_page().tail.store(tail_, std::memory_order_release);
             continue;
         }
-        if (!wait_progress_locked()) return nullptr;
+        // A full ring holds much work: its server is left alone with it until half is done.
+        if (!wait_progress_locked(std::min(known_head() + std::max(at_least, size / 2), tail_))) return nullptr;
     }
 }
 
@@ -247,7 +251,7 @@ std::byte* RingClient::up_space_locked(uint64_t bytes, uint64_t* offset) {
     bytes = (bytes + 63) & ~uint64_t(63);
     if (const uint64_t to_end = size - up_tail_ % size; to_end < bytes) up_tail_ += to_end;
     while (up_tail_ + bytes - known_up_head() > size) {
-        if (lost() || !wait_progress_locked()) return nullptr;
+        if (lost() || !wait_progress_locked(0)) return nullptr;
     }
     *offset = geometry.up_offset + up_tail_ % size;
     up_tail_ += bytes;

@@ -6,9 +6,13 @@ namespace cricket::ring {
 // Reads the record at *at, skipping padding (then *at moves). Nothing where the client has posted nothing.
 std::optional<Record> RingServer::read_at(uint64_t* at) {
     const auto& geometry = channel_.geometry();
-    const uint64_t tail = channel_.client_page().tail.load(std::memory_order_acquire);
-    if (tail < *at || tail - *at > geometry.ring_bytes || tail % 8)
-        throw BadRecord("ring tail " + std::to_string(tail) + " does not fit position " + std::to_string(*at));
+    if (*at == known_tail_ || known_tail_ < *at) {
+        const uint64_t told = channel_.client_page().tail.load(std::memory_order_acquire);
+        if (told < *at || told - *at > geometry.ring_bytes || told % 8)
+            throw BadRecord("ring tail " + std::to_string(told) + " does not fit position " + std::to_string(*at));
+        known_tail_ = told;
+    }
+    const uint64_t tail = known_tail_;
     while (*at != tail) {
         const uint64_t offset = *at & (geometry.ring_bytes - 1);
         const uint64_t room = std::min(geometry.ring_bytes - offset, tail - *at);
@@ -19,22 +23,22 @@ std::optional<Record> RingServer::read_at(uint64_t* at) {
         }
         wire::RecordHeader header;
         std::memcpy(&header, channel_.ring() + offset, sizeof header);
-        const std::string where = "ring record at " + std::to_string(*at);
+        const auto where = [at] { return "ring record at " + std::to_string(*at); };
         if (header.bytes < sizeof header || header.bytes > room || header.bytes % 8)
-            throw BadRecord(where + ": length " + std::to_string(header.bytes));
+            throw BadRecord(where() + ": length " + std::to_string(header.bytes));
         if (header.kind == wire::record_pad) {
-            if (header.bytes != to_end) throw BadRecord(where + ": padding of " + std::to_string(header.bytes));
+            if (header.bytes != to_end) throw BadRecord(where() + ": padding of " + std::to_string(header.bytes));
             *at += to_end;
             continue;
         }
-        if (header.kind != wire::record_call) throw BadRecord(where + ": kind " + std::to_string(header.kind));
-        if (header.message > header.bytes - sizeof header) throw BadRecord(where + ": message longer than the record");
+        if (header.kind != wire::record_call) throw BadRecord(where() + ": kind " + std::to_string(header.kind));
+        if (header.message > header.bytes - sizeof header) throw BadRecord(where() + ": message longer than the record");
         if (header.slot != wire::no_slot && header.slot >= geometry.slots)
-            throw BadRecord(where + ": slot " + std::to_string(header.slot));
+            throw BadRecord(where() + ": slot " + std::to_string(header.slot));
         if (header.reply_bytes &&
             (header.reply_offset < geometry.down_offset || header.reply_bytes > geometry.down_bytes ||
              header.reply_offset - geometry.down_offset > geometry.down_bytes - header.reply_bytes))
-            throw BadRecord(where + ": reply outside the down buffer");
+            throw BadRecord(where() + ": reply outside the down buffer");
         Record record;
         record.seq = header.seq;
         record.slot = header.slot;
@@ -50,6 +54,7 @@ std::optional<Record> RingServer::read_at(uint64_t* at) {
 
 wire::Refusal RingServer::position(const wire::Hello& hello, uint64_t executed, std::string* why) {
     at_ = hello.first_offset;
+    known_tail_ = at_;
     if (hello.next_seq <= executed) {
         *why = "the application's image is older than the session: it would repeat calls " +
                std::to_string(hello.next_seq) + " to " + std::to_string(executed);
@@ -82,19 +87,24 @@ void RingServer::begin(uint64_t executed, uint64_t up_end) {
 }
 
 std::optional<Record> RingServer::peek() {
-    if (empty()) return std::nullopt;
     auto record = read_at(&at_);
     if (record && record->seq != next_seq_)
         throw BadRecord("ring record " + std::to_string(record->seq) + " where " + std::to_string(next_seq_) +
                         " was expected");
+    if (record) peeked_end_ = record->end;
     return record;
 }
 
 void RingServer::advance(const Record& record) {
-    auto& server = channel_.server_page();
     at_ = record.end;
     next_seq_ = record.seq + 1;
-    server.executed_seq.store(record.seq, std::memory_order_release);
+    if (++untold_ >= tell_every || at_ == known_tail_) tell_head();
+}
+
+void RingServer::tell_head() {
+    auto& server = channel_.server_page();
+    untold_ = 0;
+    server.executed_seq.store(next_seq_ - 1, std::memory_order_release);
     server.head.store(at_, std::memory_order_release);
     tell_progress();
 }
@@ -106,7 +116,9 @@ void RingServer::drained(uint64_t up_end) {
 
 void RingServer::tell_progress() {
     std::atomic_thread_fence(std::memory_order_seq_cst);
-    if (channel_.client_page().wants_progress.load(std::memory_order_relaxed) == 0) return;
+    const auto& client = channel_.client_page();
+    if (client.wants_progress.load(std::memory_order_relaxed) == 0) return;
+    if (channel_.server_page().head.load(std::memory_order_relaxed) < client.wants_head.load(std::memory_order_relaxed)) return;
     channel_.server_page().progress.fetch_add(1, std::memory_order_release);
     futex_wake_all(channel_.server_page().progress);
 }

@@ -42,7 +42,8 @@ class RingServer {
 
     // The next record, or nothing. Throws BadRecord.
     std::optional<Record> peek();
-    // The record was executed: the client may reuse its space.
+    // The record was executed. The client, which may reuse its space, is told after a few of them, or once all that was
+    // seen in the ring is executed: each telling takes the cache line from a client that waits for space.
     void advance(const Record& record);
     // The device is done with the up buffer up to here.
     void drained(uint64_t up_end);
@@ -56,14 +57,21 @@ class RingServer {
     void wake();
 
     bool empty() const { return channel_.client_page().tail.load(std::memory_order_acquire) == at_; }
+    // Whether a record follows the one that peek() gave and advance() has not been told of.
+    bool more() const { return channel_.client_page().tail.load(std::memory_order_acquire) != peeked_end_; }
     uint64_t acked_seq() const { return channel_.client_page().acked_seq.load(std::memory_order_acquire); }
     Channel& channel() { return channel_; }
 
   private:
     std::optional<Record> read_at(uint64_t* at);
     void tell_progress();
+    void tell_head();
+    static constexpr unsigned tell_every = 32;  // records: well below what fits the ring
     Channel channel_;
     uint64_t at_ = 0;
+    uint64_t known_tail_ = 0;  // the client's tail as last read
+    uint64_t peeked_end_ = 0;  // behind the record that peek() gave last
+    unsigned untold_ = 0;      // records executed since the client was told
     uint64_t next_seq_ = 1;
 };
 

@@ -209,14 +209,16 @@ class Records : public ::testing::Test {
 
 TEST_F(Records, WhatDoesNotHoldUpIsRefusedBeforeItIsUsed) {
     const wire::RecordHeader good{128, wire::record_call, 1, 0, 64, 0, 0, 0};
-    put(good, 128);
-    EXPECT_TRUE(server_.peek());
     auto refused = [&](auto change, uint64_t tail = 128) {
         wire::RecordHeader bad = good;
         change(bad);
         put(bad, tail);
         EXPECT_THROW(server_.peek(), BadRecord);
     };
+    refused([](auto&) {}, 4);
+    refused([](auto&) {}, uint64_t(1) << 40);
+    put(good, 128);
+    EXPECT_TRUE(server_.peek());
     refused([](auto& r) { r.bytes = 8; });
     refused([](auto& r) { r.bytes = 0xfffffff8; });
     refused([](auto& r) { r.bytes = 127; });
@@ -227,8 +229,6 @@ TEST_F(Records, WhatDoesNotHoldUpIsRefusedBeforeItIsUsed) {
     refused([](auto& r) { r.reply_bytes = 64, r.reply_offset = 0; });
     refused([](auto& r) { r.reply_bytes = ~uint64_t(0), r.reply_offset = ~uint64_t(0) - 8; });
     refused([](auto& r) { r.kind = wire::record_pad; });
-    refused([](auto&) {}, 4);
-    refused([](auto&) {}, uint64_t(1) << 40);
 }
 
 TEST(ChannelGeometry, IsCheckedAgainstTheFile) {
