@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "dispatch.h"
+#include "launch_config.h"
 #include "session.h"
 
 namespace cricket::server {
@@ -60,26 +61,11 @@ void serve_cuLaunchCooperativeKernel(Call& call, const cuLaunchCooperativeKernel
 
 void serve_cuLaunchKernelEx(Call& call, const cuLaunchKernelEx_args& args, cuLaunchKernelEx_res& res) {
     CUlaunchConfig config;
+    std::vector<CUlaunchAttribute> attributes;
     CUfunction function = nullptr;
-    if (!configure(call, args, &config, &function, &res.status)) return;
-    std::vector<CUlaunchAttribute> attributes(args.attributes.size / sizeof(CUlaunchAttribute));
-    if (args.attributes.size % sizeof(CUlaunchAttribute)) {
-        res.status = CUDA_ERROR_INVALID_VALUE;
-        return;
-    }
-    if (!attributes.empty()) std::memcpy(static_cast<void*>(attributes.data()), args.attributes.data, args.attributes.size);
-    for (CUlaunchAttribute& attribute : attributes) {
-        CUevent* event = nullptr;
-        if (attribute.id == CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_EVENT) event = &attribute.value.programmaticEvent.event;
-        if (attribute.id == CU_LAUNCH_ATTRIBUTE_LAUNCH_COMPLETION_EVENT) event = &attribute.value.launchCompletionEvent.event;
-        if (event && !driver_handle(call.objects, HandleKind::Event, reinterpret_cast<uint64_t>(*event), event)) {
-            res.status = CUDA_ERROR_INVALID_HANDLE;
-            return;
-        }
-    }
-    config.attrs = attributes.data();
-    config.numAttrs = static_cast<unsigned>(attributes.size());
-    res.status = launch(call, config, function, args.params);
+    res.status = args.f && driver_function(call.objects, args.f, &function) ? launch_config(call, args, &attributes, &config)
+                                                                            : CUDA_ERROR_INVALID_HANDLE;
+    if (res.status == CUDA_SUCCESS) res.status = launch(call, config, function, args.params);
 }
 
 // For each parameter 8 bytes of offset and 8 of size.
