@@ -78,11 +78,14 @@ void serve_cuEventElapsedTime_v2(Call& call, const cuEventElapsedTime_v2_args& a
 
 // A stream that is nearly done costs less to ask than to mark with an event. Asked only while no other call is there
 // to be executed; false: it has to be waited for.
-static bool done_soon(Call& call, CUstream stream, int32_t* status) {
+static bool done_soon(Call& call, CUstream stream, int32_t* result) {
     constexpr unsigned questions = 32;  // about half a microsecond each
     for (unsigned i = 0; i < questions; ++i) {
-        *status = call.driver.cuStreamQuery(stream);
-        if (*status != CUDA_ERROR_NOT_READY) return true;
+        const CUresult status = call.driver.cuStreamQuery(stream);
+        if (status != CUDA_ERROR_NOT_READY) {
+            *result = status;
+            return true;
+        }
         if (!call.session.ring || call.session.ring->more()) return false;
     }
     return false;
