@@ -3,6 +3,7 @@
 // never sent by itself: each call carries it (wire.h, credential).
 #include "client/contexts.h"
 #include "client/devices.h"
+#include "client/function_cache.h"
 #include "client/primary.h"
 #include "client/reply_guard.h"
 #include "custom.h"
@@ -40,6 +41,7 @@ CUresult destroy(CUcontext ctx) {
     CUresult result = call(args, res);
     if (result != CUDA_SUCCESS) return result;
     contexts::remove(number);
+    function_cache::forget_all();
     uint64_t popped;
     if (contexts::top() == number) contexts::pop(&popped);
     return CUDA_SUCCESS;

@@ -1,70 +1,17 @@
 // SPDX-License-Identifier: MIT
-// Kernel launches: posted, with the parameters packed as the kernel wants them. A kernel's parameter layout is asked
-// for at its first launch and kept: session numbers are never reused.
+// Kernel launches: posted, with the parameters packed as the kernel wants them.
 #include <stdlib.h>
 
-#include <atomic>
+#include <cstddef>
 #include <cstring>
 
+#include "calls.h"
 #include "client/contexts.h"
-#include "client/reply_guard.h"
-#include "client/session.h"
+#include "client/parameter_layout.h"
 #include "custom.h"
 
 namespace cricket::client {
 namespace {
-
-struct Layout {
-    struct Param {
-        uint32_t offset, size;
-    };
-    uint64_t function;
-    Layout* next;
-    uint32_t count;
-    uint32_t bytes;  // of the packed buffer
-    Param* params;   // in the same allocation, behind this
-};
-
-constexpr unsigned buckets = 1024;
-std::atomic<Layout*> layouts[buckets];  // entries are only ever added
-
-std::atomic<Layout*>& bucket(uint64_t function) { return layouts[(function >> 4) % buckets]; }
-
-const Layout* known_layout(uint64_t function) {
-    for (Layout* layout = bucket(function).load(std::memory_order_acquire); layout; layout = layout->next)
-        if (layout->function == function) return layout;
-    return nullptr;
-}
-
-CUresult ask_layout(uint64_t function, const Layout** out) {
-    cricketParameterLayout_args args{};
-    cricketParameterLayout_res res{};
-    args.function = function;
-    ReplyGuard guard;
-    // 32 KiB of parameters are at most 32 K parameters of 16 bytes of description; few kernels have more than 64.
-    const CUresult result = call(args, res, {.reply_bytes = 512 * 1024});
-    if (result != CUDA_SUCCESS) return result;
-    const uint32_t count = res.layout.size / 16;
-    auto* layout = static_cast<Layout*>(::malloc(sizeof(Layout) + count * sizeof(Layout::Param)));
-    if (!layout) return CUDA_ERROR_OUT_OF_MEMORY;
-    layout->params = reinterpret_cast<Layout::Param*>(layout + 1);
-    layout->function = function;
-    layout->count = count;
-    layout->bytes = 0;
-    for (uint32_t i = 0; i < count; ++i) {
-        uint64_t pair[2];
-        std::memcpy(pair, static_cast<const std::byte*>(res.layout.data) + i * sizeof pair, sizeof pair);
-        layout->params[i] = {static_cast<uint32_t>(pair[0]), static_cast<uint32_t>(pair[1])};
-        const uint32_t end = layout->params[i].offset + layout->params[i].size;
-        if (end > layout->bytes) layout->bytes = end;
-    }
-    auto& head = bucket(function);
-    layout->next = head.load();
-    while (!head.compare_exchange_weak(layout->next, layout, std::memory_order_release)) {
-    }
-    *out = layout;
-    return CUDA_SUCCESS;
-}
 
 // The packed parameters of one launch.
 class Packed {
@@ -76,11 +23,8 @@ class Packed {
     CUresult pack(uint64_t function, void** params, void** extra) {
         if (params && extra) return CUDA_ERROR_INVALID_VALUE;
         if (extra) return from_extra(extra);
-        const Layout* layout = known_layout(function);
-        if (!layout) {
-            const CUresult result = ask_layout(function, &layout);
-            if (result != CUDA_SUCCESS) return result;
-        }
+        const ParameterLayout* layout = nullptr;
+        if (const CUresult result = parameter_layout(function, &layout); result != CUDA_SUCCESS) return result;
         if (layout->count == 0) return CUDA_SUCCESS;
         if (!params) return CUDA_ERROR_INVALID_VALUE;
         std::byte* buffer = small_;

@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "client/contexts.h"
+#include "client/function_cache.h"
 #include "client/jit_options.h"
 #include "client/log.h"
 #include "client/reply_guard.h"
@@ -254,6 +255,28 @@ CUresult impl_cuLibraryLoadFromFile(CUlibrary* library, const char* fileName, CU
     FileImage file;
     if (CUresult result = file.read(fileName); result != CUDA_SUCCESS) return result;
     return load_library(library, file.image(), given);
+}
+
+CUresult impl_cuModuleUnload(CUmodule hmod) {
+    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
+    cuModuleUnload_args args{};
+    cuModuleUnload_res res{};
+    args.hmod = handle_number(hmod);
+    ReplyGuard guard;
+    const CUresult result = call(args, res);
+    function_cache::forget_all();
+    return result;
+}
+
+CUresult impl_cuLibraryUnload(CUlibrary library) {
+    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
+    cuLibraryUnload_args args{};
+    cuLibraryUnload_res res{};
+    args.library = handle_number(library);
+    ReplyGuard guard;
+    const CUresult result = call(args, res);
+    function_cache::forget_all();
+    return result;
 }
 
 CUresult impl_cuLibraryEnumerateKernels(CUkernel* kernels, unsigned int numKernels, CUlibrary lib) {

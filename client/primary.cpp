@@ -7,6 +7,7 @@
 
 #include "client/contexts.h"
 #include "client/devices.h"
+#include "client/function_cache.h"
 #include "client/log.h"
 #include "client/reply_guard.h"
 #include "cricket/primary_contexts.h"
@@ -41,6 +42,12 @@ CUresult usable(CUdevice device) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     if (CUresult result = devices::check(device); result != CUDA_SUCCESS) return result;
     return device < devices::max_cached ? CUDA_SUCCESS : CUDA_ERROR_INVALID_DEVICE;
+}
+
+// The device's primary context is no more, and all that was in it.
+void gone(CUdevice device) {
+    contexts::deactivate(primary_context_number(device));
+    function_cache::forget_all();
 }
 
 }  // namespace
@@ -108,7 +115,7 @@ CUresult impl_cuDevicePrimaryCtxRelease_v2(CUdevice dev) {
     CUresult result = call(args, res);
     state_changed(dev);
     if (result != CUDA_SUCCESS) return result;
-    if (retains[dev] && --retains[dev] == 0) contexts::deactivate(primary_context_number(dev));
+    if (retains[dev] && --retains[dev] == 0) gone(dev);
     return CUDA_SUCCESS;
 }
 
@@ -123,7 +130,7 @@ CUresult impl_cuDevicePrimaryCtxReset_v2(CUdevice dev) {
     CUresult result = call(args, res);
     state_changed(dev);
     // A reset does not change the count: whoever retained still has to release.
-    if (result == CUDA_SUCCESS) contexts::deactivate(primary_context_number(dev));
+    if (result == CUDA_SUCCESS) gone(dev);
     return result;
 }
 

@@ -16,7 +16,9 @@
 #include <new>
 
 #include "client/contexts.h"
+#include "client/function_cache.h"
 #include "client/log.h"
+#include "client/parameter_layout.h"
 
 extern "C" {
 // libtirpc's objects name stderr in a way that a shared library cannot; the linker gives them this one instead.
@@ -277,6 +279,8 @@ void Session::forget_in_child() {
     posted_error.store(0);
     ended_.store(false);
     new (&start_mutex) std::mutex;
+    function_cache::forget_in_child();
+    forget_parameter_layouts();
     if (!session) return;
     // Unmapped and closed, not destroyed: its locks may be held by threads that do not exist here.
     if (session->ring()) {
