@@ -66,7 +66,10 @@ void program_name(char (&name)[64]) {
 std::atomic<Session*> Session::current_{nullptr};
 std::atomic<bool> Session::ended_{false};
 
-CUresult Session::absent() { return ended_.load() ? CUDA_ERROR_DEINITIALIZED : CUDA_ERROR_NOT_INITIALIZED; }
+CUresult Session::absent() {
+    if (callbacks::running()) return CUDA_ERROR_NOT_PERMITTED;
+    return ended_.load() ? CUDA_ERROR_DEINITIALIZED : CUDA_ERROR_NOT_INITIALIZED;
+}
 
 CUresult Session::with_context(Session** session) {
     *session = get();
@@ -90,7 +93,7 @@ uint32_t thread_number() {
     return this_thread;
 }
 
-bool initialized() { return Session::get() != nullptr; }
+bool initialized() { return Session::any() != nullptr; }
 
 Session::Session() : ring_(*this) {
     default_socket(socket_path_);
@@ -210,6 +213,8 @@ bool Session::await_answer(const wire::Hello& hello, ring::Channel& channel, wir
             return state == wire::AttachState::Refused || channel.server_alive();
         }
         if (now_ms() >= end) return false;
+        // A server that still has device work waiting for callbacks takes us only when they have run.
+        if (callbacks::on_callback_thread() && callbacks::serve_shown(*this)) continue;
         ring::futex_wait(page.attach_state, static_cast<uint32_t>(state), 20000);
     }
 }
@@ -275,6 +280,7 @@ void Session::note_posted_error(int32_t result) {
 
 void Session::forget_in_child() {
     Session* session = current_.exchange(nullptr);
+    callbacks::forget_in_child();
     this_thread = 0;
     posted_error.store(0);
     ended_.store(false);

@@ -10,6 +10,7 @@
 #include <mutex>
 
 #include "client/call.h"
+#include "client/callbacks.h"
 #include "client/host_memory.h"
 #include "cricket/wire.h"
 #include "rpc/plain/plain_client.h"
@@ -23,7 +24,12 @@ inline constexpr CUresult session_lost = CUDA_ERROR_SYSTEM_NOT_READY;
 class Session final : public ring::Attacher {
   public:
     // The session, or null before cuInit succeeded in this process.
-    static Session* get() { return current_.load(std::memory_order_acquire); }
+    // Null too while a callback of the application runs on this thread: it may not call CUDA (absent() says so).
+    static Session* get() {
+        return callbacks::running() ? nullptr : current_.load(std::memory_order_acquire);
+    }
+    // The session, whoever asks.
+    static Session* any() { return current_.load(std::memory_order_acquire); }
     // The session of a call that needs a current context, or what the call answers without one.
     static CUresult with_context(Session** session);
     // Attaches a new session (cuInit). CUDA_SUCCESS when there is one already.

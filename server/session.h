@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "callbacks.h"
 #include "cricket/wire.h"
 #include "device_memory.h"
 #include "driver_table.h"
@@ -50,6 +51,7 @@ class Session {
     Journal journal;
     DeviceMemory device_memory;
     HostMemory host_memory;
+    Callbacks callbacks;
 
     wire::Token token{};
     uint64_t epoch = 0, previous_epoch = 0;

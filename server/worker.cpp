@@ -196,6 +196,7 @@ void Worker::run() {
 }
 
 void Worker::idle(uint64_t idle_ns) {
+    session_.callbacks.collect();  // of those that no thread of the driver waits for
     if (idle_ns < spin_ns) {
         for (int i = 0; i < 8; ++i) __builtin_ia32_pause();
         return;
@@ -217,6 +218,7 @@ void Worker::park() {
     if (const CUresult status = session_.synchronize_all(); status != CUDA_SUCCESS)
         log_warn("session %llu: the device answers error %d while parking", id(), static_cast<int>(status));
     executor_.save_bulk(*ring_);
+    session_.callbacks.detach();
     session_.channel_leaves();
     ring_.reset();
     client_pidfd_.reset();
@@ -277,7 +279,11 @@ void Worker::do_attach(const wire::Hello& hello, const ucred& peer, UniqueFd cha
     session_.any_context();
     if (!session_.host_memory.adopt(std::move(host_fd), client_host_wins_, peer.pid, ours, &why))
         return refuse_mapped(wire::Refusal::BadChannel);
+    why = session_.callbacks.refusal(server->channel().client_page());
+    if (!why.empty()) return refuse_mapped(wire::Refusal::ImageTooOld);
+    session_.callbacks.attach(server->channel().client_page(), server->channel().server_page());
     if (!server->channel().lock()) {
+        session_.callbacks.detach();
         why = "the channel is locked by another server";
         return refuse_mapped(wire::Refusal::Busy);
     }

@@ -76,6 +76,8 @@ struct ClientPage {  // page 0: written by the client only
     alignas(64) std::atomic<uint32_t> wants_progress;      // threads waiting for ServerPage::progress
     std::atomic<uint64_t> wants_head;                      // where ServerPage::head is wanted by them; 0: anything that moves
     std::atomic<uint32_t> waiting[max_slots];              // 1: a thread sleeps on this slot's `ready`
+    alignas(64) std::atomic<uint64_t> callback_done;       // ticket of the last callback that was run, 0: none yet
+    std::atomic<uint32_t> callback_bell;                   // futex: incremented after callback_done
 };
 static_assert(sizeof(ClientPage) <= 4096);
 inline constexpr uint64_t channel_magic = 0x31304e4e41484343;  // "CCHANN01"
@@ -93,6 +95,8 @@ enum class Refusal : uint32_t {
     Internal,
 };
 
+inline constexpr uint32_t callback_data_bytes = 2048;
+
 struct ServerPage {  // page 1: written by the server only
     std::atomic<uint32_t> attach_state;  // AttachState, futex
     std::atomic<uint32_t> refusal;       // Refusal
@@ -106,6 +110,13 @@ struct ServerPage {  // page 1: written by the server only
     std::atomic<uint64_t> up_head;                   // bytes of the up buffer the device has finished with
     alignas(64) std::atomic<uint32_t> sleeping;      // 1 while the worker sleeps on ClientPage::doorbell
     std::atomic<uint32_t> progress;                  // futex: changes when head or up_head moved and a client waits
+    // The callback that the application is to run (server/callbacks.h), one at a time.
+    alignas(64) std::atomic<uint64_t> callback_ticket;  // 0: none yet (release after the fields that describe it)
+    std::atomic<uint32_t> callback_bell;                // futex: incremented after callback_ticket
+    uint32_t callback_value;                            // a stream callback's CUresult, a log message's CUlogLevel
+    uint64_t callback_id;                               // as the client sent it
+    uint32_t callback_bytes;                            // of callback_data
+    std::byte callback_data[callback_data_bytes];       // a log message, CUasyncNotificationInfo
 };
 static_assert(sizeof(ServerPage) <= 4096);
 

@@ -294,6 +294,11 @@ void RingClient::down_free(uint64_t offset, uint64_t bytes, bool order_held) {
     freed_.notify_all();
 }
 
+void RingClient::attach_if_free() {
+    std::unique_lock order(order_, std::try_to_lock);
+    if (order && !channel_.server_alive()) reattach_locked(generation_.load());
+}
+
 bool RingClient::reattach(uint64_t seen_generation, bool order_held) {
     std::unique_lock order(order_, std::defer_lock);
     if (!order_held) order.lock();
@@ -309,6 +314,7 @@ bool RingClient::reattach_locked(uint64_t seen_generation) {
     for (uint32_t i = 0; i < geometry.slots; ++i) channel_.slot(i).seq.store(0, std::memory_order_relaxed);
     channel_.server_page().attach_state.store(static_cast<uint32_t>(wire::AttachState::Waiting));
     channel_.server_page().sleeping.store(0);
+    channel_.server_page().callback_ticket.store(0);
     channel_.client_page().acked_seq.store(oldest_ ? oldest_->seq - 1 : next_seq_ - 1);
     wire::Hello hello{};
     hello.magic = wire::hello_magic;

@@ -94,6 +94,9 @@ class RingClient {
     uint64_t down_limit() const { return channel_.geometry().down_bytes / 4; }
     std::byte* at(uint64_t offset) const { return channel_.base() + offset; }
 
+    // Attaches again if the server is gone and no other thread holds the order, who would notice.
+    void attach_if_free();
+
     Channel& channel() { return channel_; }
     bool lost() const { return lost_.load(std::memory_order_relaxed); }
     void abandon() { channel_.abandon(); }

@@ -7,7 +7,7 @@ import secrets
 import socket
 import struct
 
-PROTOCOL = 1
+PROTOCOL = 2
 PAGE = 4096
 HELLO = struct.Struct("<QII16sQQQQQQ64s")
 HELLO_MAGIC = int.from_bytes(b"CHELLO01", "little")

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+// Host functions and callbacks in streams: the driver is given functions of ours (callbacks.h).
+#include "dispatch.h"
+#include "session.h"
+
+namespace cricket::server {
+namespace {
+
+void CUDA_CB nothing(void*) {}
+
+}  // namespace
+
+// The driver makes what it needs for host functions (a thread, memory) when the first one comes. That is repeated by a
+// restore at the same place among the module loads, so that these find the address space as it was.
+void serve_cricketPrepareCallbacks(Call& call, const cricketPrepareCallbacks_args&, cricketPrepareCallbacks_res& res) {
+    if (!call.session.current()) {
+        res.status = CUDA_ERROR_INVALID_CONTEXT;
+        return;
+    }
+    CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_RELAXED;
+    const bool relaxed = call.driver.cuThreadExchangeStreamCaptureMode &&
+                         call.driver.cuThreadExchangeStreamCaptureMode(&mode) == CUDA_SUCCESS;
+    CUstream stream = call.session.waiting_stream();
+    res.status = stream ? call.driver.cuLaunchHostFunc(stream, nothing, nullptr) : CUDA_ERROR_UNKNOWN;
+    if (relaxed) call.driver.cuThreadExchangeStreamCaptureMode(&mode);
+}
+
+void serve_cuLaunchHostFunc(Call& call, const cuLaunchHostFunc_args& args, cuLaunchHostFunc_res& res) {
+    CUstream stream = nullptr;
+    if (!call.stream(args.hStream, &stream)) {
+        res.status = CUDA_ERROR_INVALID_HANDLE;
+        return;
+    }
+    // A captured one becomes a node, which runs at each launch of its graph.
+    CUstreamCaptureStatus capture = CU_STREAM_CAPTURE_STATUS_NONE;
+    if (call.driver.cuStreamIsCapturing && call.driver.cuStreamIsCapturing(stream, &capture) != CUDA_SUCCESS)
+        capture = CU_STREAM_CAPTURE_STATUS_NONE;
+    res.captured = capture == CU_STREAM_CAPTURE_STATUS_ACTIVE;
+    Callbacks& callbacks = call.session.callbacks;
+    void* context = callbacks.context(args.id, res.captured ? Callbacks::Use::Repeated : Callbacks::Use::Once);
+    res.status = call.driver.cuLaunchHostFunc(stream, Callbacks::host_function, context);
+    if (res.status != CUDA_SUCCESS) callbacks.forget(context);
+}
+
+void serve_cuStreamAddCallback(Call& call, const cuStreamAddCallback_args& args, cuStreamAddCallback_res& res) {
+    CUstream stream = nullptr;
+    if (!call.stream(args.hStream, &stream)) {
+        res.status = CUDA_ERROR_INVALID_HANDLE;
+        return;
+    }
+    void* context = call.session.callbacks.context(args.id, Callbacks::Use::Once);
+    res.status = call.driver.cuStreamAddCallback(stream, Callbacks::stream_callback, context, args.flags);
+    if (res.status != CUDA_SUCCESS) call.session.callbacks.forget(context);
+}
+
+}  // namespace cricket::server
