@@ -7,13 +7,14 @@
 #include "client/contexts.h"
 #include "client/reply_guard.h"
 #include "client/session.h"
+#include "client/stream_copy.h"
 #include "custom.h"
 
 namespace cricket::client {
 namespace {
 
-constexpr uint64_t up_piece = 4u << 20;
-constexpr uint64_t down_piece = 4u << 20;
+constexpr uint64_t up_piece = 1u << 20;
+constexpr uint64_t down_piece = 1u << 20;
 constexpr uint64_t plain_piece = 8u << 20;
 constexpr unsigned down_pieces_in_flight = 6;
 
@@ -66,7 +67,7 @@ CUresult up(CUdeviceptr target, const void* source, uint64_t bytes, uint64_t str
         args.data.where = rpc::Bulk::Where::Shared;
         std::byte* place = ring.up_space_locked(piece, &args.data.offset);
         if (!place) return of_status(ring::Status::Lost);
-        std::memcpy(place, static_cast<const std::byte*>(source) + done, piece);
+        stream_copy(place, static_cast<const std::byte*>(source) + done, piece);
         const auto request = request_for(Proc::cuMemcpyHtoDAsync_v2, xdr_routine(xdr_cuMemcpyHtoDAsync_v2_args), &args,
                                          flags, false);
         if (const auto status = ring.post_locked(request); status != ring::Status::Ok) return of_status(status);
@@ -108,7 +109,7 @@ struct Piece {
 
 void copy_piece(void* user) {
     const auto* piece = static_cast<const Piece*>(user);
-    std::memcpy(piece->to, piece->from, piece->bytes);
+    stream_copy(piece->to, piece->from, piece->bytes);
 }
 
 CUresult down(void* target, CUdeviceptr source, uint64_t bytes, uint64_t stream, uint32_t flags, bool wait) {

@@ -14,8 +14,21 @@ namespace {
 
 constexpr uint64_t page = 4096;
 constexpr uint64_t growth = 2u << 20;
+constexpr uint64_t large_page = 2u << 20;
 std::byte* at(uint64_t offset) { return reinterpret_cast<std::byte*>(wire::host_base + offset); }
 uint64_t round_up(uint64_t n, uint64_t to) { return (n + to - 1) / to * to; }
+
+// Large pages where the kernel has some: fewer to pin and to look up for the device's copies. A wish.
+void in_large_pages(uint64_t offset, uint64_t bytes) {
+#ifdef MADV_COLLAPSE
+    constexpr int collapse = MADV_COLLAPSE;
+#else
+    constexpr int collapse = 25;  // Linux 6.1, newer than our libc's headers
+#endif
+    const int error = errno;
+    if (bytes >= large_page) ::madvise(at(offset), bytes / large_page * large_page, collapse);
+    errno = error;
+}
 
 }  // namespace
 
@@ -55,13 +68,16 @@ void* HostMemory::allocate(uint64_t bytes) {
     for (int attempt = 0; attempt < 2; ++attempt) {
         for (auto range = free_.begin(); range != free_.end(); ++range) {
             const auto [start, size] = *range;
-            if (size < bytes) continue;
+            const uint64_t place = round_up(start, bytes < large_page ? page : large_page), end = start + size;
+            if (place + bytes > end) continue;
             free_.erase(range);
-            if (size > bytes) free_[start + bytes] = size - bytes;
-            used_[start] = bytes;
-            return at(start);
+            if (place > start) free_[start] = place - start;
+            if (place + bytes < end) free_[place + bytes] = end - place - bytes;
+            used_[place] = bytes;
+            in_large_pages(place, bytes);
+            return at(place);
         }
-        if (!grow(bytes)) return nullptr;
+        if (!grow(bytes < large_page ? bytes : bytes + large_page)) return nullptr;
     }
     return nullptr;
 }
