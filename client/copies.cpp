@@ -175,7 +175,7 @@ CUresult down(void* target, CUdeviceptr source, uint64_t bytes, uint64_t stream,
 // What an address of the unified address space is.
 enum class Place { Device, Host, Unknown };
 Place place_of(Session& session, uint64_t address, uint64_t bytes) {
-    if (address - wire::device_base < wire::device_span) return Place::Device;
+    if (wire::is_device_address(address)) return Place::Device;
     if (session.ring() && session.host_memory().contains(reinterpret_cast<void*>(address), bytes)) return Place::Host;
     cuPointerGetAttribute_args args{};
     cuPointerGetAttribute_res res{};

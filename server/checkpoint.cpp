@@ -57,6 +57,7 @@ void refuse_unrestorable(Session& session) {
                  " calls malloc() on the device, and the device heap cannot be restored yet");
         }
     }
+    if (const std::string why = session.shared_refusal(); !why.empty()) fail(why + ", which cannot be restored yet");
     if (const CUresult status = session.synchronize_all(); status != CUDA_SUCCESS)
         fail("a context has the sticky error " + result_name(session.driver, status) + ", which cannot be restored");
 }
@@ -162,10 +163,39 @@ json save_memory(Session& session, Staging& staging, SnapshotWriter& writer) {
     auto& out = writer.begin("memory");
     json list = json::array();
     for (const auto& [address, allocation] : session.device_memory.allocations()) {
-        list.push_back({address, allocation.bytes, allocation.device, out.size()});
+        list.push_back({address, allocation.bytes, allocation.device, out.size(), allocation.context, allocation.pool});
         save_range(session.driver, staging, out, address, allocation.bytes, at_address("device memory", address));
     }
     return list;
+}
+
+// Physical memory of the application's own virtual-memory calls, mapped or not.
+json save_virtual(Session& session, Staging& staging, SnapshotWriter& writer) {
+    auto& out = writer.begin("virtual");
+    json list = json::array();
+    for (const auto& [number, allocation] : session.virtual_memory.allocations()) {
+        const std::string what = "physical memory " + std::to_string(number);
+        CUdeviceptr address = 0;
+        if (const CUresult status = session.virtual_memory.map_aside(allocation, &address); status != CUDA_SUCCESS)
+            fail("mapping " + what + ": " + result_name(session.driver, status));
+        list.push_back({number, out.size()});
+        save_range(session.driver, staging, out, address, allocation.bytes, what);
+        session.virtual_memory.unmap_aside(allocation, address);
+    }
+    return list;
+}
+
+void load_virtual(Session& session, Staging& staging, SnapshotReader& reader, const json& list) {
+    for (const json& one : list) {
+        const uint64_t number = one[0], at = one[1];
+        const std::string what = "physical memory " + std::to_string(number);
+        const auto& allocation = session.virtual_memory.allocations().at(number);
+        CUdeviceptr address = 0;
+        if (const CUresult status = session.virtual_memory.map_aside(allocation, &address); status != CUDA_SUCCESS)
+            fail("mapping " + what + ": " + result_name(session.driver, status));
+        load_range(session.driver, staging, reader, "virtual", at, address, allocation.bytes, what);
+        session.virtual_memory.unmap_aside(allocation, address);
+    }
 }
 
 json save_variables(Session& session, Staging& staging, SnapshotWriter& writer) {
@@ -240,7 +270,8 @@ void save_checkpoint(Session& session, Executor& executor, const std::string& di
     for (const auto& [device, count] : session.primary_retained) meta["primary_retained"].push_back({device, count});
     for (const auto& [number, device] : session.context_devices) meta["contexts"].push_back({number, device});
     for (const auto& chunk : session.device_memory.describe())
-        meta["chunks"].push_back({chunk.address, chunk.bytes, chunk.device, chunk.shared});
+        meta["chunks"].push_back({chunk.address, chunk.bytes, chunk.device, static_cast<int>(chunk.kind)});
+    if (!session.virtual_memory.empty()) meta["virtual"] = session.virtual_memory.describe();
     meta["journal"] = save_journal(session, writer);
     meta["replies"] = save_replies(executor, writer);
     meta["host"] = save_host(session, coordinated, writer);
@@ -250,6 +281,7 @@ void save_checkpoint(Session& session, Executor& executor, const std::string& di
         meta["variables"] = save_variables(session, staging, writer);
         session.any_context();
         meta["memory"] = save_memory(session, staging, writer);
+        if (!session.virtual_memory.empty()) meta["virtual_content"] = save_virtual(session, staging, writer);
         meta["events"] = save_events(session);
     }
     writer.finish({token_text(session.token), session.epoch, checkpoint}, meta);
@@ -415,10 +447,16 @@ bool load_checkpoint(Session& session, Executor& executor, const std::string& di
     if (meta.contains("chunks")) {
         std::vector<DeviceMemory::ChunkDescription> chunks;
         std::vector<DeviceAllocation> allocations;
-        for (const json& one : meta["chunks"]) chunks.push_back({one[0], one[1], one[2], one[3]});
-        for (const json& one : meta.value("memory", json::array())) allocations.push_back({one[0], one[1], one[2]});
+        for (const json& one : meta["chunks"]) chunks.push_back({one[0], one[1], one[2], static_cast<DeviceMemory::ChunkKind>(one[3].get<int>())});
+        for (const json& one : meta.value("memory", json::array()))
+            allocations.push_back({one[0], one[1], one[2], one.size() > 4 ? one[4].get<uint64_t>() : 0,
+                                   one.size() > 5 ? one[5].get<uint64_t>() : 0, false});
         const CUresult status = session.device_memory.recreate(chunks, allocations);
         if (status != CUDA_SUCCESS) fail("device memory cannot be made again: " + result_name(session.driver, status));
+    }
+    if (meta.contains("virtual")) {
+        const CUresult status = session.virtual_memory.recreate(meta["virtual"]);
+        if (status != CUDA_SUCCESS) fail("the application's address ranges cannot be made again: " + result_name(session.driver, status));
     }
     if (session.any_context()) {
         Staging staging(session.driver);
@@ -427,6 +465,7 @@ bool load_checkpoint(Session& session, Executor& executor, const std::string& di
         session.any_context();
         for (const json& one : meta.value("memory", json::array()))
             load_range(session.driver, staging, reader, "memory", one[3], one[0], one[1], at_address("device memory", one[0]));
+        load_virtual(session, staging, reader, meta.value("virtual_content", json::array()));
         load_events(session, meta.value("events", json::array()));
         if (const CUresult status = session.synchronize_all(); status != CUDA_SUCCESS)
             fail("the device after the restore: " + result_name(session.driver, status));

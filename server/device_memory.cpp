@@ -13,49 +13,6 @@ uint64_t round_up(uint64_t n, uint64_t to) {
     return (n + to - 1) / to * to;
 }
 
-// Adds [address, address + bytes) to a map of free ranges, merging neighbours.
-void add_free(std::map<uint64_t, uint64_t>& ranges, uint64_t address, uint64_t bytes) {
-    auto next = ranges.lower_bound(address);
-    if (next != ranges.end() && next->first == address + bytes) {
-        bytes += next->second;
-        next = ranges.erase(next);
-    }
-    if (next != ranges.begin()) {
-        auto previous = std::prev(next);
-        if (previous->first + previous->second == address) {
-            previous->second += bytes;
-            return;
-        }
-    }
-    ranges[address] = bytes;
-}
-
-// Takes `bytes` from the first range that is long enough.
-bool take_first(std::map<uint64_t, uint64_t>& ranges, uint64_t bytes, uint64_t* address) {
-    for (auto range = ranges.begin(); range != ranges.end(); ++range) {
-        const auto [start, size] = *range;
-        if (size < bytes) continue;
-        ranges.erase(range);
-        if (size > bytes) ranges[start + bytes] = size - bytes;
-        *address = start;
-        return true;
-    }
-    return false;
-}
-
-// Takes exactly [address, address + bytes).
-bool take_exact(std::map<uint64_t, uint64_t>& ranges, uint64_t address, uint64_t bytes) {
-    auto range = ranges.upper_bound(address);
-    if (range == ranges.begin()) return false;
-    --range;
-    const auto [start, size] = *range;
-    if (address < start || address + bytes > start + size) return false;
-    ranges.erase(range);
-    if (address > start) ranges[start] = address - start;
-    if (start + size > address + bytes) ranges[address + bytes] = start + size - address - bytes;
-    return true;
-}
-
 }  // namespace
 
 CUresult DeviceMemory::reserve() {
@@ -67,92 +24,116 @@ CUresult DeviceMemory::reserve() {
         driver_.cuMemAddressFree(got, wire::device_span);
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
-    free_ranges_[wire::device_base] = wire::device_span;
+    free_ranges_.give(wire::device_base, wire::device_span);
     return CUDA_SUCCESS;
 }
 
-bool DeviceMemory::take_range(uint64_t bytes, uint64_t* address) {
-    return take_first(free_ranges_, bytes, address);
-}
-void DeviceMemory::give_range(uint64_t address, uint64_t bytes) {
-    add_free(free_ranges_, address, bytes);
-}
-
-// The address range must have been taken; it is given back on failure.
-CUresult DeviceMemory::create_chunk(uint64_t address, uint64_t bytes, CUdevice device, bool shared,
-                                    Chunk** out) {
+// All memory can be handed to other sessions (cuIpcGetMemHandle comes after the allocation), where the driver can.
+CUresult DeviceMemory::create_physical(uint64_t bytes, CUdevice device, CUmemGenericAllocationHandle* handle) {
     CUmemAllocationProp properties{};
     properties.type = CU_MEM_ALLOCATION_TYPE_PINNED;
     properties.location = {CU_MEM_LOCATION_TYPE_DEVICE, {device}};
-    Chunk chunk{address, bytes, device, shared, 0, {}};
-    CUresult status = driver_.cuMemCreate(&chunk.handle, bytes, &properties, 0);
+    if (exportable_) {
+        properties.requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
+        const CUresult status = driver_.cuMemCreate(handle, bytes, &properties, 0);
+        if (status != CUDA_ERROR_NOT_SUPPORTED && status != CUDA_ERROR_INVALID_VALUE && status != CUDA_ERROR_NOT_PERMITTED)
+            return status;
+        properties.requestedHandleTypes = CU_MEM_HANDLE_TYPE_NONE;
+        const CUresult plain = driver_.cuMemCreate(handle, bytes, &properties, 0);
+        if (plain == CUDA_SUCCESS) exportable_ = false;
+        return plain;
+    }
+    return driver_.cuMemCreate(handle, bytes, &properties, 0);
+}
+
+// Maps physical memory where its own device and its peers see it. The addresses must have been taken; they and the handle
+// are given back on failure.
+CUresult DeviceMemory::map_chunk(Chunk chunk, Chunk** out) {
+    CUresult status = driver_.cuMemMap(chunk.address, chunk.bytes, 0, chunk.handle, 0);
     if (status == CUDA_SUCCESS) {
-        status = driver_.cuMemMap(address, bytes, 0, chunk.handle, 0);
-        if (status == CUDA_SUCCESS) {
-            CUmemAccessDesc access{};
-            access.location = properties.location;
-            access.flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
-            status = driver_.cuMemSetAccess(address, bytes, &access, 1);
-            if (status != CUDA_SUCCESS) driver_.cuMemUnmap(address, bytes);
-        }
-        if (status != CUDA_SUCCESS) driver_.cuMemRelease(chunk.handle);
+        std::vector<CUmemAccessDesc> access(1);
+        access[0].location = {CU_MEM_LOCATION_TYPE_DEVICE, {chunk.device}};
+        if (chunk.kind != ChunkKind::Arena)
+            for (const auto& [pair, times] : peers_)
+                if (pair.first == chunk.device) access.push_back({{CU_MEM_LOCATION_TYPE_DEVICE, {pair.second}}, {}});
+        for (CUmemAccessDesc& one : access) one.flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
+        status = driver_.cuMemSetAccess(chunk.address, chunk.bytes, access.data(), access.size());
+        if (status != CUDA_SUCCESS) driver_.cuMemUnmap(chunk.address, chunk.bytes);
     }
     if (status != CUDA_SUCCESS) {
-        give_range(address, bytes);
+        driver_.cuMemRelease(chunk.handle);
+        free_ranges_.give(chunk.address, chunk.bytes);
         return status;
     }
-    if (shared) chunk.free[address] = bytes;
-    bytes_ += bytes;
-    *out = &(chunks_[address] = std::move(chunk));
+    if (chunk.kind == ChunkKind::Shared) chunk.free.give(chunk.address, chunk.bytes);
+    if (chunk.kind != ChunkKind::Imported) bytes_ += chunk.bytes;
+    *out = &(chunks_[chunk.address] = std::move(chunk));
     return CUDA_SUCCESS;
+}
+
+// The address range must have been taken; it is given back on failure.
+CUresult DeviceMemory::create_chunk(uint64_t address, uint64_t bytes, CUdevice device, ChunkKind kind, Chunk** out) {
+    Chunk chunk;
+    chunk.address = address;
+    chunk.bytes = bytes;
+    chunk.device = device;
+    chunk.kind = kind;
+    if (const CUresult status = create_physical(bytes, device, &chunk.handle); status != CUDA_SUCCESS) {
+        free_ranges_.give(address, bytes);
+        return status;
+    }
+    return map_chunk(std::move(chunk), out);
 }
 
 void DeviceMemory::destroy_chunk(uint64_t address) {
     auto found = chunks_.find(address);
+    if (found == chunks_.end()) return;
     Chunk& chunk = found->second;
+    if (chunk.published && exchange) exchange->withdraw(chunk.name);
     driver_.cuMemUnmap(chunk.address, chunk.bytes);
     driver_.cuMemRelease(chunk.handle);
-    give_range(chunk.address, chunk.bytes);
-    bytes_ -= chunk.bytes;
+    free_ranges_.give(chunk.address, chunk.bytes);
+    if (chunk.kind != ChunkKind::Imported) bytes_ -= chunk.bytes;
     chunks_.erase(found);
 }
 
-CUresult DeviceMemory::allocate(CUdevice device, uint64_t bytes, CUdeviceptr* out) {
+CUresult DeviceMemory::allocate(CUdevice device, uint64_t bytes, uint64_t context, CUdeviceptr* out) {
     if (bytes == 0) return CUDA_ERROR_INVALID_VALUE;
     if (bytes > wire::device_span) return CUDA_ERROR_OUT_OF_MEMORY;
     uint64_t address = 0;
     Chunk* made = nullptr;
     if (bytes > small_limit) {
         const uint64_t whole = round_up(bytes, granule);
-        if (!take_range(whole, &address)) return CUDA_ERROR_OUT_OF_MEMORY;
-        if (const CUresult status = create_chunk(address, whole, device, false, &made);
+        if (!free_ranges_.take(whole, granule, &address)) return CUDA_ERROR_OUT_OF_MEMORY;
+        if (const CUresult status = create_chunk(address, whole, device, ChunkKind::Own, &made);
             status != CUDA_SUCCESS)
             return status;
     } else {
         const uint64_t piece = round_up(bytes, alignment);
         bool found = false;
         for (auto& [start, chunk] : chunks_) {
-            if (!chunk.shared || chunk.device != device || !take_first(chunk.free, piece, &address)) continue;
+            if (chunk.kind != ChunkKind::Shared || chunk.device != device || !chunk.free.take(piece, alignment, &address))
+                continue;
             found = true;
             break;
         }
         if (!found) {
             uint64_t start = 0;
-            if (!take_range(granule, &start)) return CUDA_ERROR_OUT_OF_MEMORY;
-            if (const CUresult status = create_chunk(start, granule, device, true, &made);
+            if (!free_ranges_.take(granule, granule, &start)) return CUDA_ERROR_OUT_OF_MEMORY;
+            if (const CUresult status = create_chunk(start, granule, device, ChunkKind::Shared, &made);
                 status != CUDA_SUCCESS)
                 return status;
-            take_first(made->free, piece, &address);
+            made->free.take(piece, alignment, &address);
         }
     }
-    allocations_[address] = {address, bytes, device};
+    allocations_[address] = {address, bytes, device, context, 0, false};
     *out = address;
     return CUDA_SUCCESS;
 }
 
 CUresult DeviceMemory::free(CUdeviceptr address) {
     auto found = allocations_.find(address);
-    if (found == allocations_.end()) return CUDA_ERROR_INVALID_VALUE;
+    if (found == allocations_.end() || found->second.imported) return CUDA_ERROR_INVALID_VALUE;
     freed_[address] = found->second;
     allocations_.erase(found);
     return CUDA_SUCCESS;
@@ -163,13 +144,26 @@ void DeviceMemory::reclaim(CUdeviceptr address) {
     if (found == freed_.end()) return;
     const DeviceAllocation gone = found->second;
     freed_.erase(found);
-    auto chunk = std::prev(chunks_.upper_bound(gone.address));
-    if (chunk->second.shared) {
-        add_free(chunk->second.free, gone.address, round_up(gone.bytes, alignment));
-        const auto& free = chunk->second.free;
-        if (free.size() != 1 || free.begin()->second != chunk->second.bytes) return;
+    Chunk& chunk = chunk_of(gone.address);
+    if (chunk.kind == ChunkKind::Shared) {
+        chunk.free.give(gone.address, round_up(gone.bytes, alignment));
+        if (!chunk.free.is_whole(chunk.address, chunk.bytes)) return;
     }
-    destroy_chunk(chunk->first);
+    destroy_chunk(chunk.address);
+}
+
+void DeviceMemory::free_all_of(uint64_t context) {
+    std::vector<uint64_t> all;
+    for (const auto& [address, allocation] : allocations_)
+        if (allocation.context == context && context) all.push_back(address);
+    for (uint64_t address : all) {
+        if (allocations_.at(address).imported) {
+            while (close(address) == CUDA_SUCCESS && allocations_.count(address)) {
+            }
+        } else if (free(address) == CUDA_SUCCESS) {
+            reclaim(address);
+        }
+    }
 }
 
 const DeviceAllocation* DeviceMemory::find(uint64_t address) const {
@@ -179,10 +173,125 @@ const DeviceAllocation* DeviceMemory::find(uint64_t address) const {
     return address - allocation.address < allocation.bytes ? &allocation : nullptr;
 }
 
+CUresult DeviceMemory::create_arena(CUdevice device, uint64_t bytes, CUdeviceptr* out) {
+    uint64_t address = 0;
+    Chunk* made = nullptr;
+    if (!free_ranges_.take(bytes, granule, &address)) return CUDA_ERROR_OUT_OF_MEMORY;
+    const CUresult status = create_chunk(address, bytes, device, ChunkKind::Arena, &made);
+    *out = address;
+    return status;
+}
+
+CUresult DeviceMemory::set_access(CUdeviceptr address, CUdevice device, CUmemAccess_flags flags) {
+    auto chunk = chunks_.find(address);
+    if (chunk == chunks_.end()) return CUDA_ERROR_INVALID_VALUE;
+    CUmemAccessDesc access{};
+    access.location = {CU_MEM_LOCATION_TYPE_DEVICE, {device}};
+    access.flags = flags;
+    return driver_.cuMemSetAccess(address, chunk->second.bytes, &access, 1);
+}
+
+CUresult DeviceMemory::allow_peer(CUdevice owner, CUdevice peer) {
+    if (owner == peer || peers_[{owner, peer}]++) return CUDA_SUCCESS;
+    CUresult first = CUDA_SUCCESS;
+    for (const auto& [address, chunk] : chunks_) {
+        if (chunk.device != owner || chunk.kind == ChunkKind::Arena) continue;
+        const CUresult status = set_access(address, peer, CU_MEM_ACCESS_FLAGS_PROT_READWRITE);
+        if (first == CUDA_SUCCESS) first = status;
+    }
+    return first;
+}
+
+CUresult DeviceMemory::forbid_peer(CUdevice owner, CUdevice peer) {
+    auto pair = peers_.find({owner, peer});
+    if (pair == peers_.end() || --pair->second) return CUDA_SUCCESS;
+    peers_.erase(pair);
+    CUresult first = CUDA_SUCCESS;
+    for (const auto& [address, chunk] : chunks_) {
+        if (chunk.device != owner || chunk.kind == ChunkKind::Arena) continue;
+        const CUresult status = set_access(address, peer, CU_MEM_ACCESS_FLAGS_PROT_NONE);
+        if (first == CUDA_SUCCESS) first = status;
+    }
+    return first;
+}
+
+CUresult DeviceMemory::share(CUdeviceptr address, SharedKind kind, SharedHandle* out) {
+    const DeviceAllocation* allocation = find(address);
+    if (!allocation || allocation->imported) return CUDA_ERROR_INVALID_VALUE;
+    Chunk& chunk = chunk_of(allocation->address);
+    if (!chunk.published) {
+        int fd = -1;
+        const CUresult status =
+            driver_.cuMemExportToShareableHandle(&fd, chunk.handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0);
+        if (status != CUDA_SUCCESS) return status;
+        const UniqueFd exported(fd);
+        if (!exchange || !exchange->publish(exported.get(), &chunk.name)) return CUDA_ERROR_OUT_OF_MEMORY;
+        chunk.published = true;
+    }
+    *out = {shared_magic, kind, 0, chunk.name, chunk.bytes, allocation->address - chunk.address, allocation->bytes, 0};
+    return CUDA_SUCCESS;
+}
+
+CUresult DeviceMemory::open(const SharedHandle& shared, SharedKind kind, uint64_t pool, CUdeviceptr* out) {
+    if (shared.magic != shared_magic || shared.kind != kind || shared.chunk == 0 || shared.chunk % granule ||
+        shared.offset >= shared.chunk || shared.bytes == 0 || shared.bytes > shared.chunk - shared.offset)
+        return CUDA_ERROR_INVALID_VALUE;
+    Chunk* chunk = nullptr;
+    for (auto& [address, one] : chunks_) {
+        if (!(one.name == shared.name)) continue;
+        if (one.published) return CUDA_ERROR_INVALID_CONTEXT;  // our own
+        if (one.kind == ChunkKind::Imported && one.bytes == shared.chunk) chunk = &one;
+    }
+    if (!chunk) {
+        const UniqueFd fd = exchange ? exchange->fetch(shared.name) : UniqueFd();
+        if (!fd) return CUDA_ERROR_INVALID_VALUE;
+        Chunk made;
+        made.bytes = shared.chunk;
+        made.kind = ChunkKind::Imported;
+        made.name = shared.name;
+        if (!free_ranges_.take(shared.chunk, granule, &made.address)) return CUDA_ERROR_OUT_OF_MEMORY;
+        const CUresult status = driver_.cuMemImportFromShareableHandle(
+            &made.handle, reinterpret_cast<void*>(static_cast<intptr_t>(fd.get())), CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
+        if (status != CUDA_SUCCESS) {
+            free_ranges_.give(made.address, made.bytes);
+            return status;
+        }
+        CUmemAllocationProp properties{};  // the other session may number devices otherwise
+        driver_.cuMemGetAllocationPropertiesFromHandle(&properties, made.handle);
+        made.device = properties.location.id;
+        if (const CUresult mapped = map_chunk(std::move(made), &chunk); mapped != CUDA_SUCCESS) return mapped;
+    }
+    const uint64_t address = chunk->address + shared.offset;
+    ++chunk->opened[address];
+    allocations_[address] = {address, shared.bytes, chunk->device, 0, pool, true};
+    *out = address;
+    return CUDA_SUCCESS;
+}
+
+CUresult DeviceMemory::close(CUdeviceptr address) {
+    auto found = allocations_.find(address);
+    if (found == allocations_.end() || !found->second.imported) return CUDA_ERROR_INVALID_VALUE;
+    Chunk& chunk = chunk_of(address);
+    auto times = chunk.opened.find(address);
+    if (--times->second) return CUDA_SUCCESS;
+    chunk.opened.erase(times);
+    allocations_.erase(found);
+    if (chunk.opened.empty()) destroy_chunk(chunk.address);
+    return CUDA_SUCCESS;
+}
+
+std::string DeviceMemory::refusal() const {
+    for (const auto& [address, chunk] : chunks_) {
+        if (chunk.kind == ChunkKind::Imported) return "the session uses memory of another session (cuIpcOpenMemHandle, cuMemPoolImportPointer)";
+        if (chunk.published) return "the session's memory is shared with others (cuIpcGetMemHandle, cuMemPoolExportPointer)";
+    }
+    return {};
+}
+
 std::vector<DeviceMemory::ChunkDescription> DeviceMemory::describe() const {
     std::vector<ChunkDescription> all;
     for (const auto& [address, chunk] : chunks_)
-        all.push_back({address, chunk.bytes, chunk.device, chunk.shared});
+        all.push_back({address, chunk.bytes, chunk.device, chunk.kind});
     return all;
 }
 
@@ -190,8 +299,8 @@ CUresult DeviceMemory::recreate(const std::vector<ChunkDescription>& chunks,
                                 const std::vector<DeviceAllocation>& allocations) {
     for (const auto& chunk : chunks) {
         Chunk* made = nullptr;
-        if (!take_exact(free_ranges_, chunk.address, chunk.bytes)) return CUDA_ERROR_INVALID_VALUE;
-        const CUresult status = create_chunk(chunk.address, chunk.bytes, chunk.device, chunk.shared, &made);
+        if (!free_ranges_.take_exact(chunk.address, chunk.bytes)) return CUDA_ERROR_INVALID_VALUE;
+        const CUresult status = create_chunk(chunk.address, chunk.bytes, chunk.device, chunk.kind, &made);
         if (status != CUDA_SUCCESS) return status;
     }
     for (const auto& allocation : allocations) {
@@ -200,8 +309,8 @@ CUresult DeviceMemory::recreate(const std::vector<ChunkDescription>& chunks,
         Chunk& chunk = std::prev(next)->second;
         if (allocation.address + allocation.bytes > chunk.address + chunk.bytes)
             return CUDA_ERROR_INVALID_VALUE;
-        if (chunk.shared &&
-            !take_exact(chunk.free, allocation.address, round_up(allocation.bytes, alignment)))
+        if (chunk.kind == ChunkKind::Shared &&
+            !chunk.free.take_exact(allocation.address, round_up(allocation.bytes, alignment)))
             return CUDA_ERROR_INVALID_VALUE;
         allocations_[allocation.address] = allocation;
     }

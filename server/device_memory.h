@@ -1,21 +1,31 @@
 // SPDX-License-Identifier: MIT
 // Device memory of a session: made with CUDA's virtual-memory API inside one address range that every worker reserves
-// at the same place, so that a restore puts each byte back where it was. Small allocations share 2 MiB chunks.
+// at the same place, so that a restore puts each byte back where it was. Small allocations share 2 MiB chunks; chunks of
+// memory pools (memory_pools.h) are divided by these; imported ones are another session's.
 #pragma once
 
 #include <cuda.h>
 
 #include <cstdint>
 #include <map>
+#include <set>
+#include <string>
+#include <utility>
 #include <vector>
 
+#include "address_ranges.h"
+#include "cricket/shared_names.h"
 #include "driver_table.h"
+#include "exchange.h"
 
 namespace cricket::server {
 
 struct DeviceAllocation {
     uint64_t address = 0, bytes = 0;
     int32_t device = 0;
+    uint64_t context = 0;  // cuMemAlloc's, which takes the memory with it; 0: none
+    uint64_t pool = 0;     // the memory pool it is of; 0: none
+    bool imported = false; // of another session
 };
 
 class DeviceMemory {
@@ -26,23 +36,51 @@ class DeviceMemory {
     CUresult reserve();
 
     // At least `bytes` bytes, aligned to 512. What was freed is used again only after reclaim().
-    CUresult allocate(CUdevice device, uint64_t bytes, CUdeviceptr* out);
+    CUresult allocate(CUdevice device, uint64_t bytes, uint64_t context, CUdeviceptr* out);
     // Takes an allocation away from the application. Its memory stays mapped, for kernels still running, until
     // reclaim() of the same address.
     CUresult free(CUdeviceptr address);
     // Gives freed memory back: the work that may use it is over.
     void reclaim(CUdeviceptr address);
+    void free_all_of(uint64_t context);
 
     // The allocation that `address` lies in; null when in none.
     const DeviceAllocation* find(uint64_t address) const;
     const std::map<uint64_t, DeviceAllocation>& allocations() const { return allocations_; }
     uint64_t bytes() const { return bytes_; }
 
+    // Chunks that others divide: memory of a pool.
+    CUresult create_arena(CUdevice device, uint64_t bytes, CUdeviceptr* out);
+    void destroy_arena(CUdeviceptr address) { destroy_chunk(address); }
+    void note(const DeviceAllocation& allocation) { allocations_[allocation.address] = allocation; }
+    void forget(CUdeviceptr address) { allocations_.erase(address); }
+    // Which other devices see a chunk: the pools' business for theirs, cuCtxEnablePeerAccess' for the rest.
+    CUresult set_access(CUdeviceptr chunk, CUdevice device, CUmemAccess_flags flags);
+    CUresult allow_peer(CUdevice owner, CUdevice peer);
+    CUresult forbid_peer(CUdevice owner, CUdevice peer);
+
+    // Other sessions. share(): what names an allocation there. open(): another session's allocation, as one of ours;
+    // opened again it is the same, and is gone after as many calls of close().
+    Exchange* exchange = nullptr;
+    CUresult share(CUdeviceptr address, SharedKind kind, SharedHandle* out);
+    CUresult open(const SharedHandle& shared, SharedKind kind, uint64_t pool, CUdeviceptr* out);
+    CUresult close(CUdeviceptr address);
+    // Why a snapshot cannot hold this memory; empty when it can.
+    std::string refusal() const;
+
+    // Parts of the range that others use (virtual_memory.h): whole granules of 2 MiB.
+    bool take_addresses(uint64_t bytes, uint64_t alignment, uint64_t* address) {
+        return free_ranges_.take(bytes, alignment, address);
+    }
+    bool take_addresses_at(uint64_t address, uint64_t bytes) { return free_ranges_.take_exact(address, bytes); }
+    void give_addresses(uint64_t address, uint64_t bytes) { free_ranges_.give(address, bytes); }
+
     // Restore: the same chunks and allocations at the same addresses. The description is as describe() gave it.
+    enum class ChunkKind : int { Own = 0, Shared = 1, Arena = 2, Imported = 3 };  // numbers of snapshots
     struct ChunkDescription {
         uint64_t address = 0, bytes = 0;
         int32_t device = 0;
-        bool shared = false;  // holds small allocations
+        ChunkKind kind{};
     };
     std::vector<ChunkDescription> describe() const;
     CUresult recreate(const std::vector<ChunkDescription>& chunks, const std::vector<DeviceAllocation>& allocations);
@@ -51,20 +89,26 @@ class DeviceMemory {
     struct Chunk {
         uint64_t address = 0, bytes = 0;
         int32_t device = 0;
-        bool shared = false;
+        ChunkKind kind{};
         CUmemGenericAllocationHandle handle = 0;
-        std::map<uint64_t, uint64_t> free;  // shared chunks: address -> bytes
+        AddressRanges free;       // of a shared one
+        bool published = false;
+        SharedName name;          // published or imported
+        std::map<uint64_t, unsigned> opened;  // of an imported one: allocation -> times
     };
-    CUresult create_chunk(uint64_t address, uint64_t bytes, CUdevice device, bool shared, Chunk** out);
+    CUresult create_physical(uint64_t bytes, CUdevice device, CUmemGenericAllocationHandle* handle);
+    CUresult map_chunk(Chunk chunk, Chunk** out);
+    CUresult create_chunk(uint64_t address, uint64_t bytes, CUdevice device, ChunkKind kind, Chunk** out);
     void destroy_chunk(uint64_t address);
-    bool take_range(uint64_t bytes, uint64_t* address);
-    void give_range(uint64_t address, uint64_t bytes);
+    Chunk& chunk_of(uint64_t address) { return std::prev(chunks_.upper_bound(address))->second; }
 
     const DriverTable& driver_;
     std::map<uint64_t, Chunk> chunks_;                   // by address
     std::map<uint64_t, DeviceAllocation> allocations_;   // living, by address
     std::map<uint64_t, DeviceAllocation> freed_;
-    std::map<uint64_t, uint64_t> free_ranges_;           // address -> bytes, of the reserved range
+    AddressRanges free_ranges_;                          // of the reserved range
+    std::map<std::pair<CUdevice, CUdevice>, unsigned> peers_;  // (owner, peer) -> times allowed
+    bool exportable_ = true;                             // the driver makes memory that can be exported
     uint64_t bytes_ = 0;
 };
 

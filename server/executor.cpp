@@ -197,7 +197,7 @@ void Executor::tell_copies(uint64_t seq) {
 
 void Executor::complete(ring::RingServer* ring, Deferred& deferred, CUresult status) {
     session_.give_event(deferred.event);
-    if (deferred.reclaim) session_.device_memory.reclaim(deferred.reclaim);
+    if (deferred.reclaim) session_.reclaim(deferred.reclaim);
     status_of(deferred.res.data()) = status;
     tell_copies(deferred.seq);
     answer(ring, deferred.seq, deferred.entry, deferred.res.data());

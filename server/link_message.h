@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "cricket/shared_names.h"
 #include "cricket/unique_fd.h"
 #include "cricket/wire.h"
 
@@ -18,11 +19,18 @@ enum class LinkKind : uint32_t {
     Control = 2,  // to the worker, with a stream socket that speaks control.x
     Stream = 3,   // to the worker, with a client's stream connection whose attach call has not been read yet
     Started = 4,  // to the supervisor: ok, or the reason in text
+    // Between sessions (exchange.h), each with a number that its answer repeats.
+    Publish = 5,   // to the supervisor, with a descriptor to keep under `name`
+    Withdraw = 6,  // to the supervisor: nobody needs `name` any more; no answer
+    Fetch = 7,     // to the supervisor: what was left under `name`?
+    Answer = 8,    // to the worker: whether it was done, to Fetch with the descriptor
 };
 
 struct LinkMessage {
     LinkKind kind{};
     uint32_t ok = 0;
+    uint64_t request = 0;
+    SharedName name;
     wire::Hello hello{};
     ucred peer{};
     char text[1024] = {};  // NUL-terminated

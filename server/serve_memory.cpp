@@ -14,7 +14,8 @@ void serve_cuMemAlloc_v2(Call& call, const cuMemAlloc_v2_args& args, cuMemAlloc_
         return;
     }
     CUdeviceptr address = 0;
-    res.status = call.session.device_memory.allocate(call.session.current_device(), args.bytesize, &address);
+    res.status = call.session.device_memory.allocate(call.session.current_device(), args.bytesize,
+                                                     call.session.current(), &address);
     res.dptr = address;
 }
 
@@ -36,7 +37,8 @@ void serve_cuMemAllocPitch_v2(Call& call, const cuMemAllocPitch_v2_args& args, c
         return;
     }
     CUdeviceptr address = 0;
-    res.status = call.session.device_memory.allocate(call.session.current_device(), pitch * args.Height, &address);
+    res.status = call.session.device_memory.allocate(call.session.current_device(), pitch * args.Height,
+                                                     call.session.current(), &address);
     res.dptr = address;
     res.pPitch = pitch;
 }

@@ -7,7 +7,21 @@
 
 namespace cricket::server {
 
-Session::Session(const DriverTable& table) : driver(table), device_memory(table), host_memory(table) {}
+Session::Session(const DriverTable& table)
+    : driver(table), device_memory(table), virtual_memory(table, objects, device_memory), host_memory(table) {}
+
+void Session::share_through(Exchange* exchange) { device_memory.exchange = virtual_memory.exchange = exchange; }
+
+void Session::reclaim(CUdeviceptr address) {
+    if (device_memory.close(address) != CUDA_SUCCESS) device_memory.reclaim(address);
+}
+
+std::string Session::shared_refusal() const {
+    if (std::string why = virtual_memory.refusal(); !why.empty()) return why;
+    if (std::string why = device_memory.refusal(); !why.empty()) return why;
+    if (!shared_events.empty()) return "the session shares an event with another (cuIpcGetEventHandle, cuIpcOpenEventHandle)";
+    return {};
+}
 
 std::string Session::open() {
     if (const CUresult status = driver.cuInit(0); status != CUDA_SUCCESS)
@@ -122,6 +136,7 @@ void Session::forget_objects(const std::vector<uint64_t>& gone) {
     for (uint64_t number : gone) {
         if (Objects::kind_of(number) == HandleKind::Context) forget_context(number);
         event_times.erase(number);
+        shared_events.erase(number);
         for (auto& [context, streams] : non_blocking_) streams.erase(number);
         objects.remove(Objects::kind_of(number), number);
     }
@@ -129,6 +144,7 @@ void Session::forget_objects(const std::vector<uint64_t>& gone) {
 
 void Session::forget_context(uint64_t number) {
     context_devices.erase(number);
+    device_memory.free_all_of(number);
     std::erase_if(thread_streams_, [&](auto& entry) { return entry.first.first == number; });
     if (auto idle = idle_events_.find(number); idle != idle_events_.end()) {
         for (CUevent event : idle->second) event_contexts_.erase(event);

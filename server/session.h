@@ -22,6 +22,7 @@
 #include "objects.h"
 #include "rpc/ring/message.h"
 #include "rpc/ring/ring_server.h"
+#include "virtual_memory.h"
 
 namespace cricket::server {
 
@@ -50,6 +51,7 @@ class Session {
     Objects objects;
     Journal journal;
     DeviceMemory device_memory;
+    VirtualMemory virtual_memory;
     HostMemory host_memory;
     Callbacks callbacks;
 
@@ -101,6 +103,13 @@ class Session {
     // The device reads up-buffer data of the call being executed until `event` (owned from here on) completes.
     void up_in_use(CUevent event);
     bool drain_up(bool wait);                                // true when something was drained
+
+    // Device memory that an answered call gave back (Call::reclaim), whatever kind it is of.
+    void reclaim(CUdeviceptr address);
+    void share_through(Exchange* exchange);  // with the server's other sessions
+    std::set<uint64_t> shared_events;        // that another session has, or had first
+    // Why a snapshot cannot hold what is shared with other sessions; empty when nothing is.
+    std::string shared_refusal() const;
 
     std::deque<CopyToHost> copies_to_host;
 

@@ -26,6 +26,7 @@ namespace {
 constexpr size_t most_sessions = 4096;
 constexpr size_t most_control_connections = 256;
 constexpr size_t most_died_remembered = 1024;
+constexpr size_t most_published = 100'000;
 
 std::string describe_end(int status) {
     if (WIFSIGNALED(status)) {
@@ -285,8 +286,10 @@ void Supervisor::collect_connections(bool all) {
 }
 
 void Supervisor::on_link(const SessionRef& session) {
-    const ReceivedLinkMessage received = receive_link_message(session->link.get(), false);
+    ReceivedLinkMessage received = receive_link_message(session->link.get(), false);
     if (received.outcome == ReceivedLinkMessage::Outcome::Nothing) return;
+    if (received.outcome == ReceivedLinkMessage::Outcome::Message && received.message.kind != LinkKind::Started)
+        return on_exchange(session, received.message, std::move(received.fds));
     std::lock_guard lock(mutex_);
     if (received.outcome == ReceivedLinkMessage::Outcome::Closed) {
         // The worker is about to end; its status says how. Until then its link is not polled.
@@ -301,6 +304,32 @@ void Supervisor::on_link(const SessionRef& session) {
         log_error("session %s did not start: %s", session_name(session->id).c_str(), session->error.c_str());
     }
     changed_.notify_all();
+}
+
+// A worker that does not read its answer waits for it in vain: the others are not held up.
+void Supervisor::on_exchange(const SessionRef& session, const LinkMessage& message, std::vector<UniqueFd> fds) {
+    LinkMessage answer;
+    answer.kind = LinkKind::Answer;
+    answer.request = message.request;
+    std::vector<int> with;
+    std::lock_guard lock(mutex_);
+    auto found = published_.find(message.name);
+    if (message.kind == LinkKind::Publish) {
+        answer.ok = fds.size() == 1 && found == published_.end() && published_.size() < most_published;
+        if (answer.ok) published_[message.name] = {std::move(fds[0]), session->id};
+    } else if (message.kind == LinkKind::Withdraw) {
+        if (found != published_.end() && found->second.session == session->id) published_.erase(found);
+        return;
+    } else if (message.kind == LinkKind::Fetch) {
+        answer.ok = found != published_.end();
+        if (answer.ok) with.push_back(found->second.fd.get());
+    } else {
+        log_error("the worker of session %s sent message %u", session_name(session->id).c_str(),
+                  static_cast<unsigned>(message.kind));
+        return;
+    }
+    if (!send_link_message(session->link.get(), answer, with))
+        log_warn("session %s does not take an answer: %s", session_name(session->id).c_str(), std::strerror(errno));
 }
 
 void Supervisor::reap() {
@@ -339,6 +368,7 @@ void Supervisor::reap() {
             }
             session->worker = -1;
             session->gone = true;
+            std::erase_if(published_, [&](const auto& one) { return one.second.session == session->id; });
             if (session->started && !ending_) stored.swap(session->stored_at);
             sessions_.erase(session->id);
         }

@@ -90,6 +90,7 @@ class Supervisor {
     void on_control();
     bool on_signal();
     void on_link(const SessionRef& session);
+    void on_exchange(const SessionRef& session, const LinkMessage& message, std::vector<UniqueFd> fds);
     void reap();
     void begin_end();
     SessionRef start_session(const wire::Token& token, const std::string& restore_dir);
@@ -134,6 +135,11 @@ class Supervisor {
     std::map<uint64_t, SessionRef> sessions_;
     std::deque<Died> died_;  // sessions that ended by accident
     std::deque<Task> tasks_;
+    struct Published {
+        UniqueFd fd;
+        uint64_t session;  // that left it; it goes with that session
+    };
+    std::map<SharedName, Published> published_;
     bool ending_ = false, open_ = false;
     uint64_t next_id_ = 1;
 

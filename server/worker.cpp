@@ -67,8 +67,9 @@ void answer(ring::Channel& channel, const wire::Hello& hello, uint64_t session_i
 
 }  // namespace
 
-Worker::Worker(const WorkerConfig& config, const DriverTable& driver)
+Worker::Worker(const WorkerConfig& config, const DriverTable& driver, Exchange* exchange)
     : config_(config), session_(driver), executor_(session_) {
+    session_.share_through(exchange);
     published_.id = config.session_id;
     published_.started = ::time(nullptr);
     published_.state_since = published_.started;
@@ -434,8 +435,9 @@ int worker_main(const WorkerConfig& config, int link_fd) {
         loaded = OpResult::failure(config.driver_path + ": " + ::dlerror());
     else if (load_driver_table(&driver, library) == 0)
         loaded = OpResult::failure(config.driver_path + " exports no CUDA driver API");
-    Worker worker(config, driver);
-    WorkerLink link(link_fd, worker);
+    Exchange exchange(link_fd);
+    Worker worker(config, driver, &exchange);
+    WorkerLink link(link_fd, worker, &exchange);
     worker.on_end([&link] { link.stop(); });
     if (loaded.ok) loaded = worker.start();
     link.started(loaded);

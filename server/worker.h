@@ -20,7 +20,8 @@ namespace cricket::server {
 
 class Worker final : public WorkerOps {
   public:
-    Worker(const WorkerConfig& config, const DriverTable& driver);
+    // `exchange`: what it shares with other sessions goes through it; null: nothing.
+    Worker(const WorkerConfig& config, const DriverTable& driver, Exchange* exchange = nullptr);
     ~Worker() override;
 
     // Opens the driver, or restores a snapshot; then the executor runs. Reports why not.

@@ -47,7 +47,7 @@ class WorkerService : public ControlService {
 
 }  // namespace
 
-WorkerLink::WorkerLink(int fd, WorkerOps& ops) : fd_(fd), ops_(ops) {}
+WorkerLink::WorkerLink(int fd, WorkerOps& ops, Exchange* exchange) : fd_(fd), ops_(ops), exchange_(exchange) {}
 
 WorkerLink::~WorkerLink() {
     stop();
@@ -82,11 +82,14 @@ void WorkerLink::run() {
             Connection& connection = connections_.emplace_back();
             connection.fd = std::move(fds[0]);
             connection.thread = std::thread([this, &connection] { serve(connection); });
+        } else if (received.message.kind == LinkKind::Answer && exchange_ && fds.size() <= 1) {
+            exchange_->deliver(received.message, fds.empty() ? UniqueFd() : std::move(fds[0]));
         } else {
             log_error("the supervisor sent message %u with %zu fds",
                       static_cast<unsigned>(received.message.kind), fds.size());
         }
     }
+    if (exchange_) exchange_->close();
     collect(true);
 }
 

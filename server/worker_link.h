@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "cricket/unique_fd.h"
+#include "exchange.h"
 #include "worker_ops.h"
 
 namespace cricket::server {
@@ -18,7 +19,8 @@ class WorkerLink {
   public:
     // Owns `fd`. `ops` must outlive the link; its operations are called from several threads, attach() from
     // run()'s.
-    WorkerLink(int fd, WorkerOps& ops);
+    // `exchange`: who waits for the supervisor's answers, if anybody.
+    WorkerLink(int fd, WorkerOps& ops, Exchange* exchange = nullptr);
     ~WorkerLink();
     WorkerLink(const WorkerLink&) = delete;
 
@@ -42,6 +44,7 @@ class WorkerLink {
 
     UniqueFd fd_;
     WorkerOps& ops_;
+    Exchange* exchange_;
     std::atomic<bool> stopping_{false};
     std::list<Connection> connections_;  // of run()'s thread only
 };

@@ -149,5 +149,12 @@ inline constexpr uint64_t host_span = uint64_t(1) << 40;
 // Device memory: the address range that a worker reserves.
 inline constexpr uint64_t device_base = 0x200000000000;
 inline constexpr uint64_t device_span = uint64_t(1) << 40;
+// Where the application's own reservations of addresses lie (cuMemAddressReserve), each the driver's own.
+inline constexpr uint64_t virtual_base = 0x400000000000;
+inline constexpr uint64_t virtual_span = uint64_t(1) << 44;
+
+inline bool is_device_address(uint64_t address) {
+    return address - device_base < device_span || address - virtual_base < virtual_span;
+}
 
 }  // namespace cricket::wire
