@@ -9,11 +9,11 @@
 #include <cstring>
 #include <utility>
 
-#include "client/call.h"
 #include "client/contexts.h"
 #include "client/devices.h"
 #include "client/log.h"
 #include "client/primary.h"
+#include "client/reply_guard.h"
 #include "client/software_validity.h"
 #include "custom.h"
 
@@ -72,8 +72,6 @@ constexpr TableInfo tables[table_count] = {
      99,
      true,
      "tools module"},
-    // Its slots 4 and 13 tell the order of the multiprocessors; refusing them is survived, refusing the table
-    // is not.
     {{0x17, 0x34, 0xdc, 0x26, 0x80, 0x0d, 0x47, 0x45, 0x87, 0x26, 0xc0, 0xf1, 0xe7, 0xdd, 0x8b, 0xca},
      17,
      true,
@@ -208,6 +206,41 @@ int visit_functions(CUcontext, CUmodule module, Visit visit, void* user) {
     return answer;
 }
 
+// ---- multiprocessor topology
+// ---------------------------------------------------------------------------------
+
+// Two arrays of a byte for each TPC, for the caller to give back with topology_free().
+CUresult topology_get(uint8_t** gpcs, uint8_t** ranks) {
+    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
+    if (!gpcs || !ranks) return CUDA_ERROR_INVALID_VALUE;
+    cricketTopology_args args{};
+    cricketTopology_res res{};
+    args.context = current_context();
+    ReplyGuard guard;
+    if (CUresult result = call(args, res, {.reply_bytes = 8192}); result != CUDA_SUCCESS) return result;
+    auto* first = static_cast<uint8_t*>(std::malloc(res.gpcs.size ? res.gpcs.size : 1));
+    auto* second = static_cast<uint8_t*>(std::malloc(res.ranks.size ? res.ranks.size : 1));
+    if (!first || !second) {
+        std::free(first);
+        std::free(second);
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    if (res.gpcs.size) std::memcpy(first, res.gpcs.data, res.gpcs.size);
+    if (res.ranks.size) std::memcpy(second, res.ranks.data, res.ranks.size);
+    *gpcs = first;
+    *ranks = second;
+    return CUDA_SUCCESS;
+}
+
+CUresult topology_free(uint8_t** gpcs, uint8_t** ranks) {
+    for (uint8_t** array : {gpcs, ranks}) {
+        if (!array) continue;
+        std::free(*array);
+        *array = nullptr;
+    }
+    return CUDA_SUCCESS;
+}
+
 // ---- software validity
 // ---------------------------------------------------------------------------------------
 
@@ -264,6 +297,10 @@ template <>
 constexpr auto entry<tools_context, 4> = &tools_context_id;
 template <>
 constexpr auto entry<tools_module, 7> = &visit_functions;
+template <>
+constexpr auto entry<topology, 4> = &topology_get;
+template <>
+constexpr auto entry<topology, 13> = &topology_free;
 
 template <Table table, size_t slot>
 constexpr auto cell() {
