@@ -24,6 +24,10 @@ void* Callbacks::context(uint64_t id, Use use) {
     return place;
 }
 
+std::shared_ptr<const std::atomic<bool>> Callbacks::shown(void* context) {
+    return static_cast<Entry*>(context)->shown;
+}
+
 void Callbacks::forget(void* context) {
     std::lock_guard lock(mutex_);
     auto* entry = static_cast<Entry*>(context);
@@ -54,21 +58,21 @@ void CUDA_CB Callbacks::stream_callback(CUstream, CUresult status, void* context
 void Callbacks::tell(void* context, uint32_t value, const void* data, size_t bytes) {
     auto* entry = static_cast<Entry*>(context);
     std::lock_guard lock(entry->owner->mutex_);
-    entry->owner->push_locked(entry->id, value, data, bytes);
+    entry->owner->push_locked(*entry, value, data, bytes);
 }
 
-uint64_t Callbacks::push_locked(uint64_t id, uint32_t value, const void* data, size_t bytes) {
+uint64_t Callbacks::push_locked(const Entry& entry, uint32_t value, const void* data, size_t bytes) {
     const auto* from = static_cast<const std::byte*>(data);
     bytes = std::min<size_t>(bytes, wire::callback_data_bytes);
     collect_locked();
-    due_.push_back({++last_ticket_, id, value, {from, from + bytes}});
-    if (due_.size() == 1) show_locked();
+    due_.push_back({++last_ticket_, entry.id, value, {from, from + bytes}, entry.shown});
+    if (due_.size() == 1) show_locked(server_);
     return last_ticket_;
 }
 
 void Callbacks::run(Entry* entry, uint32_t value) {
     std::unique_lock lock(mutex_);
-    const uint64_t ticket = push_locked(entry->id, value, nullptr, 0);
+    const uint64_t ticket = push_locked(*entry, value, nullptr, 0);
     if (entry->use == Use::Once) entries_.erase(entry);
     while (done_ < ticket) {
         if (!client_ || due_.front().ticket != ticket) {
@@ -86,26 +90,48 @@ void Callbacks::run(Entry* entry, uint32_t value) {
     }
 }
 
-void Callbacks::show_locked() {
-    if (!server_ || due_.empty()) return;
+void Callbacks::show_locked(wire::ServerPage* server) {
+    if (!server || due_.empty()) return;
     const Due& due = due_.front();
-    server_->callback_id = due.id;
-    server_->callback_value = due.value;
-    server_->callback_bytes = static_cast<uint32_t>(due.data.size());
-    if (!due.data.empty()) std::memcpy(server_->callback_data, due.data.data(), due.data.size());
-    server_->callback_ticket.store(due.ticket, std::memory_order_release);
-    server_->callback_bell.fetch_add(1, std::memory_order_seq_cst);
-    ring::futex_wake_all(server_->callback_bell);
+    due.shown->store(true);
+    server->callback_id = due.id;
+    server->callback_value = due.value;
+    server->callback_bytes = static_cast<uint32_t>(due.data.size());
+    if (!due.data.empty()) std::memcpy(server->callback_data, due.data.data(), due.data.size());
+    server->callback_ticket.store(due.ticket, std::memory_order_release);
+    server->callback_bell.fetch_add(1, std::memory_order_seq_cst);
+    ring::futex_wake_all(server->callback_bell);
+}
+
+void Callbacks::finish_locked() {
+    done_ = due_.front().ticket;
+    due_.pop_front();
+    changed_.notify_all();
+    show_locked(server_);
 }
 
 bool Callbacks::collect_locked() {
     if (!client_ || due_.empty()) return false;
     if (client_->callback_done.load(std::memory_order_acquire) < due_.front().ticket) return false;
-    done_ = due_.front().ticket;
-    due_.pop_front();
-    changed_.notify_all();
-    show_locked();
+    finish_locked();
     return true;
+}
+
+uint64_t Callbacks::show_front(wire::ServerPage& server) {
+    std::lock_guard lock(mutex_);
+    if (due_.empty()) return 0;
+    show_locked(&server);
+    return due_.front().ticket;
+}
+
+void Callbacks::finish_front() {
+    std::lock_guard lock(mutex_);
+    if (!due_.empty()) finish_locked();
+}
+
+void Callbacks::note_done(uint64_t ticket) {
+    std::lock_guard lock(mutex_);
+    while (!due_.empty() && due_.front().ticket <= ticket) finish_locked();
 }
 
 bool Callbacks::pending() {
@@ -137,7 +163,7 @@ void Callbacks::attach(const wire::ClientPage& client, wire::ServerPage& server)
     client_ = &client;
     server_ = &server;
     server.callback_ticket.store(0, std::memory_order_release);
-    if (!collect_locked()) show_locked();
+    if (!collect_locked()) show_locked(server_);
     changed_.notify_all();
 }
 

@@ -15,6 +15,7 @@
 
 #include <cuda.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
@@ -36,6 +37,8 @@ class Callbacks {
     // The context to hand to the driver together with one of the functions below. Once: it is gone after the driver's
     // call. Repeated: the same context for the same id each time, until forget().
     void* context(uint64_t id, Use use);
+    // Becomes true when the context's callback is shown to the application, which then knows that work before it is over.
+    std::shared_ptr<const std::atomic<bool>> shown(void* context);
     // The driver refused it, or will not call again.
     void forget(void* context);
     void forget_repeated(uint64_t id);
@@ -58,6 +61,12 @@ class Callbacks {
     // Looks whether the client has done what is shown. True when something moved.
     bool collect();
 
+    // The same by hand, for a client that is not attached yet: show_front() puts the next callback into its page and
+    // returns the ticket, finish_front() lets the driver go on; note_done() catches up with what it had done.
+    uint64_t show_front(wire::ServerPage& server);
+    void finish_front();
+    void note_done(uint64_t ticket);
+
     // Tickets done so far: part of a snapshot, which holds no pending callbacks.
     uint64_t done();
     void set_done(uint64_t ticket);
@@ -67,15 +76,18 @@ class Callbacks {
         Callbacks* owner;
         uint64_t id;
         Use use;
+        std::shared_ptr<std::atomic<bool>> shown = std::make_shared<std::atomic<bool>>(false);
     };
     struct Due {
         uint64_t ticket, id;
         uint32_t value;
         std::vector<std::byte> data;
+        std::shared_ptr<std::atomic<bool>> shown;
     };
-    uint64_t push_locked(uint64_t id, uint32_t value, const void* data, size_t bytes);
+    uint64_t push_locked(const Entry& entry, uint32_t value, const void* data, size_t bytes);
     void run(Entry* entry, uint32_t value);
-    void show_locked();
+    void show_locked(wire::ServerPage* server);
+    void finish_locked();
     bool collect_locked();
 
     std::mutex mutex_;

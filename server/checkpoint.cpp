@@ -32,6 +32,8 @@ std::string result_name(const DriverTable& driver, CUresult result) {
 
 // What cannot be made again yet, by name.
 void refuse_unrestorable(Session& session) {
+    if (const std::string callbacks = session.callbacks.describe_pending(); !callbacks.empty())
+        fail("device work waits for " + callbacks + ": let the program go on until it has run");
     for (const auto& [seq, entry] : session.journal.entries()) {
         if (entry.effect.kind != Effect::Kind::Create) continue;
         switch (const HandleKind kind = Objects::kind_of(entry.effect.object)) {
@@ -263,6 +265,7 @@ void save_checkpoint(Session& session, Executor& executor, const std::string& di
     meta["previous_epoch"] = session.previous_epoch;
     meta["attached_at"] = session.attached_at;
     meta["executed"] = session.executed;
+    meta["callbacks_done"] = session.callbacks.done();
     meta["up_end"] = session.up_end;
     meta["last_index"] = session.objects.last_index();
     meta["posted"] = {session.posted().result, session.posted().seq};
@@ -398,7 +401,7 @@ void load_host(Session& session, bool coordinated, SnapshotReader& reader) {
         if (!coordinated) reader.read("host", one.at("at"), reinterpret_cast<void*>(address), bytes);
     }
     for (const json& one : meta.at("copies_to_host"))
-        session.copies_to_host.push_back({{one[0], one[1]}, nullptr, one[2]});
+        session.copies_to_host.push_back({{one[0], one[1]}, nullptr, one[2], nullptr});
 }
 
 // Recorded events are recorded again, so that waiting for them and asking them answers as before.
@@ -430,6 +433,7 @@ bool load_checkpoint(Session& session, Executor& executor, const std::string& di
     session.attached_at = meta.at("attached_at");
     session.executed = meta.at("executed");
     session.up_end = meta.at("up_end");
+    session.callbacks.set_done(meta.value("callbacks_done", uint64_t(0)));
     session.program = meta.at("program");
     session.client_pid = meta.at("pid");
     session.set_posted({meta.at("posted")[0], meta.at("posted")[1]});

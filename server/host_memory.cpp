@@ -166,6 +166,56 @@ void HostMemory::merge(std::byte* theirs, pid_t pid, const std::vector<HostRange
     }
 }
 
+bool HostMemory::begin_exchange(int fd, pid_t pid, const std::vector<HostRange>& ours, std::string* why) {
+    end_exchange();
+    if (ranges_.empty()) return true;
+    const uint64_t size = file_bytes(fd);
+    for (const auto& [address, range] : ranges_) {
+        if (range.offset + range.bytes <= size) continue;
+        *why = "the application's host memory is shorter than the session's";
+        return false;
+    }
+    void* theirs = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (theirs == MAP_FAILED) {
+        *why = std::string("mapping the application's host memory: ") + std::strerror(errno);
+        return false;
+    }
+    exchanged_ = static_cast<std::byte*>(theirs);
+    exchanged_bytes_ = size;
+    merge(exchanged_, pid, ours);
+    for (const auto& [address, range] : ranges_) {
+        const std::byte* from = exchanged_ + range.offset;
+        base_.emplace_back(from, from + range.bytes);
+        std::memcpy(content(range), base_.back().data(), range.bytes);
+    }
+    return true;
+}
+
+void HostMemory::exchange() {
+    if (!exchanged_) return;
+    auto base = base_.begin();
+    for (const auto& [address, range] : ranges_) {
+        std::byte* mine = content(range);
+        std::byte* theirs = exchanged_ + range.offset;
+        std::byte* last = base++->data();
+        for (uint64_t i = 0; i < range.bytes; i += page) {
+            if (std::memcmp(mine + i, last + i, page) == 0 && std::memcmp(theirs + i, last + i, page) == 0) continue;
+            for (uint64_t k = i; k < i + page; ++k) {
+                if (mine[k] != last[k])
+                    theirs[k] = last[k] = mine[k];
+                else if (theirs[k] != last[k])
+                    mine[k] = last[k] = theirs[k];
+            }
+        }
+    }
+}
+
+void HostMemory::end_exchange() {
+    if (exchanged_) ::munmap(exchanged_, exchanged_bytes_);
+    exchanged_ = nullptr;
+    base_.clear();
+}
+
 bool HostMemory::adopt(UniqueFd fd, bool client_wins, pid_t pid, const std::vector<HostRange>& ours,
                        std::string* why) {
     const uint64_t size = file_bytes(fd.get());
@@ -191,6 +241,7 @@ bool HostMemory::adopt(UniqueFd fd, bool client_wins, pid_t pid, const std::vect
     if (mapped_)
         ::mmap(at(0), mapped_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
     mapped_ = 0;
+    end_exchange();
     fd_ = std::move(fd);
     bool mapped = map(size);
     for (const auto& [address, range] : ranges_) mapped = mapped && map_elsewhere(address, range, true);

@@ -58,6 +58,11 @@ class HostMemory {
     uint64_t bytes() const;      // registered
     uint64_t file_size() const;  // of the memfd
 
+    // For a client that has to run callbacks before it can be attached, since device work awaits them: its memory and ours
+    // are made the same (as adopt() would), and exchange() carries each later change of either over to the other.
+    bool begin_exchange(int fd, pid_t pid, const std::vector<HostRange>& ours, std::string* why);
+    void exchange();
+
     // Restore: memory of our own until a client attaches, filled by the caller, then registered.
     bool prepare(uint64_t bytes, std::string* why);
 
@@ -66,6 +71,12 @@ class HostMemory {
     void merge(std::byte* theirs, pid_t pid, const std::vector<HostRange>& ours) const;
     bool map_elsewhere(uint64_t address, const HostRegistration& range, bool replace);
     CUresult register_range(uint64_t address);
+
+    void end_exchange();
+    // The client's memory, and what both sides held when they were last the same (by range, in the order of ranges_).
+    std::byte* exchanged_ = nullptr;
+    uint64_t exchanged_bytes_ = 0;
+    std::vector<std::vector<std::byte>> base_;
 
     const DriverTable& driver_;
     UniqueFd fd_;

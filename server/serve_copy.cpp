@@ -65,7 +65,7 @@ CUresult to_host(Call& call, const rpc::Bulk& data, rpc::Bulk* result, CUdevicep
     if (data.where == rpc::Bulk::Where::Host) {
         CUevent event = call.session.take_event();
         if (event && call.driver.cuEventRecord(event, stream) == CUDA_SUCCESS)
-            call.session.copies_to_host.push_back({{data.offset, bytes}, event, 0});
+            call.session.copies_to_host.push_back({{data.offset, bytes}, event, 0, nullptr});
         else
             status = call.driver.cuStreamSynchronize(stream);
     }

@@ -71,6 +71,18 @@ bool Session::busy() {
     return false;
 }
 
+std::vector<HostRange> Session::untold_copies() {
+    std::vector<HostRange> ranges;
+    for (CopyToHost& copy : copies_to_host) {
+        if (copy.event && driver.cuEventQuery(copy.event) != CUDA_ERROR_NOT_READY) {
+            give_event(copy.event);
+            copy.event = nullptr;
+        }
+        if (!copy.event && !copy.told_by_callback()) ranges.push_back(copy.range);
+    }
+    return ranges;
+}
+
 CUresult Session::synchronize_all() {
     CUresult first = CUDA_SUCCESS;
     for (const auto& [number, device] : context_devices) {

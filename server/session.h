@@ -38,6 +38,8 @@ struct CopyToHost {
     HostRange range;
     CUevent event = nullptr;    // null once it completed
     uint64_t told_by = 0;       // the call whose reply tells the application; 0: none yet
+    std::shared_ptr<const std::atomic<bool>> callback;  // one that came after it: once shown, it tells too
+    bool told_by_callback() const { return !event && callback && *callback; }
 };
 
 class Session {
@@ -112,6 +114,8 @@ class Session {
     std::string shared_refusal() const;
 
     std::deque<CopyToHost> copies_to_host;
+    // Those that are over and of which the application does not know it, for HostMemory::adopt().
+    std::vector<HostRange> untold_copies();
 
     // Events' times across a restore (serve_sync.cpp).
     struct EventTime {

@@ -2,6 +2,7 @@
 #include "worker.h"
 
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <malloc.h>
 #include <poll.h>
 #include <sys/stat.h>
@@ -38,6 +39,17 @@ bool same_file(int a, int b) {
     }, second{};
     return ::fstat(a, &first) == 0 && ::fstat(b, &second) == 0 && first.st_ino == second.st_ino &&
            first.st_dev == second.st_dev;
+}
+
+// Whether a process is stopped, traced (as by criu) or gone.
+bool stopped(pid_t pid) {
+    char text[512];
+    const UniqueFd fd(::open(("/proc/" + std::to_string(pid) + "/stat").c_str(), O_RDONLY | O_CLOEXEC));
+    const ssize_t bytes = fd ? ::read(fd.get(), text, sizeof text - 1) : 0;
+    if (bytes <= 0) return true;
+    text[bytes] = 0;
+    const char* name_end = std::strrchr(text, ')');
+    return !name_end || name_end[1] == 0 || std::strchr("tTZX", name_end[2]);
 }
 
 const char* state_name(SessionState state) {
@@ -165,14 +177,18 @@ void Worker::run() {
     uint64_t active = 0;  // when something last moved; 0: since the last look at the clock
     while (!stop_.load(std::memory_order_relaxed)) {
         if (have_commands_.load(std::memory_order_acquire)) run_commands();
-        if (!ring_ || over_) {
+        if (joining_ && !over_) {
+            step_joining();
+            continue;
+        }
+        if (!ring_ || over_ || state_ == SessionState::Parked) {
             std::unique_lock lock(mutex_);
             changed_.wait(lock, [&] { return have_commands_.load() || stop_.load(); });
             continue;
         }
         bool moved = false;
         try {
-            moved = state_ == SessionState::Running && executor_.step(*ring_);
+            moved = state_ == SessionState::Running && may_step() && executor_.step(*ring_);
         } catch (const ring::BadRecord& bad) {
             log_error("session %llu: the client breaks the protocol: %s: the session ends", id(), bad.what());
             over_ = true;
@@ -196,6 +212,20 @@ void Worker::run() {
     }
 }
 
+// Behind a callback that does not return, the driver takes only so many launches before it blocks its caller. When the
+// callback does not return because criu has stopped the client, that would be for ever: so with many calls behind one, the
+// next are executed only while the client runs.
+bool Worker::may_step() {
+    if (!session_.callbacks.pending()) {
+        behind_callback_ = 0;
+        return true;
+    }
+    if (++behind_callback_ < 256 || behind_callback_ % 64) return true;
+    if (!stopped(session_.client_pid)) return true;
+    --behind_callback_;  // asked again next time
+    return false;
+}
+
 void Worker::idle(uint64_t idle_ns) {
     session_.callbacks.collect();  // of those that no thread of the driver waits for
     if (idle_ns < spin_ns) {
@@ -203,8 +233,9 @@ void Worker::idle(uint64_t idle_ns) {
         return;
     }
     if (state_ == SessionState::Running && client_exited()) {
-        // It posts nothing more: what is in the ring now is all there will be.
-        if (ring_->empty()) park();
+        // It posts nothing more: what is in the ring now is all there will be. What a callback that cannot run any more
+        // is in the way of is sent again by the client when it is back.
+        if (ring_->empty() || session_.callbacks.pending()) park();
         return;
     }
     // While the device is awaited, look again after a sixteenth of the time already waited.
@@ -214,16 +245,93 @@ void Worker::idle(uint64_t idle_ns) {
     ring_->sleep(sleep_us);
 }
 
+// Device work that waits for a callback of the application would wait for ever: then the session is parked with that work
+// unfinished, and the channel it uses stays until the client is back and has run the callbacks (step_joining).
 void Worker::park() {
+    session_.callbacks.detach();
+    while (!session_.callbacks.pending() && (executor_.waiting() || session_.busy()))
+        if (!executor_.poll(ring_.get())) ::usleep(50);
+    client_pidfd_.reset();
+    if (!session_.callbacks.pending())
+        settle();
+    else
+        log_info("session %llu: device work waits for %s", id(), session_.callbacks.describe_pending().c_str());
+    set_state(SessionState::Parked);
+}
+
+// The device is idle: nothing uses the channel any more.
+void Worker::settle() {
     executor_.finish_waiting(ring_.get());
     if (const CUresult status = session_.synchronize_all(); status != CUDA_SUCCESS)
         log_warn("session %llu: the device answers error %d while parking", id(), static_cast<int>(status));
     executor_.save_bulk(*ring_);
-    session_.callbacks.detach();
     session_.channel_leaves();
     ring_.reset();
-    client_pidfd_.reset();
-    set_state(SessionState::Parked);
+}
+
+// A client is back whose callbacks are awaited by the device. Its calls wait until these have run, with host memory
+// exchanged before and after each, and the work behind them is over; then it is attached like any other.
+void Worker::step_joining() {
+    Joining& joining = *joining_;
+    wire::ClientPage& client = joining.channel.client_page();
+    pollfd exited{joining.pidfd.get(), POLLIN, 0};
+    if (!joining.pidfd || ::poll(&exited, 1, 0) == 1) {
+        log_warn("session %llu: pid %d ended before its callbacks had run", id(), joining.peer.pid);
+        session_.host_memory.exchange();
+        session_.callbacks.note_done(client.callback_done.load());
+        joining_.reset();
+        return;
+    }
+    if (joining.shown) {
+        const uint32_t before = client.callback_bell.load(std::memory_order_acquire);
+        if (client.callback_done.load(std::memory_order_acquire) < joining.shown) {
+            ring::futex_wait(client.callback_bell, before, longest_sleep_us);
+            return;
+        }
+        session_.host_memory.exchange();
+        joining.shown = 0;
+        session_.callbacks.finish_front();
+        return;
+    }
+    if (session_.callbacks.pending()) {
+        session_.host_memory.exchange();
+        joining.shown = session_.callbacks.show_front(joining.channel.server_page());
+        return;
+    }
+    if (executor_.waiting() || session_.busy()) {
+        if (!executor_.poll(ring_.get())) ::usleep(50);
+        return;
+    }
+    settle();
+    session_.host_memory.exchange();
+    Joining done = std::move(joining);
+    joining_.reset();
+    done.channel = {};
+    client_host_wins_ = true;
+    do_attach(done.hello, done.peer, std::move(done.channel_fd), std::move(done.host_fd));
+}
+
+// Takes a client whose callbacks the device awaits. Empty, or what refuses it.
+std::string Worker::begin_joining(const wire::Hello& hello, const ucred& peer, ring::Channel& channel,
+                                  UniqueFd host_fd) {
+    std::string why = session_.callbacks.refusal(channel.client_page());
+    if (why.empty() && hello.next_seq <= session_.executed) why = "the application's image is older than the session";
+    if (!why.empty()) return why;
+    auto joining = std::make_unique<Joining>();
+    joining->hello = hello;
+    joining->peer = peer;
+    joining->channel_fd.reset(::fcntl(channel.fd(), F_DUPFD_CLOEXEC, 0));
+    joining->pidfd.reset(static_cast<int>(::syscall(SYS_pidfd_open, peer.pid, 0)));
+    if (!session_.host_memory.begin_exchange(host_fd.get(), peer.pid, session_.untold_copies(), &why)) return why;
+    joining->host_fd = std::move(host_fd);
+    // What its page says of callbacks is a copy of an earlier life, until it is locked.
+    channel.server_page().callback_ticket.store(0);
+    if (!channel.lock()) return "the channel is locked by another server";
+    joining->channel = std::move(channel);
+    log_info("session %llu: pid %d is back and has to run %s first", id(), peer.pid,
+             session_.callbacks.describe_pending().c_str());
+    joining_ = std::move(joining);
+    return {};
 }
 
 std::string Worker::epoch_refusal(const wire::Hello& hello) const {
@@ -243,10 +351,14 @@ void Worker::do_attach(const wire::Hello& hello, const ucred& peer, UniqueFd cha
         }
         const bool gone = client_exited();
         if (gone && state_ == SessionState::Running) {
-            while (executor_.step(*ring_)) {
+            while (may_step() && executor_.step(*ring_)) {
             }
             park();
         }
+    }
+    if (joining_ && same_file(channel_fd.get(), joining_->channel.fd())) {
+        joining_->hello = hello;  // sent again after a while
+        return;
     }
     ring::Channel channel;
     std::string why;
@@ -263,6 +375,14 @@ void Worker::do_attach(const wire::Hello& hello, const ucred& peer, UniqueFd cha
                       "process " + std::to_string(session_.client_pid) + " is attached to this session");
     if (std::string text = epoch_refusal(hello); !text.empty())
         return refuse(wire::Refusal::ImageTooOld, text);
+    if (joining_)
+        return refuse(wire::Refusal::Busy,
+                      "process " + std::to_string(joining_->peer.pid) + " is being attached to this session");
+    if (ring_) {  // parked with unfinished work
+        if (why = begin_joining(hello, peer, channel, std::move(host_fd)); !why.empty())
+            refuse(wire::Refusal::ImageTooOld, why);
+        return;
+    }
     for (const auto& [seq, kept] : executor_.kept())
         if (kept.slot >= channel.geometry().slots ||
             (kept.reply_bytes && kept.reply_offset + kept.reply_bytes > channel.geometry().total_bytes))
@@ -275,13 +395,11 @@ void Worker::do_attach(const wire::Hello& hello, const ucred& peer, UniqueFd cha
     };
     if (const auto refusal = server->position(hello, session_.executed, &why); refusal != wire::Refusal::None)
         return refuse_mapped(refusal);
-    std::vector<HostRange> ours;
-    for (const CopyToHost& copy : session_.copies_to_host) ours.push_back(copy.range);
     session_.any_context();
-    if (!session_.host_memory.adopt(std::move(host_fd), client_host_wins_, peer.pid, ours, &why))
+    if (!session_.host_memory.adopt(std::move(host_fd), client_host_wins_, peer.pid, session_.untold_copies(), &why))
         return refuse_mapped(wire::Refusal::BadChannel);
-    why = session_.callbacks.refusal(server->channel().client_page());
-    if (!why.empty()) return refuse_mapped(wire::Refusal::ImageTooOld);
+    if (why = session_.callbacks.refusal(server->channel().client_page()); !why.empty())
+        return refuse_mapped(wire::Refusal::ImageTooOld);
     session_.callbacks.attach(server->channel().client_page(), server->channel().server_page());
     if (!server->channel().lock()) {
         session_.callbacks.detach();
@@ -357,7 +475,9 @@ OpResult Worker::quiesce(uint32_t timeout_ms) {
         while (executor_.waiting() || session_.busy()) {
             if (timeout_ms && now_ns() > end)
                 return OpResult::failure("the device is still busy after " + std::to_string(timeout_ms) +
-                                         " ms: a kernel or a copy of the session runs longer");
+                                         " ms: " + (session_.callbacks.pending()
+                                                        ? "it waits for " + session_.callbacks.describe_pending()
+                                                        : "a kernel or a copy of the session runs longer"));
             if (!executor_.poll(ring_.get())) ring_->sleep(100);
         }
         const CUresult status = session_.synchronize_all();

@@ -42,7 +42,11 @@ class Worker final : public WorkerOps {
     OpResult on_executor(const std::function<OpResult()>& command);
     void run();
     void run_commands();
+    bool may_step();
     void park();
+    void settle();
+    void step_joining();
+    std::string begin_joining(const wire::Hello& hello, const ucred& peer, ring::Channel& channel, UniqueFd host);
     bool client_exited();
     void idle(uint64_t idle_ns);
     void set_state(SessionState state);
@@ -56,6 +60,16 @@ class Worker final : public WorkerOps {
     Executor executor_;
     std::unique_ptr<ring::RingServer> ring_;
     UniqueFd client_pidfd_;
+    // A client that comes back to device work that waits for its callbacks. ring_ is still the channel of its earlier life.
+    struct Joining {
+        wire::Hello hello{};
+        ucred peer{};
+        UniqueFd channel_fd, host_fd, pidfd;
+        ring::Channel channel;
+        uint64_t shown = 0;  // ticket of the callback it is running
+    };
+    std::unique_ptr<Joining> joining_;
+    uint64_t behind_callback_ = 0;  // calls looked at since a callback is due
     bool client_host_wins_ = false;  // restored from a coordinated checkpoint: its host memory was not saved here
     SessionState state_ = SessionState::Starting;
     std::function<void()> end_;

@@ -219,6 +219,8 @@ class App:
             check(not target.startswith("/dev/nvidia"), f"pid {self.pid} has {target} open as {entry}")
             if target.startswith("socket:["):
                 inodes[target[len("socket:["):-1]] = entry
+        if not self.alive():
+            raise Failure(f"ended with status {self.world.children.status[self.pid]}: {self.describe()}")
         connected = {"unix": (6, 5, "03"), "tcp": (9, 3, "01"), "tcp6": (9, 3, "01")}
         for family, (inode_field, state_field, state) in connected.items():
             for line in (proc / "net" / family).read_text().splitlines()[1:]:
