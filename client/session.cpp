@@ -18,6 +18,7 @@
 #include "client/contexts.h"
 #include "client/function_cache.h"
 #include "client/log.h"
+#include "client/server_path.h"
 #include "client/parameter_layout.h"
 
 extern "C" {
@@ -40,17 +41,6 @@ int64_t now_ms() {
     timespec t{};
     ::clock_gettime(CLOCK_MONOTONIC, &t);
     return int64_t(t.tv_sec) * 1000 + t.tv_nsec / 1000000;
-}
-
-void default_socket(char (&path)[108]) {
-    const char* given = ::getenv("CRICKET_SOCKET");
-    const char* runtime = ::getenv("XDG_RUNTIME_DIR");
-    if (given && *given)
-        std::snprintf(path, sizeof path, "%s", given);
-    else if (::geteuid() != 0 && runtime && *runtime)
-        std::snprintf(path, sizeof path, "%s/cricket/server.sock", runtime);
-    else
-        std::snprintf(path, sizeof path, "/run/cricket/server.sock");
 }
 
 void program_name(char (&name)[64]) {
@@ -96,7 +86,7 @@ uint32_t thread_number() {
 bool initialized() { return Session::any() != nullptr; }
 
 Session::Session() : ring_(*this) {
-    default_socket(socket_path_);
+    server_path(socket_path_);
     if (const char* seconds = ::getenv("CRICKET_RECONNECT_TIMEOUT"); seconds && *seconds) {
         char* end = nullptr;
         const long value = ::strtol(seconds, &end, 10);

@@ -13,6 +13,8 @@
 
 #include "driver_choice.h"
 #include "log.h"
+#include "nvml/library.h"
+#include "nvml/nvml_worker.h"
 #include "paths.h"
 #include "supervisor.h"
 #include "worker_process.h"
@@ -28,7 +30,7 @@ void make_state_dir(const std::string& path) {
         throw PathError("cannot write to '" + path + "': " + std::strerror(errno));
 }
 
-int supervise(SupervisorOptions options, const std::string& driver) {
+int supervise(SupervisorOptions options, const std::string& driver, const std::string& nvml) {
     // Where the user's environment preloads the shim everywhere, it is in this process as well: harmless
     // here, but what is started from here must be without it.
     ::unsetenv("LD_PRELOAD");
@@ -41,6 +43,7 @@ int supervise(SupervisorOptions options, const std::string& driver) {
         }
         const DriverChoice choice = choose_driver(driver);
         options.driver_path = choice.path;
+        options.nvml_library = choose_nvml(nvml, driver, choice.path);
         sigset_t set;
         sigemptyset(&set);
         for (const int signal : {SIGCHLD, SIGTERM, SIGINT}) sigaddset(&set, signal);
@@ -81,6 +84,9 @@ int main(int argc, char** argv) {
     app.add_option("--listen-rpc", options.listen_rpc,
                    "unix:PATH or tcp:HOST:PORT: serve clients over plain RPC there too; may be repeated")
         ->allow_extra_args(false);
+    std::string nvml;
+    app.add_option("--nvml", nvml,
+                   "path of the libnvidia-ml.so.1 that answers NVML (default: the one that goes with the driver)");
     // Internal: see worker_process.cpp and driver_choice.cpp.
     WorkerConfig worker;
     int link = -1;
@@ -89,6 +95,9 @@ int main(int argc, char** argv) {
     app.add_option("--link", link)->group("")->needs(is_worker);
     app.add_option("--restore", worker.restore_dir)->group("")->needs(is_worker);
     CLI::Option* is_probe = app.add_option("--probe-driver", probe)->group("");
+    NvmlWorkerConfig nvml_worker;
+    CLI::Option* is_nvml = app.add_option("--nvml-worker", nvml_worker.socket)->group("");
+    app.add_option("--nvml-control", nvml_worker.control_path)->group("")->needs(is_nvml);
     CLI11_PARSE(app, argc, argv);
 
     if (*is_probe) return probe_driver(probe);
@@ -96,7 +105,12 @@ int main(int argc, char** argv) {
         worker.driver_path = driver;
         return run_worker(worker, link);
     }
+    if (*is_nvml) {
+        log_setup("nvml");
+        nvml_worker.library = nvml;
+        return nvml_worker_main(nvml_worker);
+    }
     log_setup("cricket-server");
     options.park_timeout = std::chrono::seconds(park_timeout);
-    return supervise(std::move(options), driver);
+    return supervise(std::move(options), driver, nvml);
 }

@@ -41,7 +41,8 @@ std::string describe_end(int status) {
 Supervisor::Supervisor(SupervisorOptions options)
     : options_(std::move(options)),
       hello_socket_(options_.socket_path),
-      control_socket_(control_path(options_.socket_path), SOCK_STREAM) {
+      control_socket_(control_path(options_.socket_path), SOCK_STREAM),
+      nvml_(options_.socket_path, options_.nvml_library) {
     rpc_listener_.listen("unix:" + options_.socket_path + ".rpc");
     for (const std::string& address : options_.listen_rpc) rpc_listener_.listen(address);
     sigset_t set;
@@ -81,9 +82,12 @@ int Supervisor::run() {
             waiting.push_back({hello_socket_.get(), POLLIN, 0});
             waiting.push_back({control_socket_.get(), POLLIN, 0});
             rpc_listener_.add_to(&waiting);
+            nvml_.add_to(&waiting);
         }
-        if (::poll(waiting.data(), waiting.size(), open ? rpc_listener_.timeout() : -1) < 0 &&
-            errno != EINTR) {
+        int timeout = -1;
+        for (const int one : {rpc_listener_.timeout(), nvml_.timeout()})
+            if (open && one >= 0) timeout = timeout < 0 ? one : std::min(timeout, one);
+        if (::poll(waiting.data(), waiting.size(), timeout) < 0 && errno != EINTR) {
             log_error("poll: %s", std::strerror(errno));
             break;
         }
@@ -102,6 +106,7 @@ int Supervisor::run() {
             if (waiting[first_socket].revents) on_hello();
             if (waiting[first_socket + 1].revents) on_control();
             for (PlainAttach& attach : rpc_listener_.process(waiting)) on_stream(std::move(attach));
+            nvml_.start_if_asked(waiting);
         }
         collect_connections(false);
     }
@@ -120,6 +125,7 @@ int Supervisor::run() {
     hello_socket_.close();
     control_socket_.unlink();
     rpc_listener_.close();
+    nvml_.close();
     log_info("ended");
     return 0;
 }
@@ -333,6 +339,7 @@ void Supervisor::on_exchange(const SessionRef& session, const LinkMessage& messa
 }
 
 void Supervisor::reap() {
+    nvml_.reap();
     std::vector<SessionRef> all;
     {
         std::lock_guard lock(mutex_);
@@ -410,6 +417,7 @@ void Supervisor::begin_end() {
     hello_socket_.close();
     control_socket_.unlink();
     rpc_listener_.close();
+    nvml_.close();
     changed_.notify_all();
     for (const SessionRef& session : all) helpers_.emplace_back([this, session] { end_session(session); });
 }

@@ -28,6 +28,7 @@
 #include "control_service.h"
 #include "hello_socket.h"
 #include "link_message.h"
+#include "nvml/nvml_starter.h"
 #include "paths.h"
 #include "rpc_listener.h"
 #include "session_names.h"
@@ -37,6 +38,7 @@ namespace cricket::server {
 struct SupervisorOptions {
     std::string socket_path;
     std::string driver_path;
+    std::string nvml_library;                 // of choose_nvml(); empty: none
     std::string state_dir;                    // empty: sessions end with the server
     std::chrono::seconds park_timeout{3600};  // 0: for ever
     std::vector<std::string> listen_rpc;      // further addresses for clients over plain RPC
@@ -128,6 +130,7 @@ class Supervisor {
     HelloSocket hello_socket_;
     BoundSocket control_socket_;
     RpcListener rpc_listener_;
+    NvmlStarter nvml_;
     UniqueFd signals_, wake_;
 
     std::mutex mutex_;

@@ -35,6 +35,17 @@ namespace {
 
 }  // namespace
 
+pid_t start_process(std::vector<std::string> words, int inherited) {
+    std::vector<char*> arguments;
+    for (std::string& word : words) arguments.push_back(word.data());
+    arguments.push_back(nullptr);
+    const pid_t supervisor = ::getpid();
+    const pid_t pid = ::fork();
+    if (pid < 0) throw std::system_error(errno, std::generic_category(), "cannot start a process");
+    if (pid == 0) become_worker(arguments.data(), inherited, supervisor);
+    return pid;
+}
+
 WorkerProcess start_worker(const WorkerConfig& config) {
     int ends[2];
     if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
@@ -51,14 +62,7 @@ WorkerProcess start_worker(const WorkerConfig& config) {
         words.push_back("--restore");
         words.push_back(config.restore_dir);
     }
-    std::vector<char*> arguments;
-    for (std::string& word : words) arguments.push_back(word.data());
-    arguments.push_back(nullptr);
-    const pid_t supervisor = ::getpid();
-    const pid_t pid = ::fork();
-    if (pid < 0) throw std::system_error(errno, std::generic_category(), "cannot start a process");
-    if (pid == 0) become_worker(arguments.data(), theirs.get(), supervisor);
-    return {pid, std::move(ours)};
+    return {start_process(std::move(words), theirs.get()), std::move(ours)};
 }
 
 int run_worker(const WorkerConfig& config, int link_fd) {

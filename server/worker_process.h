@@ -6,6 +6,7 @@
 #include <sys/types.h>
 
 #include <string>
+#include <vector>
 
 #include "cricket/unique_fd.h"
 #include "worker_config.h"
@@ -20,6 +21,9 @@ struct WorkerProcess {
 // To be called from the supervisor's main thread: a worker gets its signal when the *thread* that made it
 // ends. Throws std::system_error.
 WorkerProcess start_worker(const WorkerConfig& config);
+
+// The same for any process of ours: `words` is its command line, `inherited` the descriptor that it gets.
+pid_t start_process(std::vector<std::string> words, int inherited);
 
 // What start_worker() put on the command line, in main().
 int run_worker(const WorkerConfig& config, int link_fd);
