@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // dlopen of the driver by a path must not escape us. By its plain name, libcuda.so.1, the dynamic linker
 // finds this library already loaded under that DT_SONAME; a path (or the development name libcuda.so) would
-// load the real one.
+// load the real one. NVML is asked for by whatever name, and is a library of ours beside this one.
 //
 // The next dlopen looks at its return address: the caller's RPATH, RUNPATH, $ORIGIN and namespace depend on
 // it. So everything that is not ours is passed on by a jump, which leaves the caller's return address in
@@ -11,6 +11,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
@@ -19,17 +20,20 @@
 
 namespace cricket::client {
 
-bool names_driver(const char* file) {
+// NAME, NAME.1, NAME.580.159.04, wherever it lies.
+static bool names(const char* file, const char* name) {
     if (!file) return false;
     const char* slash = std::strrchr(file, '/');
     const char* base = slash ? slash + 1 : file;
-    constexpr char driver[] = "libcuda.so";
-    if (std::strncmp(base, driver, sizeof driver - 1) != 0) return false;
-    const char* rest = base + sizeof driver - 1;
+    const size_t length = std::strlen(name);
+    if (std::strncmp(base, name, length) != 0) return false;
+    const char* rest = base + length;
     if (*rest == 0) return true;
-    // libcuda.so.1, libcuda.so.580.159.04
     return rest[0] == '.' && rest[1] && std::strspn(rest, ".0123456789") == std::strlen(rest);
 }
+
+bool names_driver(const char* file) { return names(file, "libcuda.so"); }
+bool names_nvml(const char* file) { return names(file, "libnvidia-ml.so"); }
 
 }  // namespace cricket::client
 
@@ -48,25 +52,48 @@ Dlopen next_dlopen() {
     return known;
 }
 
+// The path we were loaded under, null if the linker does not know it.
+const char* own_path() {
+    Dl_info self;
+    link_map* map = nullptr;
+    if (!dladdr1(reinterpret_cast<void*>(&own_path), &self, reinterpret_cast<void**>(&map), RTLD_DL_LINKMAP) || !map)
+        return nullptr;
+    return map->l_name;
+}
+
 void* open_self(const char* file, int mode) {
     using namespace cricket::client;
     // By our own path, which the dynamic linker recognises as loaded even when the current directory is
     // another one: it compares the name we were loaded under first.
-    Dl_info self;
-    link_map* map = nullptr;
-    if (!dladdr1(reinterpret_cast<void*>(&open_self), &self, reinterpret_cast<void**>(&map),
-                 RTLD_DL_LINKMAP) ||
-        !map)
-        return next_dlopen()("libcuda.so.1", mode);
+    const char* path = own_path();
+    if (!path) return next_dlopen()("libcuda.so.1", mode);
     log(LogLevel::Debug, "dlopen(%s): this library instead", file);
-    return next_dlopen()(map->l_name, mode);
+    return next_dlopen()(path, mode);
+}
+
+// libcricket-nvml.so, which lies beside us. If it is not there, dlopen says so: never the machine's own.
+void* open_nvml(const char* file, int mode) {
+    using namespace cricket::client;
+    char path[4096];
+    const char* own = own_path();
+    const char* slash = own ? std::strrchr(own, '/') : nullptr;
+    std::snprintf(path, sizeof path, "%.*slibcricket-nvml.so", slash ? static_cast<int>(slash + 1 - own) : 0,
+                  slash ? own : "");
+    log(LogLevel::Debug, "dlopen(%s): %s instead", file, path);
+    return next_dlopen()(path, mode);
 }
 
 }  // namespace
 
+namespace cricket::client {
+void* nvml_library() { return open_nvml("libnvidia-ml.so.1", RTLD_LAZY | RTLD_LOCAL); }
+}  // namespace cricket::client
+
 extern "C" [[gnu::visibility("hidden"), gnu::used]] Dlopen cricket_choose_dlopen(const char* file) {
     int saved = errno;
-    Dlopen chosen = cricket::client::names_driver(file) ? &open_self : next_dlopen();
+    Dlopen chosen = cricket::client::names_driver(file) ? &open_self
+                    : cricket::client::names_nvml(file) ? &open_nvml
+                                                        : next_dlopen();
     errno = saved;
     return chosen;
 }

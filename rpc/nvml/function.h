@@ -35,8 +35,8 @@ struct Parameter {
     bool by_reference = false;    // that parameter is a pointer
     bool returned_count = false;  // and what it points at means nothing before the call
     bool versioned = false;       // the struct's first word says its size in its low 24 bits
-    Inner inner;
-    Member members[2];
+    Inner inner = {};
+    Member members[2] = {};
 
     // An array that only comes back, and only as far as its count then says. Others are copied both ways as a whole,
     // so that what the driver leaves alone stays what it was.
