@@ -41,11 +41,11 @@ bool_t xdr_blob(XDR* xdrs, Blob* blob) {
         *blob = {};
         return TRUE;
     }
-    bool_t present = blob->present;
-    if (!::xdr_bool(xdrs, &present)) return FALSE;
+    uint32_t present = blob->present;
+    if (!xdr_numbers(xdrs, &present)) return FALSE;
     blob->present = present;
     if (!present) return TRUE;
-    if (!::xdr_u_int(xdrs, &blob->size) || blob->size > max_blob_bytes) return FALSE;
+    if (!xdr_numbers(xdrs, &blob->size) || blob->size > max_blob_bytes) return FALSE;
     if (blob->size == 0) return TRUE;
     if (xdrs->x_op == XDR_DECODE) return decode_bytes(xdrs, blob);
     return ::xdr_opaque(xdrs, static_cast<char*>(const_cast<void*>(blob->data)), blob->size);

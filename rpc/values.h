@@ -3,9 +3,14 @@
 // data that travels beside the message.
 #pragma once
 
+#include <endian.h>
 #include <rpc/rpc.h>
 
+#include <bit>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
+#include <type_traits>
 
 namespace cricket::rpc {
 
@@ -37,6 +42,40 @@ bool_t xdr_u64(XDR* xdrs, uint64_t* value);
 bool_t xdr_u32(XDR* xdrs, uint32_t* value);
 bool_t xdr_i32(XDR* xdrs, int32_t* value);
 bool_t xdr_f32(XDR* xdrs, float* value);
+
+inline bool_t xdr_number(XDR* xdrs, uint64_t* value) { return xdr_u64(xdrs, value); }
+inline bool_t xdr_number(XDR* xdrs, uint32_t* value) { return xdr_u32(xdrs, value); }
+inline bool_t xdr_number(XDR* xdrs, int32_t* value) { return xdr_i32(xdrs, value); }
+inline bool_t xdr_number(XDR* xdrs, float* value) { return xdr_f32(xdrs, value); }
+
+template <class T>
+std::byte* number_in_place(bool decode, std::byte* place, T* value) {
+    static_assert(sizeof(T) == 4 || sizeof(T) == 8);
+    using Word = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
+    const auto turn = [](Word word) { return sizeof(Word) == 4 ? Word(be32toh(static_cast<uint32_t>(word))) : Word(be64toh(word)); };
+    Word word;
+    if (decode) {
+        std::memcpy(&word, place, sizeof word);
+        *value = std::bit_cast<T>(turn(word));
+    } else {
+        word = turn(std::bit_cast<Word>(*value));
+        std::memcpy(place, &word, sizeof word);
+    }
+    return place + sizeof word;
+}
+
+// Numbers that follow each other: in one piece where the stream's memory allows, as rpcgen's inline code does it.
+template <class... T>
+bool_t xdr_numbers(XDR* xdrs, T*... values) {
+    if (xdrs->x_op == XDR_FREE) return TRUE;
+    constexpr auto bytes = static_cast<u_int>((sizeof(T) + ...));
+    if (auto* place = reinterpret_cast<std::byte*>(XDR_INLINE(xdrs, bytes))) {
+        const bool decode = xdrs->x_op == XDR_DECODE;
+        ((place = number_in_place(decode, place, values)), ...);
+        return TRUE;
+    }
+    return (xdr_number(xdrs, values) && ...);
+}
 
 // The credential of a call: wire.h, CallFlags.
 struct Credential {

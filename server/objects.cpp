@@ -3,6 +3,34 @@
 
 namespace cricket::server {
 
+static uint64_t index_of(uint64_t number) { return number >> 4 & 0xffffffff; }
+
+const Objects::Entry* Objects::entry_of(uint64_t number) const {
+    const uint64_t index = index_of(number);
+    const Entry* entry = nullptr;
+    if (index >= first_fixed_index) {
+        const auto found = fixed_.find(number);
+        if (found != fixed_.end()) entry = &found->second;
+    } else if (index / Page::entries < pages_.size() && pages_[index / Page::entries]) {
+        entry = &pages_[index / Page::entries]->entry[index % Page::entries];
+    }
+    return entry && entry->number == number && number ? entry : nullptr;
+}
+
+void Objects::put(uint64_t number, void* handle) {
+    const uint64_t index = index_of(number);
+    if (index >= first_fixed_index) {
+        fixed_[number] = {number, handle};
+        return;
+    }
+    if (index / Page::entries >= pages_.size()) pages_.resize(index / Page::entries + 1);
+    auto& page = pages_[index / Page::entries];
+    if (!page) page = std::make_unique<Page>();
+    Entry& entry = page->entry[index % Page::entries];
+    if (!entry.number) ++page->living;
+    entry = {number, handle};
+}
+
 uint64_t Objects::add(HandleKind kind, void* driver_handle, uint64_t wanted) {
     auto& known = by_handle_[static_cast<uint32_t>(kind)];
     if (auto found = known.find(driver_handle); found != known.end()) return found->second;
@@ -16,21 +44,28 @@ uint64_t Objects::add(HandleKind kind, void* driver_handle, uint64_t wanted) {
         number = (static_cast<uint64_t>(kind) << 32 | ++last_index_) << 4;
     }
     known[driver_handle] = number;
-    by_number_[number] = driver_handle;
+    put(number, driver_handle);
     return number;
 }
 
 void* Objects::get(HandleKind kind, uint64_t number) const {
     if (kind_of(number) != kind) return nullptr;
-    auto found = by_number_.find(number);
-    return found == by_number_.end() ? nullptr : found->second;
+    const Entry* entry = entry_of(number);
+    return entry ? entry->handle : nullptr;
 }
 
 void Objects::remove(HandleKind kind, uint64_t number) {
-    auto found = by_number_.find(number);
-    if (kind_of(number) != kind || found == by_number_.end()) return;
-    by_handle_[static_cast<uint32_t>(kind)].erase(found->second);
-    by_number_.erase(found);
+    const Entry* entry = entry_of(number);
+    if (kind_of(number) != kind || !entry) return;
+    by_handle_[static_cast<uint32_t>(kind)].erase(entry->handle);
+    const uint64_t index = index_of(number);
+    if (index >= first_fixed_index) {
+        fixed_.erase(number);
+        return;
+    }
+    auto& page = pages_[index / Page::entries];
+    page->entry[index % Page::entries] = {};
+    if (--page->living == 0) page.reset();
 }
 
 uint64_t Objects::find(HandleKind kind, void* driver_handle) const {

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <unordered_map>
 #include <vector>
 
@@ -35,7 +36,22 @@ class Objects {
     static HandleKind kind_of(uint64_t number) { return static_cast<HandleKind>(number >> 36); }
 
   private:
-    std::unordered_map<uint64_t, void*> by_number_;
+    // Handles by the index in their numbers, which counts up over all kinds: pages of a table, given back when
+    // nothing in them lives. Numbers that are fixed (primary contexts) have indices far beyond.
+    struct Entry {
+        uint64_t number = 0;
+        void* handle = nullptr;
+    };
+    struct Page {
+        static constexpr uint64_t entries = 512;
+        Entry entry[entries];
+        unsigned living = 0;
+    };
+    static constexpr uint64_t first_fixed_index = uint64_t(1) << 31;
+    const Entry* entry_of(uint64_t number) const;
+    void put(uint64_t number, void* handle);
+    std::vector<std::unique_ptr<Page>> pages_;
+    std::unordered_map<uint64_t, Entry> fixed_;
     std::unordered_map<void*, uint64_t> by_handle_[handle_kind_count];
     std::deque<uint64_t> forced_;
     uint64_t last_index_ = 0;

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <poll.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -24,6 +25,7 @@ namespace cricket::server {
 namespace {
 
 constexpr uint64_t spin_ns = 60'000;           // an application between two calls is usually back sooner
+constexpr uint64_t spin_for_device_ns = 500'000;  // a kernel or a copy for which the application waits
 constexpr uint64_t longest_sleep_us = 20'000;  // then look whether the client still lives
 constexpr int control_threads = 4;             // that may run at once without a new stack
 constexpr uint32_t settle_ms = 10'000;         // for a client that was just killed to be noticed as gone
@@ -174,6 +176,7 @@ bool Worker::client_exited() {
 }
 
 void Worker::run() {
+    ::prctl(PR_SET_TIMERSLACK, 1'000);  // of idle(), in ns
     uint64_t active = 0;  // when something last moved; 0: since the last look at the clock
     while (!stop_.load(std::memory_order_relaxed)) {
         if (have_commands_.load(std::memory_order_acquire)) run_commands();
@@ -238,9 +241,9 @@ void Worker::idle(uint64_t idle_ns) {
         if (ring_->empty() || session_.callbacks.pending()) park();
         return;
     }
-    // While the device is awaited, look again after a sixteenth of the time already waited.
-    const uint64_t sleep_us =
-        executor_.waiting() ? std::min<uint64_t>(idle_ns / 16'000 + 5, 500) : longest_sleep_us;
+    // While the device is awaited, look again after a hundredth of the time already waited.
+    if (executor_.waiting() && idle_ns < spin_for_device_ns) return;
+    const uint64_t sleep_us = executor_.waiting() ? std::min<uint64_t>(idle_ns / 100'000 + 1, 500) : longest_sleep_us;
     if (state_ == SessionState::Running) publish_status();
     ring_->sleep(sleep_us);
 }

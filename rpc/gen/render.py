@@ -52,6 +52,18 @@ def c_text(text):
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+def runs_of_numbers(fields):
+    """[(True, [numbers that follow each other]) or (False, [one other field])]: how fields are encoded."""
+    runs = []
+    for field in fields:
+        number = not field.opaque and field.type in ("u32", "i32", "u64", "f32")
+        if number and runs and runs[-1][0]:
+            runs[-1][1].append(field)
+        else:
+            runs.append((number, [field]))
+    return runs
+
+
 class Renderer:
     def __init__(self, functions, entries, handles, headers, symbols, versions, numbers, families):
         self.data = {
@@ -65,7 +77,7 @@ class Renderer:
         self.environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), trim_blocks=True, lstrip_blocks=True,
             keep_trailing_newline=True, undefined=jinja2.StrictUndefined)
-        self.environment.filters.update(parameters=parameter_list, arguments=argument_list, c_text=c_text,
+        self.environment.filters.update(runs=runs_of_numbers, parameters=parameter_list, arguments=argument_list, c_text=c_text,
                                         table_cell=lambda text: text.replace("|", "\\|"))
         self.environment.globals.update(
             xdr=XDR, cpp=CPP, count_text=count_text, member_count=member_count)
