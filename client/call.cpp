@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "client/contexts.h"
+#include "client/device_text.h"
 #include "client/log.h"
 #include "client/session.h"
 
@@ -51,7 +52,10 @@ CUresult lost(const char* what) {
 
 // A driver's answer, or what an earlier posted call has to say instead.
 CUresult result_of(Session& session, const rpc::PostedError& posted, void* res) {
-    if (posted.result) session.note_posted_error(posted.result);
+    if (posted.result)
+        session.note_posted_error(posted.result);
+    else if (posted.seq)
+        device_text::note(posted.seq);
     int32_t status;
     std::memcpy(&status, res, sizeof status);
     if (status != CUDA_SUCCESS) return static_cast<CUresult>(status);
@@ -130,7 +134,7 @@ CUresult call(Proc proc, xdrproc_t xdr_args, void* args, xdrproc_t xdr_res, void
     return finish_call(*session, pending, proc, xdr_res, res, nullptr, nullptr);
 }
 
-void release_reply() {
+void release_reply(bool may_call) {
     KeepErrno keep;
     if (reply_buffer.large) {
         ::free(reply_buffer.large);
@@ -140,6 +144,7 @@ void release_reply() {
         ::xdr_free(reply_buffer.xdr_res, static_cast<char*>(reply_buffer.res));
         reply_buffer.xdr_res = nullptr;
     }
+    if (may_call) device_text::deliver();
 }
 
 CUresult post(Proc proc, xdrproc_t xdr_args, void* args, const CallOptions& options) {

@@ -24,7 +24,8 @@ struct CallOptions {
 // transport error (CUDA_ERROR_NOT_INITIALIZED before cuInit, CUDA_ERROR_SYSTEM_NOT_READY without a server).
 CUresult call(Proc proc, xdrproc_t xdr_args, void* args, xdrproc_t xdr_res, void* res,
               const CallOptions& options = {});
-void release_reply();
+// What kernels printed is written then, unless calls cannot be made now (the order is held).
+void release_reply(bool may_call = true);
 
 // Sends a call whose result nobody needs; its error surfaces at the next call that can report one.
 // Needs a current context (CUDA_ERROR_INVALID_CONTEXT).

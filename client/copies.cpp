@@ -163,7 +163,7 @@ CUresult down(void* target, CUdeviceptr source, uint64_t bytes, uint64_t stream,
         const CUresult one = finish_call(*session, piece.pending, Proc::cuMemcpyDtoHAsync_v2,
                                          xdr_routine(xdr_cuMemcpyDtoHAsync_v2_res), &res, copy_piece, &piece,
                                          order.owns_lock());
-        release_reply();
+        release_reply(!order.owns_lock());
         ring.down_free(piece.offset, piece.bytes, order.owns_lock());
         if (result == CUDA_SUCCESS) result = one;
         first = (first + 1) % down_pieces_in_flight;

@@ -16,6 +16,7 @@
 #include <new>
 
 #include "client/contexts.h"
+#include "client/device_text.h"
 #include "client/function_cache.h"
 #include "client/log.h"
 #include "client/server_path.h"
@@ -271,6 +272,7 @@ void Session::note_posted_error(int32_t result) {
 void Session::forget_in_child() {
     Session* session = current_.exchange(nullptr);
     callbacks::forget_in_child();
+    device_text::forget_in_child();
     this_thread = 0;
     posted_error.store(0);
     ended_.store(false);

@@ -234,6 +234,19 @@ json save_copies(Session& session) {
     return list;
 }
 
+// What kernels have printed and the application has not fetched.
+json save_text(Session& session, SnapshotWriter& writer) {
+    auto& out = writer.begin("text");
+    json one{{"possible", session.device_text.possible()}};
+    for (int stream = 0; stream < DeviceText::streams; ++stream) {
+        const uint64_t fetched = session.device_text.fetched(stream);
+        const std::vector<char> text = session.device_text.read(stream, fetched, session.device_text.end(stream) - fetched);
+        one["streams"].push_back({fetched, out.size(), text.size()});
+        out.write(std::as_bytes(std::span(text)));
+    }
+    return one;
+}
+
 json save_events(Session& session) {
     json list = json::array();
     for (const auto& [number, time] : session.event_times) {
@@ -266,6 +279,7 @@ void save_checkpoint(Session& session, Executor& executor, const std::string& di
     meta["attached_at"] = session.attached_at;
     meta["executed"] = session.executed;
     meta["callbacks_done"] = session.callbacks.done();
+    meta["text"] = save_text(session, writer);
     meta["up_end"] = session.up_end;
     meta["last_index"] = session.objects.last_index();
     meta["posted"] = {session.posted().result, session.posted().seq};
@@ -348,6 +362,18 @@ void load_journal(Session& session, Executor& executor, SnapshotReader& reader) 
             entry.attachment = image;
         }
         replay(session, executor, entry);
+    }
+}
+
+void load_text(Session& session, SnapshotReader& reader) {
+    if (!reader.meta().contains("text")) return;
+    const json& meta = reader.meta()["text"];
+    session.device_text.set_possible(meta.at("possible"));
+    for (int stream = 0; stream < DeviceText::streams; ++stream) {
+        const json& one = meta.at("streams").at(static_cast<size_t>(stream));
+        std::vector<char> text(one[2].get<size_t>());
+        reader.read("text", one[1], text.data(), text.size());
+        session.device_text.restore(stream, one[0], text);
     }
 }
 
@@ -474,6 +500,7 @@ bool load_checkpoint(Session& session, Executor& executor, const std::string& di
         if (const CUresult status = session.synchronize_all(); status != CUDA_SUCCESS)
             fail("the device after the restore: " + result_name(session.driver, status));
     }
+    load_text(session, reader);
     load_replies(executor, reader);
     return coordinated;
 }

@@ -39,6 +39,7 @@ static void journal(Session& session, const DispatchEntry& entry, uint32_t proce
     record.seq = call.credential.seq;
     record.procedure = procedure;
     record.attachment = call.attachment;
+    if (call.attachment) session.device_text.note_image(*call.attachment);
     // Encoded again rather than copied, so that it is the same from every transport.
     record.message.resize(4096);
     for (;;) {
@@ -123,6 +124,7 @@ bool Executor::step(ring::RingServer& ring) {
                         {record->seq, call.wait_for, entry, {bytes, bytes + entry->res_size}, call.reclaim});
                 } else {
                     if (call.wait_for) session_.give_event(call.wait_for);
+                    if (session_.device_text.possible()) session_.device_text.look();
                     answer(&ring, record->seq, entry, res);
                     free_xdr(entry->xdr_res, res);
                 }
@@ -143,8 +145,10 @@ void Executor::answer(ring::RingServer* ring, uint64_t seq, const DispatchEntry*
     KeptReply& kept = kept_[seq];
     const uint64_t room = kept.reply_bytes ? std::min<uint64_t>(kept.reply_bytes, largest_reply) : 65536;
     kept.message.resize(room);
+    rpc::PostedError posted = session_.posted();
+    if (!posted.result) posted.seq = session_.device_text.total();
     uint32_t bytes = rpc::encode_reply(kept.message.data(), static_cast<uint32_t>(room),
-                                       static_cast<uint32_t>(seq), session_.posted(), entry->xdr_res, res);
+                                       static_cast<uint32_t>(seq), posted, entry->xdr_res, res);
     if (bytes)
         session_.take_posted();
     else
@@ -196,6 +200,7 @@ void Executor::tell_copies(uint64_t seq) {
 }
 
 void Executor::complete(ring::RingServer* ring, Deferred& deferred, CUresult status) {
+    session_.flush_text(deferred.event, nullptr, status);
     session_.give_event(deferred.event);
     if (deferred.reclaim) session_.reclaim(deferred.reclaim);
     status_of(deferred.res.data()) = status;

@@ -17,6 +17,7 @@ namespace {
 constexpr const char* level_names[] = {"error", "warn", "info", "debug"};
 
 std::string name = "cricket-server";
+int log_fd = STDERR_FILENO;
 
 LogLevel from_environment() {
     const char* wanted = std::getenv("CRICKET_LOG");
@@ -45,11 +46,15 @@ void write_line(LogLevel of_line, const char* format, va_list arguments) {
     for (int i = 0; i < length; ++i)
         if (static_cast<unsigned char>(line[i]) < ' ') line[i] = ' ';
     line[length++] = '\n';
-    [[maybe_unused]] const ssize_t ignored = ::write(STDERR_FILENO, line, static_cast<size_t>(length));
+    [[maybe_unused]] const ssize_t ignored = ::write(log_fd, line, static_cast<size_t>(length));
     errno = saved;
 }
 
 }  // namespace
+
+void log_to(int fd) {
+    log_fd = fd;
+}
 
 void log_setup(const std::string& new_name) {
     name = new_name;

@@ -57,8 +57,14 @@ void attach(SVCXPRT* transport) {
     svc_sendreply(transport, reinterpret_cast<xdrproc_t>(xdr_answer), reinterpret_cast<char*>(&answer));
 }
 
-// The reply's verifier carries the error of calls that nobody waited for; here every call is waited for.
+// The reply's verifier carries the error of calls that nobody waited for; here every call is waited for. And how much
+// kernels have printed.
 void set_verifier(SVCXPRT* transport) {
+    XDR xdrs;
+    xdrmem_create(&xdrs, serving->verifier, sizeof serving->verifier, XDR_ENCODE);
+    int32_t none = 0;
+    uint64_t text = serving->session.device_text.total();
+    rpc::xdr_i32(&xdrs, &none) && rpc::xdr_u64(&xdrs, &text);
     transport->xp_verf = {static_cast<enum_t>(wire::credential_flavor), serving->verifier, sizeof serving->verifier};
 }
 
@@ -95,11 +101,13 @@ void serve(svc_req* request, SVCXPRT* transport) {
     serving->executor.execute(entry, procedure, call, args, res);
     if (call.wait_for) {
         const CUresult status = session.driver.cuEventSynchronize(call.wait_for);
+        session.flush_text(call.wait_for, nullptr, status);
         session.give_event(call.wait_for);
         if (call.reclaim) session.device_memory.reclaim(call.reclaim);
         auto& result = *static_cast<int32_t*>(res);
         if (result == CUDA_SUCCESS) result = status;
     }
+    if (session.device_text.possible()) session.device_text.look();
     session.executed = call.credential.seq;
     set_verifier(transport);
     if (!svc_sendreply(transport, entry.xdr_res, static_cast<char*>(res))) svcerr_systemerr(transport);

@@ -97,7 +97,10 @@ void serve_cuStreamSynchronize(Call& call, const cuStreamSynchronize_args& args,
         res.status = CUDA_ERROR_INVALID_HANDLE;
         return;
     }
-    if (call.session.current() && done_soon(call, stream, &res.status)) return;
+    if (call.session.current() && done_soon(call, stream, &res.status)) {
+        call.session.flush_text(nullptr, stream, static_cast<CUresult>(res.status));
+        return;
+    }
     CUevent done = call.session.current() ? call.session.take_event() : nullptr;
     if (done && call.driver.cuEventRecord(done, stream) == CUDA_SUCCESS) {
         call.wait_for = done;
@@ -118,6 +121,7 @@ void serve_cuEventSynchronize(Call& call, const cuEventSynchronize_args& args, c
     CUresult status = call.driver.cuEventQuery(event);
     if (status != CUDA_ERROR_NOT_READY) {
         res.status = status;
+        call.session.flush_text(event, nullptr, status);
         return;
     }
     CUevent done = call.session.take_event();

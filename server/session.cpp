@@ -83,6 +83,20 @@ std::vector<HostRange> Session::untold_copies() {
     return ranges;
 }
 
+// The driver looks for text in its own synchronizing calls; these return at once, since nothing is left to wait for.
+void Session::flush_text(CUevent done, CUstream idle, CUresult status) {
+    if (!device_text.possible()) return;
+    if (status != CUDA_SUCCESS) {
+        if (auto context = event_contexts_.find(done); context != event_contexts_.end()) make_current(context->second);
+        driver.cuCtxSynchronize();
+    } else if (done) {
+        driver.cuEventSynchronize(done);
+    } else {
+        driver.cuStreamSynchronize(idle);
+    }
+    device_text.look();
+}
+
 CUresult Session::synchronize_all() {
     CUresult first = CUDA_SUCCESS;
     for (const auto& [number, device] : context_devices) {
@@ -90,6 +104,7 @@ CUresult Session::synchronize_all() {
         if (status == CUDA_SUCCESS) status = driver.cuCtxSynchronize();
         if (first == CUDA_SUCCESS) first = status;
     }
+    if (device_text.possible()) device_text.look();
     return first;
 }
 

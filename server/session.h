@@ -16,6 +16,7 @@
 #include "callbacks.h"
 #include "cricket/wire.h"
 #include "device_memory.h"
+#include "device_text.h"
 #include "driver_table.h"
 #include "host_memory.h"
 #include "journal.h"
@@ -56,6 +57,10 @@ class Session {
     VirtualMemory virtual_memory;
     HostMemory host_memory;
     Callbacks callbacks;
+    DeviceText device_text;
+    // Makes the driver write what kernels have printed and looks how much that is. `done`: an event that has completed;
+    // `idle`: a stream whose work is over, if one is known; `status`: what the device answered.
+    void flush_text(CUevent done, CUstream idle, CUresult status);
 
     wire::Token token{};
     uint64_t epoch = 0, previous_epoch = 0;

@@ -125,6 +125,12 @@ bool uses_device_heap(const Member& member) {
     return member.kind == Kind::Ptx ? detail::ptx_uses_device_heap(member) : detail::cubin_uses_device_heap(member);
 }
 
+// By the names of what the compiler calls for it, wherever they stand: one false alarm costs little.
+bool prints(const Member& member) {
+    const std::string_view text(reinterpret_cast<const char*>(member.data.data()), member.data.size());
+    return text.find("vprintf") != text.npos || text.find("__assertfail") != text.npos;
+}
+
 std::vector<std::string> kernels(const Member& member) {
     return member.kind == Kind::Ptx ? detail::ptx_kernels(member) : detail::cubin_kernels(member);
 }

@@ -57,6 +57,9 @@ std::vector<Variable> variables(const Member& member);
 // Whether code of the member calls malloc(): memory from the device heap, which belongs to no allocation.
 bool uses_device_heap(const Member& member);
 
+// Whether code of the member may print: device printf or assert.
+bool prints(const Member& member);
+
 // Names of the kernels (entry functions) of a member.
 std::vector<std::string> kernels(const Member& member);
 

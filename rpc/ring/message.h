@@ -19,7 +19,7 @@ uint32_t encode_call(void* place, uint32_t limit, uint32_t procedure, const Cred
 // The verifier of a reply: what went wrong with calls that were posted before.
 struct PostedError {
     int32_t result = 0;  // CUresult, 0: nothing
-    uint64_t seq = 0;    // of the first call that failed
+    uint64_t seq = 0;    // of the first call that failed; when nothing did: bytes that kernels have printed so far
 };
 
 // Encodes an accepted, successful reply. 0 when it does not fit.

@@ -36,7 +36,7 @@ CUresult call_with_data(Proc proc, xdrproc_t xdr_args, void* args, rpc::Bulk*, c
     return call(proc, xdr_args, args, xdr_res, res, options);
 }
 
-void release_reply() {}
+void release_reply(bool) {}
 
 CUresult unsupported(const char*, const char*) {
     return CUDA_ERROR_NOT_SUPPORTED;
