@@ -108,7 +108,7 @@ class Server:
             command += ["--listen-rpc", world.transport]
         with open(self.log, "ab") as log:
             self.pid = world.children.start(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                            env=world.environment())
+                                            env=world.tool_environment())
         world.servers.append(self)
 
     def alive(self):
@@ -304,12 +304,20 @@ class World:
         environment.update(more)
         return environment
 
+    def tool_environment(self):
+        """For our own programs: a build that was carried to another machine has its libraries with it."""
+        environment = self.environment()
+        if (self.build / "lib").is_dir():
+            environment["LD_LIBRARY_PATH"] = ":".join(
+                filter(None, [str(self.build / "lib"), environment.get("LD_LIBRARY_PATH")]))
+        return environment
+
     def run(self, command, patience=None, **kwargs):
         """Runs a helper program to its end; its output and errors come back as one text."""
         try:
             return subprocess.run([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                   stderr=subprocess.STDOUT, text=True, errors="replace",
-                                  timeout=patience or PATIENCE, env=kwargs.pop("env", None) or self.environment(),
+                                  timeout=patience or PATIENCE, env=kwargs.pop("env", None) or self.tool_environment(),
                                   **kwargs)
         except subprocess.TimeoutExpired as expired:
             so_far = expired.stdout or b""
