@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "context.h"
 
+#include <cstdio>
+
 #include "event.h"
 #include "heap.h"
 #include "memory.h"
 #include "module.h"
+#include "pool.h"
 #include "stream.h"
 
 namespace softgpu {
@@ -53,8 +56,30 @@ void Context::drain() {
     for (auto& tail : tails) tail->wait();
 }
 
+void Output::print(std::string_view text) {
+    std::unique_lock lock(mutex_);
+    text_ += text;
+}
+
+void Output::complain(std::string_view text) {
+    std::unique_lock lock(mutex_);
+    complaints_ += text;
+}
+
+void Output::flush() {
+    std::unique_lock lock(mutex_);
+    for (auto [text, file] : {std::pair(&text_, stdout), std::pair(&complaints_, stderr)}) {
+        if (text->empty()) continue;
+        fwrite(text->data(), 1, text->size(), file);
+        fflush(file);
+        text->clear();
+    }
+}
+
 void Context::synchronize() {
     drain();
+    output.flush();
+    release_pools(device.ordinal);
     require(sticky() == CUDA_SUCCESS, sticky());
 }
 
@@ -71,9 +96,13 @@ void Context::tear_down() {
         stream->join();
         if (stream->tail) stream->tail->wait();  // what another thread does in it right now
     }
-    softgpu::streams().remove_if([&](auto& stream) { return stream.context.get() == this; });
+    output.flush();
+    for (auto& stream :
+         softgpu::streams().remove_if([&](auto& stream) { return stream.context.get() == this; }))
+        abandon_capture(*stream);
     events().remove_if([&](auto& event) { return event.context.get() == this; });
     unload_modules_of(*this);
+    forget_pooled(handle);
     for (auto& range : memory_map().of_owner(handle)) free_range(memory_map().remove(range.base));
 }
 
@@ -285,11 +314,19 @@ CUresult cuCtxGetApiVersion(CUcontext ctx, unsigned* version) {
 }
 
 CUresult cuCtxSynchronize() {
-    return api([&] { current()->synchronize(); });
+    return api([&] {
+        auto context = current();
+        potentially_unsafe();
+        context->synchronize();
+    });
 }
 
 CUresult cuCtxSynchronize_v2(CUcontext ctx) {
-    return api([&] { context_or_current(ctx)->synchronize(); });
+    return api([&] {
+        auto context = context_or_current(ctx);
+        potentially_unsafe();
+        context->synchronize();
+    });
 }
 
 CUresult cuCtxGetLimit(size_t* value, CUlimit limit) {

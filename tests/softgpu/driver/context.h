@@ -17,6 +17,18 @@ class Module;
 struct Library;
 class DeviceHeap;
 
+// What kernels print. It leaves at the functions that synchronize, as with the real driver.
+class Output {
+  public:
+    void print(std::string_view text);     // to stdout
+    void complain(std::string_view text);  // to stderr: failed assertions
+    void flush();
+
+  private:
+    std::mutex mutex_;
+    std::string text_, complaints_;
+};
+
 class Context {
   public:
     static std::shared_ptr<Context> make(Device& device, CUcontext handle, unsigned flags, bool primary);
@@ -49,6 +61,7 @@ class Context {
     std::map<uint64_t, CUmodule> library_modules;  // by Library::id
 
     DeviceHeap& heap() { return *heap_; }
+    Output output;
 
     // Waits for everything submitted so far, in all streams.
     void drain();

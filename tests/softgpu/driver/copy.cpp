@@ -3,6 +3,8 @@
 
 #include <cstring>
 
+#include "capture.h"
+
 namespace softgpu {
 namespace {
 
@@ -66,6 +68,51 @@ void join_rows(End& to, End& from, Box& box) {
     }
 }
 
+CUmemorytype type_of(Side side) {
+    return side == Side::Host     ? CU_MEMORYTYPE_HOST
+           : side == Side::Device ? CU_MEMORYTYPE_DEVICE
+                                  : CU_MEMORYTYPE_UNIFIED;
+}
+
+// A copy as the functions of graphs describe it.
+CUDA_MEMCPY3D described(const End& to, const End& from, const Box& box) {
+    CUDA_MEMCPY3D p = {};
+    p.srcMemoryType = type_of(from.side);
+    p.srcHost = from.side == Side::Host ? reinterpret_cast<const void*>(from.base) : nullptr;
+    p.srcDevice = from.side == Side::Host ? 0 : from.base;
+    p.srcPitch = from.pitch;
+    p.srcHeight = from.pitch ? from.slice / from.pitch : 0;
+    p.dstMemoryType = type_of(to.side);
+    p.dstHost = to.side == Side::Host ? reinterpret_cast<void*>(to.base) : nullptr;
+    p.dstDevice = to.side == Side::Host ? 0 : to.base;
+    p.dstPitch = to.pitch;
+    p.dstHeight = to.pitch ? to.slice / to.pitch : 0;
+    p.WidthInBytes = box.width;
+    p.Height = box.height;
+    p.Depth = box.depth;
+    return p;
+}
+
+void fill_now(uint64_t base, size_t pitch, unsigned value, unsigned value_size, size_t width, size_t height) {
+    for (size_t y = 0; y < height; ++y) {
+        auto row = reinterpret_cast<char*>(base + y * pitch);
+        if (value_size == 1)
+            memset(row, static_cast<int>(value & 0xff), width);
+        else
+            for (size_t i = 0; i < width; i += value_size)
+                memcpy(row + i, &value, value_size);  // little endian
+    }
+}
+
+// Width in bytes of a row.
+size_t check_fill_shape(uint64_t base, size_t pitch, unsigned value_size, const Box& elements) {
+    require(base % value_size == 0 && (elements.height == 1 || pitch % value_size == 0));
+    size_t width;
+    require(!__builtin_mul_overflow(elements.width, size_t{value_size}, &width));
+    require(elements.height == 1 || pitch >= width);
+    return width;
+}
+
 }  // namespace
 
 void check_device_range(uint64_t address, size_t size) {
@@ -74,6 +121,16 @@ void check_device_range(uint64_t address, size_t size) {
 
 void copy(const std::shared_ptr<Stream>& stream, End to, End from, Box box, bool wait) {
     if (box.width == 0 || box.height == 0 || box.depth == 0) return;
+    if (wait) {
+        refuse_if_capturing(*stream);
+        potentially_unsafe();
+    }
+    if (capturing(*stream)) {
+        MemcpyStep step{described(to, from, box), stream->context->handle};
+        check_copy(step.params);
+        captured(stream, step);
+        return;
+    }
     auto target = classify(to.base, span_of(to, box), to.side);
     auto source = classify(from.base, span_of(from, box), from.side);
     join_rows(to, from, box);
@@ -100,6 +157,7 @@ void copy(const std::shared_ptr<Stream>& stream, End to, End from, Box box, bool
     bool on_device = source == Memory::Device && target == Memory::Device;
     if ((wait && !on_device) || target == Memory::Pageable || source == Memory::Pageable) {
         stream->run(std::move(now));
+        if (wait) stream->context->output.flush();
         require(stream->context->sticky() == CUDA_SUCCESS, stream->context->sticky());
     } else {
         stream->submit(std::move(now));
@@ -107,24 +165,25 @@ void copy(const std::shared_ptr<Stream>& stream, End to, End from, Box box, bool
 }
 
 void fill(const std::shared_ptr<Stream>& stream, uint64_t base, size_t pitch, unsigned value,
-          unsigned value_size, Box elements) {
+          unsigned value_size, Box elements, bool wait) {
     if (elements.width == 0 || elements.height == 0) return;
-    require(base % value_size == 0 && (elements.height == 1 || pitch % value_size == 0));
-    size_t width;
-    require(!__builtin_mul_overflow(elements.width, size_t{value_size}, &width));
-    require(elements.height == 1 || pitch >= width);
+    if (wait) {
+        refuse_if_capturing(*stream);
+        potentially_unsafe();
+    }
+    if (capturing(*stream)) {
+        MemsetStep step{
+            {base, pitch, value, value_size, elements.width, elements.height, stream->context->handle}};
+        check_fill(step.params);
+        captured(stream, step);
+        return;
+    }
+    size_t width = check_fill_shape(base, pitch, value_size, elements);
     check_device_range(base, (elements.height - 1) * pitch + width);
     stream->submit([=] {
         MemoryInUse in_use;
         check_again(Memory::Device, {Side::Device, base, pitch}, {width, elements.height});
-        for (size_t y = 0; y < elements.height; ++y) {
-            auto row = reinterpret_cast<char*>(base + y * pitch);
-            if (value_size == 1)
-                memset(row, static_cast<int>(value & 0xff), width);
-            else
-                for (size_t i = 0; i < width; i += value_size)
-                    memcpy(row + i, &value, value_size);  // little endian
-        }
+        fill_now(base, pitch, value, value_size, width, elements.height);
     });
 }
 
@@ -222,6 +281,17 @@ End end_of(CUmemorytype type, const void* host_pointer, CUdeviceptr device_point
     return end;
 }
 
+template <typename Params>
+End target_of(const Params& p, const Box& box) {
+    return end_of(p.dstMemoryType, p.dstHost, p.dstDevice, p.dstXInBytes, p.dstY, p.dstZ, p.dstPitch,
+                  p.dstHeight, box);
+}
+template <typename Params>
+End source_of(const Params& p, const Box& box) {
+    return end_of(p.srcMemoryType, p.srcHost, p.srcDevice, p.srcXInBytes, p.srcY, p.srcZ, p.srcPitch,
+                  p.srcHeight, box);
+}
+
 CUresult copy_2d(const CUDA_MEMCPY2D* p, CUstream on, bool wait) {
     return api([&] {
         require(p);
@@ -242,14 +312,64 @@ void copy_box(const Params* p, CUstream on, bool wait) {
     auto s = stream(on);
     Box box{p->WidthInBytes, p->Height, p->Depth};
     if (!box.width || !box.height || !box.depth) return;
-    auto to = end_of(p->dstMemoryType, p->dstHost, p->dstDevice, p->dstXInBytes, p->dstY, p->dstZ,
-                     p->dstPitch, p->dstHeight, box);
-    auto from = end_of(p->srcMemoryType, p->srcHost, p->srcDevice, p->srcXInBytes, p->srcY, p->srcZ,
-                       p->srcPitch, p->srcHeight, box);
-    copy(s, to, from, box, wait);
+    copy(s, target_of(*p, box), source_of(*p, box), box, wait);
 }
 
 }  // namespace
+
+namespace softgpu {
+namespace {
+
+// For steps of graphs: what their memory is shows when they run, since the graph may allocate it.
+void check_later_end(const End& end, const Box& box) {
+    size_t size = span_of(end, box);
+    if (!in_graph_memory(end.base, size)) classify(end.base, size, end.side);
+}
+
+}  // namespace
+
+void check_copy(const CUDA_MEMCPY3D& p) {
+    require(p.srcLOD == 0 && p.dstLOD == 0);
+    Box box{p.WidthInBytes, p.Height, p.Depth};
+    require(box.width && box.height && box.depth);
+    check_later_end(target_of(p, box), box);
+    check_later_end(source_of(p, box), box);
+}
+
+void check_fill(const CUDA_MEMSET_NODE_PARAMS_v2& p) {
+    require(p.elementSize == 1 || p.elementSize == 2 || p.elementSize == 4);
+    require(p.width && p.height);
+    size_t width = check_fill_shape(p.dst, p.pitch, p.elementSize, {p.width, p.height});
+    check_later_end({Side::Device, p.dst, p.pitch}, {width, p.height});
+}
+
+Action action(const MemcpyStep& step) {
+    auto& p = step.params;
+    Box box{p.WidthInBytes, p.Height, p.Depth};
+    auto to = target_of(p, box), from = source_of(p, box);
+    join_rows(to, from, box);
+    return [=] {
+        MemoryInUse in_use;
+        try {
+            classify(to.base, span_of(to, box), to.side);
+            classify(from.base, span_of(from, box), from.side);
+        } catch (const Error&) {
+            throw Sticky{CUDA_ERROR_ILLEGAL_ADDRESS, "a graph's copy reached memory that is not there"};
+        }
+        copy_now(to, from, box);
+    };
+}
+
+Action action(const MemsetStep& step) {
+    return [p = step.params] {
+        MemoryInUse in_use;
+        size_t width = p.width * p.elementSize;
+        check_again(Memory::Device, {Side::Device, p.dst, p.pitch}, {width, p.height});
+        fill_now(p.dst, p.pitch, p.value, p.elementSize, width, p.height);
+    };
+}
+
+}  // namespace softgpu
 
 CUresult cuMemcpy2D_v2(const CUDA_MEMCPY2D* p) {
     return copy_2d(p, nullptr, true);
@@ -276,45 +396,45 @@ CUresult cuMemcpy3DPeerAsync(const CUDA_MEMCPY3D_PEER* p, CUstream on) {
 namespace {
 
 CUresult fill_box(CUstream on, CUdeviceptr base, size_t pitch, unsigned value, unsigned size, size_t width,
-                  size_t height) {
-    return api([&] { fill(stream(on), base, pitch, value, size, {width, height}); });
+                  size_t height, bool wait) {
+    return api([&] { fill(stream(on), base, pitch, value, size, {width, height}, wait); });
 }
 
 }  // namespace
 
 CUresult cuMemsetD8_v2(CUdeviceptr p, unsigned char v, size_t n) {
-    return fill_box(nullptr, p, 0, v, 1, n, 1);
+    return fill_box(nullptr, p, 0, v, 1, n, 1, true);
 }
 CUresult cuMemsetD16_v2(CUdeviceptr p, unsigned short v, size_t n) {
-    return fill_box(nullptr, p, 0, v, 2, n, 1);
+    return fill_box(nullptr, p, 0, v, 2, n, 1, true);
 }
 CUresult cuMemsetD32_v2(CUdeviceptr p, unsigned v, size_t n) {
-    return fill_box(nullptr, p, 0, v, 4, n, 1);
+    return fill_box(nullptr, p, 0, v, 4, n, 1, true);
 }
 CUresult cuMemsetD8Async(CUdeviceptr p, unsigned char v, size_t n, CUstream on) {
-    return fill_box(on, p, 0, v, 1, n, 1);
+    return fill_box(on, p, 0, v, 1, n, 1, false);
 }
 CUresult cuMemsetD16Async(CUdeviceptr p, unsigned short v, size_t n, CUstream on) {
-    return fill_box(on, p, 0, v, 2, n, 1);
+    return fill_box(on, p, 0, v, 2, n, 1, false);
 }
 CUresult cuMemsetD32Async(CUdeviceptr p, unsigned v, size_t n, CUstream on) {
-    return fill_box(on, p, 0, v, 4, n, 1);
+    return fill_box(on, p, 0, v, 4, n, 1, false);
 }
 CUresult cuMemsetD2D8_v2(CUdeviceptr p, size_t pitch, unsigned char v, size_t w, size_t h) {
-    return fill_box(nullptr, p, pitch, v, 1, w, h);
+    return fill_box(nullptr, p, pitch, v, 1, w, h, true);
 }
 CUresult cuMemsetD2D16_v2(CUdeviceptr p, size_t pitch, unsigned short v, size_t w, size_t h) {
-    return fill_box(nullptr, p, pitch, v, 2, w, h);
+    return fill_box(nullptr, p, pitch, v, 2, w, h, true);
 }
 CUresult cuMemsetD2D32_v2(CUdeviceptr p, size_t pitch, unsigned v, size_t w, size_t h) {
-    return fill_box(nullptr, p, pitch, v, 4, w, h);
+    return fill_box(nullptr, p, pitch, v, 4, w, h, true);
 }
 CUresult cuMemsetD2D8Async(CUdeviceptr p, size_t pitch, unsigned char v, size_t w, size_t h, CUstream on) {
-    return fill_box(on, p, pitch, v, 1, w, h);
+    return fill_box(on, p, pitch, v, 1, w, h, false);
 }
 CUresult cuMemsetD2D16Async(CUdeviceptr p, size_t pitch, unsigned short v, size_t w, size_t h, CUstream on) {
-    return fill_box(on, p, pitch, v, 2, w, h);
+    return fill_box(on, p, pitch, v, 2, w, h, false);
 }
 CUresult cuMemsetD2D32Async(CUdeviceptr p, size_t pitch, unsigned v, size_t w, size_t h, CUstream on) {
-    return fill_box(on, p, pitch, v, 4, w, h);
+    return fill_box(on, p, pitch, v, 4, w, h, false);
 }

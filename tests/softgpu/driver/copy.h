@@ -27,7 +27,11 @@ void copy(const std::shared_ptr<Stream>& stream, End to, End from, Box box, bool
 
 // Fills with a pattern of 1, 2 or 4 bytes; pitch and alignment as cuMemset* demands them.
 void fill(const std::shared_ptr<Stream>& stream, uint64_t base, size_t pitch, unsigned value,
-          unsigned value_size, Box elements);
+          unsigned value_size, Box elements, bool wait);
+
+// Fails unless these can become nodes of a graph; memory of the graph itself need not be there yet.
+void check_copy(const CUDA_MEMCPY3D& params);
+void check_fill(const CUDA_MEMSET_NODE_PARAMS_v2& params);
 
 // Fails with CUDA_ERROR_INVALID_VALUE unless a device may read or write all of [address, address + size).
 void check_device_range(uint64_t address, size_t size);

@@ -40,6 +40,7 @@ CUresult cuEventRecordWithFlags(CUevent handle, CUstream on, unsigned flags) {
         auto event = healthy(handle);
         auto s = stream(on);
         require(s->context == event->context, CUDA_ERROR_INVALID_HANDLE);
+        if (captured_record(s, *event, handle, flags)) return;
         auto mark = s->mark();
         std::unique_lock lock(event->mutex);
         event->recorded = std::move(mark);
@@ -53,6 +54,8 @@ CUresult cuEventRecord(CUevent handle, CUstream on) {
 CUresult cuEventQuery(CUevent handle) {
     return api([&] {
         auto event = healthy(handle);
+        refuse_if_captured(*event);
+        potentially_unsafe();
         auto mark = event->latest();
         require(!mark || mark->done(), CUDA_ERROR_NOT_READY);
     });
@@ -61,7 +64,10 @@ CUresult cuEventQuery(CUevent handle) {
 CUresult cuEventSynchronize(CUevent handle) {
     return api([&] {
         auto event = healthy(handle);
+        refuse_if_captured(*event);
+        potentially_unsafe();
         if (auto mark = event->latest()) mark->wait();
+        event->context->output.flush();
         require(event->context->sticky() == CUDA_SUCCESS, event->context->sticky());
     });
 }
@@ -71,6 +77,8 @@ CUresult cuEventElapsedTime_v2(float* milliseconds, CUevent start, CUevent end) 
         require(milliseconds);
         auto first = healthy(start), last = healthy(end);
         require(!((first->flags | last->flags) & CU_EVENT_DISABLE_TIMING), CUDA_ERROR_INVALID_HANDLE);
+        refuse_if_captured(*first);
+        refuse_if_captured(*last);
         auto from = first->latest(), to = last->latest();
         require(from && to, CUDA_ERROR_INVALID_HANDLE);
         require(from->done() && to->done(), CUDA_ERROR_NOT_READY);
@@ -88,6 +96,7 @@ CUresult cuStreamWaitEvent(CUstream on, CUevent handle, unsigned flags) {
         require((flags & ~unsigned{CU_EVENT_WAIT_EXTERNAL}) == 0);
         auto event = events().get(handle);
         auto s = stream(on);
+        if (captured_wait(s, *event, handle, flags)) return;
         auto mark = event->latest();
         if (mark && !mark->done()) s->submit(nullptr, {std::move(mark)});
     });

@@ -11,6 +11,7 @@ struct Event {
     unsigned flags = 0;
     std::mutex mutex;
     CompletionRef recorded;  // null: never; guarded by mutex
+    EventCapture capture;    // guarded by graph_mutex()
 
     CompletionRef latest() {
         std::unique_lock lock(mutex);

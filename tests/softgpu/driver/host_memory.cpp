@@ -49,6 +49,7 @@ CUresult cuMemHostAlloc(void** out, size_t size, unsigned flags) {
             CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP | CU_MEMHOSTALLOC_WRITECOMBINED;
         require(out && size && (flags & ~kKnown) == 0);
         current();
+        potentially_unsafe();
         size_t mapped = (size + kPage - 1) / kPage * kPage;
         require(mapped >= size, CUDA_ERROR_OUT_OF_MEMORY);
         void* memory = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -67,6 +68,7 @@ CUresult cuMemFreeHost(void* pointer) {
     return api([&] {
         if (!pointer) return;
         current();
+        potentially_unsafe();
         auto range = host_range(pointer);
         require(range.kind == MemoryKind::Pinned && range.base == reinterpret_cast<uint64_t>(pointer));
         if (auto owner = contexts().find(range.owner)) owner->drain();

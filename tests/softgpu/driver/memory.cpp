@@ -2,11 +2,13 @@
 #include "memory.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
 
-#include "stream.h"
+#include "capture.h"
+#include "pool.h"
 
 namespace softgpu {
 namespace {
@@ -23,6 +25,36 @@ void reserve(uint64_t base, uint64_t size) {
     fail(CUDA_ERROR_OPERATING_SYSTEM);
 }
 
+std::vector<int>& device_files() {
+    return immortal<std::vector<int>>();
+}
+
+}  // namespace
+
+int device_file(int device) {
+    return device_files()[static_cast<size_t>(device)];
+}
+
+void map_device_memory(uint64_t base, uint64_t size, int device) {
+    void* got = mmap(reinterpret_cast<void*>(base), size, PROT_NONE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED,
+                     device_file(device), static_cast<off_t>(base - device_base(device)));
+    require(got != MAP_FAILED, CUDA_ERROR_OPERATING_SYSTEM);
+}
+
+namespace {
+
+// Memory of a device is a file, so that other processes can map it.
+void map_devices() {
+    constexpr uint64_t kPart = kDeviceSize / kMaxDevices;
+    for (int i = 0; i < device_count(); ++i) {
+        std::string name = "softgpu-device-" + std::to_string(i);
+        int fd = memfd_create(name.c_str(), MFD_CLOEXEC);
+        require(fd >= 0 && ftruncate(fd, static_cast<off_t>(kPart)) == 0, CUDA_ERROR_OPERATING_SYSTEM);
+        device_files().push_back(fd);
+        map_device_memory(device_base(i), kPart, i);
+    }
+}
+
 }  // namespace
 
 void reserve_regions() {
@@ -32,6 +64,7 @@ void reserve_regions() {
     reserve(kDeviceBase, kDeviceSize);
     reserve(kModuleBase, kModuleSize);
     reserve(kHeapBase, kHeapSize);
+    map_devices();
     done = true;
 }
 
@@ -43,12 +76,15 @@ void commit(uint64_t base, uint64_t size) {
 
 void decommit(uint64_t base, uint64_t size) {
     uint64_t first = (base + kPage - 1) / kPage * kPage, last = (base + size) / kPage * kPage;
-    if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+    bool in_file = base >= kDeviceBase && base < kDeviceBase + kDeviceSize;
+    if (first < last)
+        madvise(reinterpret_cast<void*>(first), last - first, in_file ? MADV_REMOVE : MADV_DONTNEED);
 }
 
 bool Range::allows(int by_device, uint32_t peers, bool write) const {
     switch (kind) {
         case MemoryKind::Mapped:
+        case MemoryKind::Pooled:
             return ((write ? writers : readers) >> by_device & 1) != 0;
         case MemoryKind::Device:
         case MemoryKind::Variable:
@@ -84,6 +120,12 @@ bool MemoryMap::update(uint64_t base, uint32_t readers, uint32_t writers) {
     found->second.readers = readers;
     found->second.writers = writers;
     return true;
+}
+
+void MemoryMap::resize(uint64_t base, uint64_t size) {
+    std::unique_lock lock(mutex_);
+    auto found = ranges_.find(base);
+    if (found != ranges_.end()) found->second.size = size;
 }
 
 void MemoryMap::set_flag(uint64_t base, unsigned set, unsigned clear) {
@@ -240,6 +282,7 @@ void free_range(const Range& range) {
         case MemoryKind::Variable:
         case MemoryKind::Mapped:
         case MemoryKind::Heap:
+        case MemoryKind::Pooled:
             break;
     }
 }
@@ -251,7 +294,9 @@ using namespace softgpu;
 CUresult cuMemAlloc_v2(CUdeviceptr* out, size_t size) {
     return api([&] {
         require(out);
-        *out = allocate(*current(), MemoryKind::Device, size, 0);
+        auto context = current();
+        potentially_unsafe();
+        *out = allocate(*context, MemoryKind::Device, size, 0);
     });
 }
 
@@ -261,6 +306,7 @@ CUresult cuMemAllocPitch_v2(CUdeviceptr* out, size_t* pitch, size_t width, size_
         *pitch = round_up(width, kAlignment);
         size_t size;
         require(!__builtin_mul_overflow(*pitch, height, &size), CUDA_ERROR_OUT_OF_MEMORY);
+        potentially_unsafe();
         *out = allocate(*current(), MemoryKind::Device, size, 0);
     });
 }
@@ -268,6 +314,7 @@ CUresult cuMemAllocPitch_v2(CUdeviceptr* out, size_t* pitch, size_t width, size_
 CUresult cuMemAllocManaged(CUdeviceptr* out, size_t size, unsigned flags) {
     return api([&] {
         require(out && (flags == CU_MEM_ATTACH_GLOBAL || flags == CU_MEM_ATTACH_HOST));
+        potentially_unsafe();
         *out = allocate(*current(), MemoryKind::Managed, size, flags);
     });
 }
@@ -276,6 +323,8 @@ CUresult cuMemFree_v2(CUdeviceptr pointer) {
     return api([&] {
         if (pointer == 0) return;
         auto context = current();
+        potentially_unsafe();
+        if (free_pooled(pointer)) return;
         auto range = memory_map().find(pointer);
         require(
             range && range->base == pointer &&

@@ -19,6 +19,14 @@ constexpr uint64_t kHeapBase = 0x0b8000000000, kHeapSize = uint64_t{1} << 36;
 constexpr uint64_t kReserveBase = 0x0c0000000000,
                    kReserveSize = uint64_t{1} << 42;  // cuMemAddressReserve, no hint
 
+// Where a device's part begins, and the memfd that is behind it.
+constexpr uint64_t device_base(int device) {
+    return kDeviceBase + static_cast<uint64_t>(device) * (kDeviceSize / kMaxDevices);
+}
+int device_file(int device);
+// Puts the device's own memory back where something else was mapped over it; inaccessible until commit().
+void map_device_memory(uint64_t base, uint64_t size, int device);
+
 // Reserves them, but for kReserveBase; fails with CUDA_ERROR_OPERATING_SYSTEM.
 void reserve_regions();
 
@@ -30,6 +38,7 @@ enum class MemoryKind {
     Managed,     // cuMemAllocManaged and managed variables
     Variable,    // of a module
     Heap,        // malloc in kernels: reached by kernels only
+    Pooled,      // cuMemAllocAsync, and allocation nodes of graphs
 };
 
 struct Range {
@@ -38,7 +47,7 @@ struct Range {
     int device = 0;                     // where it is; for host memory the device of its context
     CUcontext owner = nullptr;          // null: of no context (Mapped)
     unsigned flags = 0;                 // of the call that made it
-    uint32_t readers = 0, writers = 0;  // Mapped: bit per device
+    uint32_t readers = 0, writers = 0;  // Mapped, Pooled: bit per device
     uint64_t id = 0;                    // CU_POINTER_ATTRIBUTE_BUFFER_ID, set by add()
     uint64_t taken = 0;                 // bytes taken from the device
 
@@ -52,6 +61,7 @@ class MemoryMap {
     void add(Range range);  // must not overlap
     Range remove(uint64_t base);
     bool update(uint64_t base, uint32_t readers, uint32_t writers);
+    void resize(uint64_t base, uint64_t size);
     std::optional<Range> find(uint64_t address) const;
     bool overlaps(uint64_t base, uint64_t size) const;
     std::vector<Range> of_owner(CUcontext owner) const;

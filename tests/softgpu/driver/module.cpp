@@ -66,7 +66,9 @@ std::shared_ptr<Module> enter_module(std::shared_ptr<Context> context, std::uniq
         function->module = module;
         function->kernel = &kernel;
         function->settings = i < settings.size() ? settings[i] : std::make_shared<Settings>();
-        module->functions.push_back(functions().add(std::move(function)));
+        function->handle = functions().reserve();
+        functions().set(function->handle, function);
+        module->functions.push_back(function->handle);
         ++i;
     }
     module->handle = modules().add(module);
@@ -75,6 +77,7 @@ std::shared_ptr<Module> enter_module(std::shared_ptr<Context> context, std::uniq
 
 void unload_module(const std::shared_ptr<Module>& module) {
     module->context->drain();  // what was launched before still runs
+    module->context->output.flush();
     for (auto handle : module->functions) functions().remove(handle);
     module->unload();
 }

@@ -20,6 +20,7 @@ class Module;
 
 struct Function {
     std::shared_ptr<Module> module;
+    CUfunction handle = nullptr;
     const ptx::Kernel* kernel = nullptr;  // in module->code
     std::shared_ptr<Settings> settings;   // of the CUkernel where there is one
 };
@@ -114,6 +115,8 @@ void unload_modules_of(Context& context);
 std::shared_ptr<Function> function(CUfunction handle, const std::shared_ptr<Context>& context);
 std::shared_ptr<Module> module_of_library(CUlibrary library, const std::shared_ptr<Context>& context);
 
+// How many blocks of so many threads fit on a multiprocessor; 0 for a block that never fits.
+int blocks_per_multiprocessor(const ptx::Kernel& kernel, int threads, size_t dynamic_shared);
 int function_attribute(const ptx::Kernel& kernel, const Settings& settings, CUfunction_attribute which);
 void set_function_attribute(const ptx::Kernel& kernel, Settings& settings, CUfunction_attribute which,
                             int value);

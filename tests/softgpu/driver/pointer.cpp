@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "memory.h"
+#include "pool.h"
 
 using namespace softgpu;
 
@@ -51,7 +52,7 @@ bool get(void* out, CUpointer_attribute which, CUdeviceptr pointer, const Range&
                               : CU_POINTER_ATTRIBUTE_ACCESS_FLAG_NONE);
         }
         case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE:
-            return put(static_cast<CUmemoryPool>(nullptr));
+            return put(pool_of(pointer));
         case CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID:
             return put(static_cast<unsigned long long>(range.id));
         default:

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "memory.h"
+#include "pool.h"
 #include "ptx/ptx.h"
 
 namespace softgpu {
@@ -87,6 +88,7 @@ std::vector<CompletionRef> Stream::implicit_dependencies() const {
 
 CompletionRef Stream::submit(std::function<void()> run, std::vector<CompletionRef> after,
                              bool even_after_error) {
+    refuse_if_capturing(*this);
     auto completion = std::make_shared<Completion>();
     std::unique_lock lock(context->mutex);
     require(!context->ending, CUDA_ERROR_CONTEXT_IS_DESTROYED);
@@ -99,6 +101,7 @@ CompletionRef Stream::submit(std::function<void()> run, std::vector<CompletionRe
 }
 
 void Stream::run(std::function<void()> run) {
+    refuse_if_capturing(*this);
     std::unique_lock lock(context->mutex);
     require(!context->ending, CUDA_ERROR_CONTEXT_IS_DESTROYED);
     if (!idle_locked() || !implicit_dependencies().empty()) {
@@ -256,7 +259,9 @@ CUresult cuStreamDestroy_v2(CUstream handle) {
     return api([&] {
         require(handle && handle != CU_STREAM_LEGACY && handle != CU_STREAM_PER_THREAD,
                 CUDA_ERROR_INVALID_HANDLE);
-        streams().remove(handle)->close();
+        auto gone = streams().remove(handle);
+        abandon_capture(*gone);
+        gone->close();
     });
 }
 
@@ -267,6 +272,8 @@ CUresult cuStreamDestroy(CUstream handle) {
 CUresult cuStreamQuery(CUstream handle) {
     return api([&] {
         auto s = stream(handle);
+        refuse_if_capturing(*s);
+        potentially_unsafe();
         require(s->idle(), CUDA_ERROR_NOT_READY);
         require(s->context->sticky() == CUDA_SUCCESS, s->context->sticky());
     });
@@ -275,7 +282,11 @@ CUresult cuStreamQuery(CUstream handle) {
 CUresult cuStreamSynchronize(CUstream handle) {
     return api([&] {
         auto s = stream(handle);
+        refuse_if_capturing(*s);
+        potentially_unsafe();
         if (!s->idle()) s->mark()->wait();
+        s->context->output.flush();
+        release_pools(s->context->device.ordinal);
         require(s->context->sticky() == CUDA_SUCCESS, s->context->sticky());
     });
 }
@@ -321,35 +332,5 @@ CUresult cuStreamGetDevice(CUstream handle, CUdevice* out) {
     return api([&] {
         require(out);
         *out = stream(handle)->context->device.ordinal;
-    });
-}
-
-CUresult cuStreamIsCapturing(CUstream handle, CUstreamCaptureStatus* status) {
-    return api([&] {
-        require(status);
-        stream(handle);
-        *status = CU_STREAM_CAPTURE_STATUS_NONE;
-    });
-}
-
-CUresult cuStreamGetCaptureInfo_v2(CUstream handle, CUstreamCaptureStatus* status, cuuint64_t*, CUgraph*,
-                                   const CUgraphNode**, size_t*) {
-    return cuStreamIsCapturing(handle, status);
-}
-
-CUresult cuStreamGetCaptureInfo_v3(CUstream handle, CUstreamCaptureStatus* status, cuuint64_t*, CUgraph*,
-                                   const CUgraphNode**, const CUgraphEdgeData**, size_t*) {
-    return cuStreamIsCapturing(handle, status);
-}
-
-CUresult cuStreamGetCaptureInfo(CUstream handle, CUstreamCaptureStatus* status, cuuint64_t*) {
-    return cuStreamIsCapturing(handle, status);
-}
-
-CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode* mode) {
-    return api([&] {
-        static thread_local CUstreamCaptureMode own = CU_STREAM_CAPTURE_MODE_GLOBAL;
-        require(mode && *mode >= CU_STREAM_CAPTURE_MODE_GLOBAL && *mode <= CU_STREAM_CAPTURE_MODE_RELAXED);
-        std::swap(*mode, own);
     });
 }

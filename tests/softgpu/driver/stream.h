@@ -8,6 +8,7 @@
 #include <deque>
 #include <functional>
 
+#include "capture.h"
 #include "context.h"
 
 namespace softgpu {
@@ -45,6 +46,7 @@ class Stream : public std::enable_shared_from_this<Stream> {
     const int priority;
     const uint64_t id;
     CUstream handle = nullptr;
+    StreamCapture capture;  // guarded by graph_mutex()
 
     // Appends an operation. `after` adds completions to wait for.
     CompletionRef submit(std::function<void()> run, std::vector<CompletionRef> after = {},

@@ -3,6 +3,7 @@
 // calls into the host program.
 #include <time.h>
 
+#include "capture.h"
 #include "copy.h"
 
 namespace softgpu {
@@ -69,47 +70,13 @@ void run(const ValueOperation& operation, const Context& context) {
     }
 }
 
-CUresult submit(CUstream on, std::vector<ValueOperation> list) {
-    return api([&] {
-        auto s = stream(on);
-        for (auto& operation : list) check(operation);
-        s->submit([list = std::move(list), context = s->context.get()] {
-            for (auto& operation : list) run(operation, *context);
-        });
-    });
-}
-
-}  // namespace
-
-bool in_host_function() {
-    return host_function_running;
-}
-
-}  // namespace softgpu
-
-using namespace softgpu;
-
-CUresult cuStreamWaitValue32_v2(CUstream on, CUdeviceptr address, cuuint32_t value, unsigned flags) {
-    return submit(on, {{false, address, value, 4, flags}});
-}
-CUresult cuStreamWaitValue64_v2(CUstream on, CUdeviceptr address, cuuint64_t value, unsigned flags) {
-    return submit(on, {{false, address, value, 8, flags}});
-}
-CUresult cuStreamWriteValue32_v2(CUstream on, CUdeviceptr address, cuuint32_t value, unsigned flags) {
-    return submit(on, {{true, address, value, 4, flags}});
-}
-CUresult cuStreamWriteValue64_v2(CUstream on, CUdeviceptr address, cuuint64_t value, unsigned flags) {
-    return submit(on, {{true, address, value, 8, flags}});
-}
-
-CUresult cuStreamBatchMemOp_v2(CUstream on, unsigned count, CUstreamBatchMemOpParams* params,
-                               unsigned flags) {
-    if (!params || count > 256 || flags != 0) return CUDA_ERROR_INVALID_VALUE;
+// The first two structures of an operation are laid out alike for both sizes.
+std::vector<ValueOperation> operations(const std::vector<CUstreamBatchMemOpParams>& params) {
     std::vector<ValueOperation> list;
-    for (unsigned i = 0; i < count; ++i) {
-        auto& wait = params[i].waitValue;
-        auto& write = params[i].writeValue;
-        switch (params[i].operation) {
+    for (auto& p : params) {
+        auto& wait = p.waitValue;
+        auto& write = p.writeValue;
+        switch (p.operation) {
             case CU_STREAM_MEM_OP_WAIT_VALUE_32:
                 list.push_back({false, wait.address, wait.value, 4, wait.flags});
                 break;
@@ -125,10 +92,73 @@ CUresult cuStreamBatchMemOp_v2(CUstream on, unsigned count, CUstreamBatchMemOpPa
             case CU_STREAM_MEM_OP_BARRIER:
                 break;  // operations of a stream are in order anyway
             default:
-                return CUDA_ERROR_NOT_SUPPORTED;
+                fail(CUDA_ERROR_NOT_SUPPORTED);
         }
+        if (p.operation != CU_STREAM_MEM_OP_BARRIER) check(list.back());
     }
-    return submit(on, std::move(list));
+    return list;
+}
+
+CUresult submit(CUstream on, std::vector<CUstreamBatchMemOpParams> params) {
+    return api([&] {
+        auto s = stream(on);
+        MemOpsStep step{s->context->handle, std::move(params), 0};
+        auto todo = action(step);
+        if (!captured(s, step)) s->submit(std::move(todo));
+    });
+}
+
+CUresult submit_one(CUstream on, CUstreamBatchMemOpType what, CUdeviceptr address, cuuint64_t value,
+                    unsigned flags) {
+    CUstreamBatchMemOpParams p = {};
+    p.waitValue.operation = what;  // writeValue has the same members at the same places
+    p.waitValue.address = address;
+    p.waitValue.value64 = value;
+    p.waitValue.flags = flags;
+    return submit(on, {p});
+}
+
+}  // namespace
+
+bool in_host_function() {
+    return host_function_running;
+}
+
+Action action(const MemOpsStep& step) {
+    auto context = contexts().get(step.context, CUDA_ERROR_INVALID_CONTEXT);
+    return [list = operations(step.list), context] {
+        for (auto& operation : list) run(operation, *context);
+    };
+}
+
+Action action(const HostStep& step) {
+    return [step] {
+        HostFunctionScope scope;
+        step.function(step.data);
+    };
+}
+
+}  // namespace softgpu
+
+using namespace softgpu;
+
+CUresult cuStreamWaitValue32_v2(CUstream on, CUdeviceptr address, cuuint32_t value, unsigned flags) {
+    return submit_one(on, CU_STREAM_MEM_OP_WAIT_VALUE_32, address, value, flags);
+}
+CUresult cuStreamWaitValue64_v2(CUstream on, CUdeviceptr address, cuuint64_t value, unsigned flags) {
+    return submit_one(on, CU_STREAM_MEM_OP_WAIT_VALUE_64, address, value, flags);
+}
+CUresult cuStreamWriteValue32_v2(CUstream on, CUdeviceptr address, cuuint32_t value, unsigned flags) {
+    return submit_one(on, CU_STREAM_MEM_OP_WRITE_VALUE_32, address, value, flags);
+}
+CUresult cuStreamWriteValue64_v2(CUstream on, CUdeviceptr address, cuuint64_t value, unsigned flags) {
+    return submit_one(on, CU_STREAM_MEM_OP_WRITE_VALUE_64, address, value, flags);
+}
+
+CUresult cuStreamBatchMemOp_v2(CUstream on, unsigned count, CUstreamBatchMemOpParams* params,
+                               unsigned flags) {
+    if (!params || count > 256 || flags != 0) return CUDA_ERROR_INVALID_VALUE;
+    return submit(on, {params, params + count});
 }
 
 // The first versions took the same arguments.
@@ -151,9 +181,12 @@ CUresult cuStreamBatchMemOp(CUstream on, unsigned count, CUstreamBatchMemOpParam
 CUresult cuLaunchHostFunc(CUstream on, CUhostFn function, void* data) {
     return api([&] {
         require(function);
-        stream(on)->submit([=] {
-            HostFunctionScope scope;
-            function(data);
+        auto s = stream(on);
+        HostStep step{function, data};
+        if (captured(s, step)) return;
+        s->submit([todo = action(step), context = s->context.get()] {
+            context->output.flush();
+            todo();
         });
     });
 }
@@ -164,6 +197,7 @@ CUresult cuStreamAddCallback(CUstream on, CUstreamCallback callback, void* data,
         auto s = stream(on);
         s->submit(
             [=, context = s->context.get()] {
+                context->output.flush();
                 HostFunctionScope scope;
                 callback(on, context->sticky(), data);
             },

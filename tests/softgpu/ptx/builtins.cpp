@@ -192,7 +192,10 @@ int conversions(const std::string& format) {
                            ", thread: " + triple(w.tid[0][lane], w.tid[1][lane], w.tid[2][lane]) +
                            " Assertion `" + text(0) + "` failed.";
         if (first.empty()) first = line;
-        emit(w, line + "\n");
+        if (w.block->launch.launch.complain)
+            w.block->launch.launch.complain(line + "\n");
+        else
+            emit(w, line + "\n");
     }
     throw Fault(Fault::Kind::Assert, first);
 }
@@ -212,6 +215,8 @@ bool fits(Builtin builtin, const CallSite& site) {
             return sizes(site.arguments, {8}) && sizes(site.results, {8});
         case Builtin::Free:
             return sizes(site.arguments, {8});
+        case Builtin::SetConditional:
+            return sizes(site.arguments, {8, 4});
         case Builtin::None:
             break;
     }
@@ -248,6 +253,13 @@ void call_builtin(Warp& w, const Instr& in, const CallSite& site, Builtin builti
             each_lane([&](unsigned lane) {
                 auto p = argument<uint64_t>(w, site, 0, lane);
                 if (p && launch.launch.heap_free) launch.launch.heap_free(reinterpret_cast<void*>(p));
+            });
+            return;
+        case Builtin::SetConditional:
+            each_lane([&](unsigned lane) {
+                if (launch.launch.set_conditional)
+                    launch.launch.set_conditional(argument<uint64_t>(w, site, 0, lane),
+                                                  argument<uint32_t>(w, site, 1, lane));
             });
             return;
         case Builtin::None:

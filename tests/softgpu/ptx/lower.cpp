@@ -106,6 +106,7 @@ class Lowering {
         if (name == "__assertfail") return Builtin::AssertFail;
         if (name == "malloc") return Builtin::Malloc;
         if (name == "free") return Builtin::Free;
+        if (name == "cudaGraphSetConditional") return Builtin::SetConditional;
         return Builtin::None;
     }
 

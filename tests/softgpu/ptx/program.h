@@ -78,7 +78,7 @@ struct Slot {
     uint32_t offset = 0, size = 0;  // in the frame's local memory
 };
 
-enum class Builtin : uint8_t { None, Printf, AssertFail, Malloc, Free };
+enum class Builtin : uint8_t { None, Printf, AssertFail, Malloc, Free, SetConditional };
 
 struct CallSite {
     const Function* callee = nullptr;  // null: through a register

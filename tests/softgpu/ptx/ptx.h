@@ -86,6 +86,10 @@ struct Launch {
     // given out must pass the AccessCheck. Without them malloc() answers null.
     std::function<void*(size_t size)> heap_allocate;
     std::function<void(void* address)> heap_free;
+    // cudaGraphSetConditional() in kernels.
+    std::function<void(uint64_t handle, unsigned value)> set_conditional;
+    // Text of failed assertions; without it, that goes where printf goes.
+    std::function<void(std::string_view)> complain;
     // When set and it becomes true, the run ends early with Fault::Kind::Trap.
     const std::atomic<bool>* cancel = nullptr;
 };

@@ -20,7 +20,7 @@ TEST_F(Devices, DescribeThemselves) {
     EXPECT_OK(cuDeviceGetAttribute(&value, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, device));
     EXPECT_EQ(value, 7);
     EXPECT_OK(cuDeviceGetAttribute(&value, CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED, device));
-    EXPECT_EQ(value, 0);
+    EXPECT_EQ(value, 1);
     for (int which = 1; which < CU_DEVICE_ATTRIBUTE_MAX; ++which)
         EXPECT_OK(cuDeviceGetAttribute(&value, static_cast<CUdevice_attribute>(which), device)) << which;
     EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuDeviceGetAttribute(&value, CU_DEVICE_ATTRIBUTE_MAX, device));
@@ -144,8 +144,8 @@ TEST_F(Contexts, PeerAccess) {
 }
 
 TEST_F(Contexts, UnsupportedFunctionsSaySo) {
-    CUgraph graph = nullptr;
-    EXPECT_CU(CUDA_ERROR_NOT_SUPPORTED, cuGraphCreate(&graph, 0));
+    CUgreenCtx green = nullptr;
+    EXPECT_CU(CUDA_ERROR_NOT_SUPPORTED, cuGreenCtxCreate(&green, nullptr, device, 0));
     void* pointer = nullptr;
     CUdriverProcAddressQueryResult status;
     EXPECT_OK(cuGetProcAddress("cuMemAlloc", &pointer, 13000, 0, &status));

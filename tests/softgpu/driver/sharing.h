@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: MIT
+// Device memory in two processes: each device's region is a memfd, and a handle for another process names the
+// file and the place in it.
+#pragma once
+
+#include "memory.h"
+
+namespace softgpu {
+
+struct SharedFile {
+    SharedFile(int fd, int device) : fd(fd), device(device) {}
+    ~SharedFile();
+    SharedFile(const SharedFile&) = delete;
+    SharedFile& operator=(const SharedFile&) = delete;
+
+    const int fd;
+    const int device;
+};
+
+// A descriptor for another process, and back from it; the first is the caller's, the second is duplicated.
+int exported(int fd, int device);
+std::shared_ptr<SharedFile> import_file(int fd);
+
+// Maps memory of another process; the range's base is chosen here, and the range comes into the memory map.
+CUdeviceptr map_shared(const std::shared_ptr<SharedFile>& file, uint64_t offset, Range range);
+void unmap_shared(CUdeviceptr base);
+
+}  // namespace softgpu
