@@ -17,9 +17,18 @@ bool_t xdr_u32(XDR* xdrs, uint32_t* value) { return ::xdr_u_int(xdrs, value); }
 bool_t xdr_i32(XDR* xdrs, int32_t* value) { return ::xdr_int(xdrs, value); }
 bool_t xdr_f32(XDR* xdrs, float* value) { return ::xdr_float(xdrs, value); }
 
+// Whether the whole message lies in memory. A record stream (plain transports) gives places in its buffer, which the
+// next read of the same message may fill again.
+static bool in_memory(const XDR* xdrs) {
+    alignas(8) char bytes[8];
+    XDR memory;
+    ::xdrmem_create(&memory, bytes, sizeof bytes, XDR_DECODE);
+    return xdrs->x_ops == memory.x_ops;
+}
+
 static bool_t decode_bytes(XDR* xdrs, Blob* blob) {
     const uint32_t padded = (blob->size + 3u) & ~3u;
-    if (auto* in_place = XDR_INLINE(xdrs, padded)) {
+    if (auto* in_place = in_memory(xdrs) ? XDR_INLINE(xdrs, padded) : nullptr) {
         blob->data = in_place;
         blob->owned = false;
         return TRUE;

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: MIT
+// What an address of the unified address space is, and whether the worker can use the application's memory where it is.
+#pragma once
+
+#include <cstdint>
+
+#include "client/session.h"
+
+namespace cricket::client {
+
+enum class Place {
+    Device,   // or managed: the device's own way to it
+    Host,     // host memory that the worker maps too
+    Unknown,  // to the driver; memory of the application's own
+};
+Place place_of(Session& session, uint64_t address, uint64_t bytes);
+
+// Whether a copy on `stream` (session number, 0 as `flags` say) takes host memory from where it is; else its data goes
+// through the channel.
+bool in_place(Session& session, const void* address, uint64_t bytes, uint64_t stream, uint32_t flags);
+
+}  // namespace cricket::client

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: MIT
+// Pageable memory of the application through the channel's buffers: a box of rows, in pieces that follow each other in
+// the log, so that no other thread's call comes between them. Only bytes that the copy touches are read or written.
+#pragma once
+
+#include <cstdlib>
+
+#include "client/reply_guard.h"
+#include "client/session.h"
+#include "client/stream_copy.h"
+#include "rpc/copy_3d.h"
+
+namespace cricket::client {
+
+inline constexpr uint64_t ring_piece = 1u << 20;
+inline constexpr uint64_t plain_piece = 8u << 20;
+inline constexpr unsigned down_pieces_in_flight = 6;
+
+struct Piece {
+    uint64_t x = 0, y = 0, z = 0;  // from the box's first byte: bytes, rows, slices
+    rpc::CopyExtent extent;
+    uint64_t bytes() const { return extent.width * extent.height * extent.depth; }
+};
+
+// The pieces of a box, each whole slices, rows of a slice, or part of a row.
+class Pieces {
+  public:
+    Pieces(const rpc::CopyExtent& box, uint64_t limit) : box_(box), limit_(limit) {}
+
+    bool next(Piece* piece) {
+        if (box_.empty() || z_ == box_.depth) return false;
+        *piece = {x_, y_, z_, {box_.width, 1, 1}};
+        if (box_.width > limit_) {
+            piece->extent.width = box_.width - x_ < limit_ ? box_.width - x_ : limit_;
+            x_ += piece->extent.width;
+            if (x_ < box_.width) return true;
+            x_ = 0;
+            advance(1);
+            return true;
+        }
+        const uint64_t rows = limit_ / box_.width;
+        if (rows < box_.height) {
+            piece->extent.height = box_.height - y_ < rows ? box_.height - y_ : rows;
+            advance(piece->extent.height);
+            return true;
+        }
+        const uint64_t slices = rows / box_.height;
+        piece->extent.height = box_.height;
+        piece->extent.depth = box_.depth - z_ < slices ? box_.depth - z_ : slices;
+        z_ += piece->extent.depth;
+        return true;
+    }
+
+  private:
+    void advance(uint64_t rows) {
+        y_ += rows;
+        if (y_ < box_.height) return;
+        y_ = 0;
+        ++z_;
+    }
+    const rpc::CopyExtent box_;
+    const uint64_t limit_;
+    uint64_t x_ = 0, y_ = 0, z_ = 0;
+};
+
+// Where the rows of a box lie in the application's memory.
+struct HostBox {
+    std::byte* first = nullptr;
+    uint64_t pitch = 0, slice = 0;  // bytes from row to row, from slice to slice
+    rpc::CopyExtent extent;
+
+    std::byte* row(uint64_t x, uint64_t y, uint64_t z) const { return first + z * slice + y * pitch + x; }
+    // Where the piece lies when its bytes follow each other, else null.
+    std::byte* whole(const Piece& piece) const {
+        const bool rows = piece.extent.height == 1 || piece.extent.width == pitch;
+        const bool slices = piece.extent.depth == 1 || (rows && piece.extent.width * piece.extent.height == slice);
+        return rows && slices ? row(piece.x, piece.y, piece.z) : nullptr;
+    }
+    void gather(const Piece& piece, std::byte* to) const {
+        if (const std::byte* from = whole(piece)) return stream_copy(to, from, piece.bytes());
+        for (uint64_t z = 0; z < piece.extent.depth; ++z)
+            for (uint64_t y = 0; y < piece.extent.height; ++y, to += piece.extent.width)
+                std::memcpy(to, row(piece.x, piece.y + y, piece.z + z), piece.extent.width);
+    }
+    void scatter(const Piece& piece, const std::byte* from) const {
+        if (std::byte* to = whole(piece)) return stream_copy(to, from, piece.bytes());
+        for (uint64_t z = 0; z < piece.extent.depth; ++z)
+            for (uint64_t y = 0; y < piece.extent.height; ++y, from += piece.extent.width)
+                std::memcpy(row(piece.x, piece.y + y, piece.z + z), from, piece.extent.width);
+    }
+};
+
+inline HostBox host_line(const void* address, uint64_t bytes) {
+    return {static_cast<std::byte*>(const_cast<void*>(address)), bytes, bytes, {bytes, 1, 1}};
+}
+
+// How a procedure moves one piece: `describe(piece)` gives its arguments, `data` the field of them that says where the
+// bytes are.
+template <class Args>
+struct StagedCall {
+    Proc proc;
+    bool_t (*xdr_args)(XDR*, Args*);
+    rpc::Bulk Args::*data;
+    uint32_t flags;
+};
+
+template <class Args, class Describe>
+CUresult stage_up_plain(const StagedCall<Args>& how, const HostBox& box, Describe describe) {
+    Pieces pieces(box.extent, plain_piece);
+    std::byte* packed = nullptr;
+    CUresult result = CUDA_SUCCESS;
+    for (Piece piece; result == CUDA_SUCCESS && pieces.next(&piece);) {
+        const std::byte* bytes = box.whole(piece);
+        if (!bytes) {
+            if (!packed) packed = static_cast<std::byte*>(std::malloc(plain_piece));
+            if (!packed) return CUDA_ERROR_OUT_OF_MEMORY;
+            box.gather(piece, packed);
+            bytes = packed;
+        }
+        Args args = describe(piece);
+        args.*how.data = {rpc::Bulk::Where::Inline, 0, piece.bytes(), {bytes, static_cast<uint32_t>(piece.bytes()), true, false}};
+        result = post(how.proc, xdr_routine(how.xdr_args), &args, {how.flags});
+    }
+    std::free(packed);
+    return result;
+}
+
+// Returns when the application may reuse the memory; with `answer` (a result and its routine), when the driver has taken
+// the last piece, so that what it refuses is known.
+template <class Args, class Describe, class Res = cuMemcpyHtoDAsync_v2_res>
+CUresult stage_up(Session& session, const StagedCall<Args>& how, const HostBox& box, Describe describe,
+                  bool_t (*answer)(XDR*, Res*) = nullptr) {
+    if (!session.ring()) return stage_up_plain(how, box, describe);
+    ring::RingClient& ring = *session.ring();
+    Pieces pieces(box.extent, ring_piece);
+    auto order = ring.hold_order();
+    Piece piece, after;
+    for (bool more = pieces.next(&piece); more; piece = after) {
+        more = pieces.next(&after);
+        Args args = describe(piece);
+        rpc::Bulk& data = args.*how.data;
+        data = {rpc::Bulk::Where::Shared, 0, piece.bytes(), {}};
+        std::byte* place = ring.up_space_locked(data.size, &data.offset);
+        if (!place) return of_status(ring::Status::Lost);
+        box.gather(piece, place);
+        const bool last = answer && !more;
+        const auto request = request_for(how.proc, xdr_routine(how.xdr_args), &args, how.flags, last);
+        if (last) {
+            ring::Pending pending;
+            if (const auto status = ring.begin_locked(request, &pending); status != ring::Status::Ok) return of_status(status);
+            order.unlock();
+            Res res{};
+            ReplyGuard guard;
+            return finish_call(session, pending, how.proc, xdr_routine(answer), &res, nullptr, nullptr);
+        }
+        if (const auto status = ring.post_locked(request); status != ring::Status::Ok) return of_status(status);
+    }
+    return CUDA_SUCCESS;
+}
+
+template <class Args, class Res, class Describe>
+CUresult stage_down_plain(const StagedCall<Args>& how, bool_t (*xdr_res)(XDR*, Res*), const HostBox& box, Describe describe) {
+    Pieces pieces(box.extent, plain_piece);
+    for (Piece piece; pieces.next(&piece);) {
+        Args args = describe(piece);
+        (args.*how.data).size = piece.bytes();
+        Res res{};
+        ReplyGuard guard;
+        const CUresult result = call(how.proc, xdr_routine(how.xdr_args), &args, xdr_routine(xdr_res), &res, {how.flags});
+        if (result != CUDA_SUCCESS) return result;
+        if (res.data.bytes.size != piece.bytes()) return CUDA_ERROR_UNKNOWN;
+        box.scatter(piece, static_cast<const std::byte*>(res.data.bytes.data));
+    }
+    return CUDA_SUCCESS;
+}
+
+// Returns when the application's memory has been written.
+template <class Args, class Res, class Describe>
+CUresult stage_down(Session& session, const StagedCall<Args>& how, bool_t (*xdr_res)(XDR*, Res*), const HostBox& box,
+                    Describe describe) {
+    if (!session.ring()) return stage_down_plain(how, xdr_res, box, describe);
+    struct Flight {
+        ring::Pending pending;
+        uint64_t offset = 0;  // in the down buffer
+        const std::byte* from = nullptr;
+        const HostBox* box = nullptr;
+        Piece piece;
+        static void land(void* user) {
+            const auto* flight = static_cast<const Flight*>(user);
+            flight->box->scatter(flight->piece, flight->from);
+        }
+    };
+    ring::RingClient& ring = *session.ring();
+    Flight flights[down_pieces_in_flight];
+    unsigned first = 0, count = 0;  // in flight: flights[first .. first + count), circular
+    CUresult result = CUDA_SUCCESS;
+    Pieces pieces(box.extent, ring_piece);
+    Piece upcoming;
+    bool more = pieces.next(&upcoming);
+    auto order = ring.hold_order();
+    while (more || count) {
+        while (more && count < down_pieces_in_flight) {
+            Flight& flight = flights[(first + count) % down_pieces_in_flight];
+            flight.piece = upcoming;
+            flight.box = &box;
+            const uint64_t bytes = upcoming.bytes();
+            if (!ring.down_alloc_locked(order, bytes, &flight.offset, count == 0)) {
+                if (ring.lost()) result = of_status(ring::Status::Lost);
+                break;
+            }
+            flight.from = ring.at(flight.offset);
+            Args args = describe(upcoming);
+            args.*how.data = {rpc::Bulk::Where::Shared, flight.offset, bytes, {}};
+            const auto request = request_for(how.proc, xdr_routine(how.xdr_args), &args, how.flags, true);
+            if (const auto status = ring.begin_locked(request, &flight.pending); status != ring::Status::Ok) {
+                ring.down_free(flight.offset, bytes, true);
+                result = of_status(status);
+                break;
+            }
+            more = pieces.next(&upcoming);
+            ++count;
+        }
+        if (result != CUDA_SUCCESS) more = false;  // send no more, but let those in flight end
+        if (!more && order.owns_lock()) order.unlock();
+        if (count == 0) continue;
+        Flight& flight = flights[first];
+        Res res{};
+        const CUresult one = finish_call(session, flight.pending, how.proc, xdr_routine(xdr_res), &res, Flight::land, &flight,
+                                         order.owns_lock());
+        release_reply(!order.owns_lock());
+        ring.down_free(flight.offset, flight.piece.bytes(), order.owns_lock());
+        if (result == CUDA_SUCCESS) result = one;
+        first = (first + 1) % down_pieces_in_flight;
+        --count;
+    }
+    return result;
+}
+
+}  // namespace cricket::client

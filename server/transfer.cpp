@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT
+#include "transfer.h"
+
+#include <cstdlib>
+
+#include "session.h"
+
+namespace cricket::server {
+namespace {
+
+// Below this a copy out of unregistered memory costs the driver less than an event that says when a registered
+// buffer is free again.
+constexpr uint64_t copied_at_once = 64 * 1024;
+
+bool in_message(const rpc::Bulk& data) {
+    return data.where == rpc::Bulk::Where::Inline || data.where == rpc::Bulk::Where::None;
+}
+
+// Completes when `stream` has done all it has now; null when it cannot be had.
+CUevent marker(Call& call, CUstream stream, CUresult* status = nullptr) {
+    CUevent event = call.session.take_event();
+    const CUresult recorded = event ? call.driver.cuEventRecord(event, stream) : CUDA_ERROR_INVALID_CONTEXT;
+    if (status) *status = recorded;
+    if (recorded == CUDA_SUCCESS) return event;
+    if (event) call.session.give_event(event);
+    return nullptr;
+}
+
+}  // namespace
+
+CUresult answer_after(Call& call, CUstream stream) {
+    CUresult status;
+    call.wait_for = marker(call, stream, &status);
+    return status;
+}
+
+const void* transfer_source(Call& call, const rpc::Bulk& data) {
+    const bool small = data.where == rpc::Bulk::Where::Shared && data.size <= copied_at_once;
+    return small ? call.session.up_pageable(data.offset, data.size) : call.read(data);
+}
+
+CUresult transfer_source_given(Call& call, const rpc::Bulk& data, CUstream stream) {
+    if (data.where != rpc::Bulk::Where::Shared || data.size <= copied_at_once) return CUDA_SUCCESS;
+    CUevent event = marker(call, stream);
+    if (!event) return call.driver.cuStreamSynchronize(stream);
+    call.session.up_in_use(event);
+    return CUDA_SUCCESS;
+}
+
+void* transfer_target(Call& call, const rpc::Bulk& data, rpc::Bulk* result) {
+    if (!in_message(data)) return call.write(data);
+    if (data.size > rpc::max_blob_bytes) return nullptr;
+    void* memory = std::malloc(data.size);
+    if (memory)
+        *result = {rpc::Bulk::Where::Inline, 0, data.size, {memory, static_cast<uint32_t>(data.size), true, true}};
+    return memory;
+}
+
+CUresult transfer_target_given(Call& call, const rpc::Bulk& data, CUstream stream) {
+    if (in_message(data)) return call.driver.cuStreamSynchronize(stream);
+    if (data.where != rpc::Bulk::Where::Host) return CUDA_SUCCESS;
+    CUevent event = marker(call, stream);
+    if (!event) return call.driver.cuStreamSynchronize(stream);
+    call.session.copies_to_host.push_back({{data.offset, data.size}, event, 0, nullptr});
+    return CUDA_SUCCESS;
+}
+
+}  // namespace cricket::server
