@@ -34,7 +34,7 @@ std::string result_name(const DriverTable& driver, CUresult result) {
 void refuse_unrestorable(Session& session) {
     if (const std::string callbacks = session.callbacks.describe_pending(); !callbacks.empty())
         fail("device work waits for " + callbacks + ": let the program go on until it has run");
-    for (const auto& [seq, entry] : session.journal.entries()) {
+    for (const auto& [place, entry] : session.journal.entries()) {
         if (entry.effect.kind != Effect::Kind::Create) continue;
         switch (const HandleKind kind = Objects::kind_of(entry.effect.object)) {
             case HandleKind::Context:
@@ -50,9 +50,9 @@ void refuse_unrestorable(Session& session) {
                      dispatch_table[entry.procedure - wire::first_cuda_proc].name + "), which cannot be restored yet");
         }
     }
-    for (const auto& [seq, entry] : session.journal.entries()) {
+    for (const auto& [place, entry] : session.journal.entries()) {
         if (!entry.attachment || session.journal.creation(entry.effect.object) != &entry) continue;
-        for (const image::Member& member : image::members(*entry.attachment)) {
+        for (const image::Member& member : image::members(entry.attachment->span())) {
             if (!image::uses_device_heap(member)) continue;
             const std::vector<std::string> kernels = image::kernels(member);
             fail("the module with kernel " + (kernels.empty() ? std::string("(none)") : kernels.front()) +
@@ -120,8 +120,8 @@ json save_journal(Session& session, SnapshotWriter& writer) {
     auto& images = writer.begin("images");
     std::map<const void*, std::pair<uint64_t, uint64_t>> written;  // the same image is written once
     json list = json::array();
-    for (const auto& [seq, entry] : session.journal.entries()) {
-        json one{{"seq", seq},
+    for (const auto& [place, entry] : session.journal.entries()) {
+        json one{{"seq", entry.seq},
                  {"procedure", entry.procedure},
                  {"name", dispatch_table[entry.procedure - wire::first_cuda_proc].name},
                  {"kind", static_cast<int>(entry.effect.kind)},
@@ -133,7 +133,7 @@ json save_journal(Session& session, SnapshotWriter& writer) {
         journal.write(entry.message);
         if (entry.attachment) {
             auto [place, is_new] = written.try_emplace(entry.attachment.get(), images.size(), entry.attachment->size());
-            if (is_new) images.write(*entry.attachment);
+            if (is_new) images.write(entry.attachment->span());
             one["image"] = {place->second.first, place->second.second};
         }
         list.push_back(std::move(one));
@@ -357,7 +357,7 @@ void load_journal(Session& session, Executor& executor, SnapshotReader& reader) 
             if (!image) {
                 std::vector<std::byte> data(bytes);
                 reader.read("images", at, data);
-                image = std::make_shared<const std::vector<std::byte>>(std::move(data));
+                image = std::make_shared<const ImageBytes>(std::move(data));
             }
             entry.attachment = image;
         }

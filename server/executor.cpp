@@ -3,6 +3,7 @@
 
 #include <cstring>
 
+#include "record.h"
 #include "rpc/ring/message.h"
 
 namespace cricket::server {
@@ -27,17 +28,11 @@ Executor::Executor(Session& session)
       args_(max_args_bytes / sizeof(std::max_align_t) + 1),
       res_(max_res_bytes / sizeof(std::max_align_t) + 1) {}
 
-// Journals what a successful call made, changed or ended.
-static void journal(Session& session, const DispatchEntry& entry, uint32_t procedure, const Call& call,
-                    void* args, void* res) {
-    if (!entry.effect || status_of(res) != CUDA_SUCCESS || call.replaying) return;
+void record_call(Call& call, uint32_t procedure, xdrproc_t xdr_args, void* args, const Effect& effect) {
     JournalEntry record;
-    entry.effect(args, res, &record.effect);
-    Effect& effect = record.effect;
-    if (entry.of_context)
-        (effect.kind == Effect::Kind::Create ? effect.owner : effect.object) = call.credential.context;
     record.seq = call.credential.seq;
     record.procedure = procedure;
+    record.effect = effect;
     record.attachment = call.attachment;
     if (call.attachment) session.device_text.note_image(*call.attachment);
     // Encoded again rather than copied, so that it is the same from every transport.
@@ -45,16 +40,26 @@ static void journal(Session& session, const DispatchEntry& entry, uint32_t proce
     for (;;) {
         const uint32_t bytes =
             rpc::encode_call(record.message.data(), static_cast<uint32_t>(record.message.size()), procedure,
-                             call.credential, entry.xdr_args, args);
+                             call.credential, xdr_args, args);
         if (bytes || record.message.size() > rpc::max_blob_bytes) {
             record.message.resize(bytes);
             break;
         }
         record.message.resize(record.message.size() * 4);
     }
-    const Effect effect_copy = effect;
-    session.forget_objects(session.journal.record(std::move(record)));
-    session.note_created(effect_copy);
+    record.message.shrink_to_fit();
+    call.session.forget_objects(call.session.journal.record(std::move(record)));
+    call.session.note_created(effect);
+}
+
+// Journals what a successful call made, changed or ended.
+static void journal(const DispatchEntry& entry, uint32_t procedure, Call& call, void* args, void* res) {
+    if (!entry.effect || status_of(res) != CUDA_SUCCESS || call.replaying) return;
+    Effect effect;
+    entry.effect(args, res, &effect);
+    if (entry.of_context)
+        (effect.kind == Effect::Kind::Create ? effect.owner : effect.object) = call.credential.context;
+    record_call(call, procedure, entry.xdr_args, args, effect);
 }
 
 void Executor::execute(const DispatchEntry& entry, uint32_t procedure, Call& call, void* args, void* res) {
@@ -64,7 +69,7 @@ void Executor::execute(const DispatchEntry& entry, uint32_t procedure, Call& cal
         status_of(res) = current;
     else
         entry.serve(call, args, res);
-    journal(session_, entry, procedure, call, args, res);
+    journal(entry, procedure, call, args, res);
 }
 
 bool Executor::step(ring::RingServer& ring) {

@@ -2,16 +2,18 @@
 #include "journal.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "objects.h"
 
 namespace cricket::server {
 namespace {
 
-// Kinds whose making and ending move what the driver places afterwards.
+// Kinds whose making and ending move what the driver places afterwards, or which such a call needs when it is repeated.
 bool places_memory(uint64_t object) {
     const HandleKind kind = Objects::kind_of(object);
-    return kind == HandleKind::Context || kind == HandleKind::Module || kind == HandleKind::Library;
+    return kind == HandleKind::Context || kind == HandleKind::Module || kind == HandleKind::Library ||
+           kind == HandleKind::Kernel || kind == HandleKind::Function;
 }
 
 }  // namespace
@@ -23,7 +25,7 @@ void Journal::drop(uint64_t object, std::vector<uint64_t>* gone) {
         for (uint64_t child : list) drop(child, gone);
     }
     if (auto states = states_.find(object); states != states_.end()) {
-        for (uint64_t seq : states->second) entries_.erase(seq);
+        for (const Place& place : states->second) entries_.erase(place);
         states_.erase(states);
     }
     if (auto made = created_by_.find(object); made != created_by_.end()) {
@@ -36,27 +38,30 @@ void Journal::drop(uint64_t object, std::vector<uint64_t>* gone) {
 std::vector<uint64_t> Journal::record(JournalEntry entry) {
     std::vector<uint64_t> gone;
     const Effect effect = entry.effect;
-    const uint64_t seq = entry.seq;
+    entry.part = 0;
+    if (auto next = entries_.upper_bound({entry.seq, UINT32_MAX}); next != entries_.begin())
+        if (auto last = std::prev(next); last->first.first == entry.seq) entry.part = last->first.second + 1;
+    const Place place{entry.seq, entry.part};
     switch (effect.kind) {
         case Effect::Kind::None:
             break;
         case Effect::Kind::Create:
             if (created_by_.count(effect.object))
                 break;  // the same object again: cuKernelGetFunction, retain
-            created_by_[effect.object] = seq;
+            created_by_[effect.object] = place;
             if (effect.owner) owned_[effect.owner].push_back(effect.object);
-            entries_[seq] = std::move(entry);
+            entries_[place] = std::move(entry);
             break;
         case Effect::Kind::Destroy: {
             const uint64_t owner_of = owner(effect.object);
             if (owner_of) std::erase(owned_[owner_of], effect.object);
-            if (places_memory(effect.object)) entries_[seq] = std::move(entry);
+            if (places_memory(effect.object)) entries_[place] = std::move(entry);
             drop(effect.object, &gone);
             break;
         }
         case Effect::Kind::State: {
             auto& states = states_[effect.object];
-            std::erase_if(states, [&](uint64_t earlier) {
+            std::erase_if(states, [&](const Place& earlier) {
                 const JournalEntry& other = entries_.at(earlier);
                 const bool same =
                     other.procedure == entry.procedure &&
@@ -64,10 +69,13 @@ std::vector<uint64_t> Journal::record(JournalEntry entry) {
                 if (same) entries_.erase(earlier);
                 return same;
             });
-            states.push_back(seq);
-            entries_[seq] = std::move(entry);
+            states.push_back(place);
+            entries_[place] = std::move(entry);
             break;
         }
+        case Effect::Kind::Load:
+            entries_[place] = std::move(entry);
+            break;
     }
     return gone;
 }

@@ -20,7 +20,7 @@ const Objects::Entry* Objects::entry_of(uint64_t number) const {
 void Objects::put(uint64_t number, void* handle) {
     const uint64_t index = index_of(number);
     if (index >= first_fixed_index) {
-        fixed_[number] = {number, handle};
+        fixed_[number] = {number, handle, 0};
         return;
     }
     if (index / Page::entries >= pages_.size()) pages_.resize(index / Page::entries + 1);
@@ -28,7 +28,7 @@ void Objects::put(uint64_t number, void* handle) {
     if (!page) page = std::make_unique<Page>();
     Entry& entry = page->entry[index % Page::entries];
     if (!entry.number) ++page->living;
-    entry = {number, handle};
+    entry = {number, handle, 0};
 }
 
 uint64_t Objects::add(HandleKind kind, void* driver_handle, uint64_t wanted) {
@@ -52,6 +52,17 @@ void* Objects::get(HandleKind kind, uint64_t number) const {
     if (kind_of(number) != kind) return nullptr;
     const Entry* entry = entry_of(number);
     return entry ? entry->handle : nullptr;
+}
+
+Objects::Entry* Objects::entry(HandleKind kind, uint64_t number) {
+    return kind_of(number) == kind ? const_cast<Entry*>(entry_of(number)) : nullptr;
+}
+
+void Objects::unload(uint64_t context) {
+    for (auto& page : pages_)
+        if (page)
+            for (Entry& entry : page->entry)
+                if (entry.loaded_in == context) entry.loaded_in = 0;
 }
 
 void Objects::remove(HandleKind kind, uint64_t number) {

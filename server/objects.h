@@ -20,6 +20,15 @@ class Objects {
     // (cuKernelGetFunction twice gives one CUfunction). While numbers are forced, the next forced one is used.
     // `wanted`: the number to give, for objects whose number is fixed (cricket/primary_contexts.h); 0: the next one.
     uint64_t add(HandleKind kind, void* driver_handle, uint64_t wanted = 0);
+    struct Entry {
+        uint64_t number = 0;
+        void* handle = nullptr;
+        uint64_t loaded_in = 0;  // functions and kernels: the context that they were last known to be loaded in (loading.h)
+    };
+    // Null when the number is unknown or of another kind; valid until the next add() or remove().
+    Entry* entry(HandleKind kind, uint64_t number);
+    // A context is gone: nothing is loaded in it.
+    void unload(uint64_t context);
     // The driver's handle, or null when the number is unknown or of another kind.
     void* get(HandleKind kind, uint64_t number) const;
     void remove(HandleKind kind, uint64_t number);
@@ -38,10 +47,6 @@ class Objects {
   private:
     // Handles by the index in their numbers, which counts up over all kinds: pages of a table, given back when
     // nothing in them lives. Numbers that are fixed (primary contexts) have indices far beyond.
-    struct Entry {
-        uint64_t number = 0;
-        void* handle = nullptr;
-    };
     struct Page {
         static constexpr uint64_t entries = 512;
         Entry entry[entries];

@@ -2,6 +2,7 @@
 // Contexts. The application's contexts are the driver's; which one is current travels with each call.
 #include "cricket/primary_contexts.h"
 #include "dispatch.h"
+#include "record.h"
 #include "session.h"
 
 namespace cricket::server {
@@ -76,14 +77,24 @@ void serve_cuDevicePrimaryCtxRetain(Call& call, const cuDevicePrimaryCtxRetain_a
     call.session.context_devices[res.pctx] = args.dev;
     call.session.primary_numbers[args.dev] = res.pctx;
     ++call.session.primary_retained[args.dev];
+    if (call.session.empty_primaries.erase(args.dev)) {
+        auto again = args;
+        record_extra(call, Proc::cuDevicePrimaryCtxRetain, xdr_routine(xdr_cuDevicePrimaryCtxRetain_args), &again,
+                     {Effect::Kind::Load, res.pctx, 0, {0, 0}});
+    }
 }
 
-// The context's number stays: the driver gives the same primary context again when it is retained anew.
-static void primary_is_empty(Session& session, CUdevice device) {
-    auto primary = session.primary_numbers.find(device);
+// The context's number stays: the driver gives the same primary context again when it is retained anew. Both stay in the
+// journal, as they move where the driver places what is loaded.
+template <class Args>
+static void primary_is_empty(Call& call, Proc procedure, bool_t (*xdr_args)(XDR*, Args*), Args args) {
+    Session& session = call.session;
+    auto primary = session.primary_numbers.find(args.dev);
     if (primary == session.primary_numbers.end()) return;
     session.forget_objects(session.journal.forget_owned(primary->second));
     session.forget_context(primary->second);
+    if (session.empty_primaries.insert(args.dev).second)
+        record_extra(call, procedure, xdr_routine(xdr_args), &args, {Effect::Kind::Load, primary->second, 0, {0, 0}});
 }
 
 void serve_cuDevicePrimaryCtxRelease_v2(Call& call, const cuDevicePrimaryCtxRelease_v2_args& args,
@@ -93,15 +104,19 @@ void serve_cuDevicePrimaryCtxRelease_v2(Call& call, const cuDevicePrimaryCtxRele
         res.status = CUDA_ERROR_INVALID_CONTEXT;
         return;
     }
+    // A release in the journal is the one that emptied the context, however often it had been retained by then.
+    for (; call.replaying && held->second > 1; --held->second) call.driver.cuDevicePrimaryCtxRelease(args.dev);
     res.status = call.driver.cuDevicePrimaryCtxRelease(args.dev);
     if (res.status != CUDA_SUCCESS) return;
-    if (--held->second == 0) primary_is_empty(call.session, args.dev);
+    if (--held->second == 0)
+        primary_is_empty(call, Proc::cuDevicePrimaryCtxRelease_v2, xdr_cuDevicePrimaryCtxRelease_v2_args, args);
 }
 
 void serve_cuDevicePrimaryCtxReset_v2(Call& call, const cuDevicePrimaryCtxReset_v2_args& args,
                                       cuDevicePrimaryCtxReset_v2_res& res) {
     res.status = call.driver.cuDevicePrimaryCtxReset(args.dev);
-    if (res.status == CUDA_SUCCESS) primary_is_empty(call.session, args.dev);
+    if (res.status == CUDA_SUCCESS)
+        primary_is_empty(call, Proc::cuDevicePrimaryCtxReset_v2, xdr_cuDevicePrimaryCtxReset_v2_args, args);
 }
 
 }  // namespace cricket::server

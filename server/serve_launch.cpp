@@ -33,7 +33,7 @@ template <class Args>
 bool configure(Call& call, const Args& args, CUlaunchConfig* config, CUfunction* function, int32_t* status) {
     *config = {args.gridDimX, args.gridDimY, args.gridDimZ, args.blockDimX, args.blockDimY, args.blockDimZ,
                args.sharedMemBytes, nullptr, nullptr, 0};
-    if (args.f && driver_function(call.objects, args.f, function) && call.stream(args.hStream, &config->hStream)) return true;
+    if (args.f && driver_function(call, args.f, function) && call.stream(args.hStream, &config->hStream)) return true;
     *status = CUDA_ERROR_INVALID_HANDLE;
     return false;
 }
@@ -63,9 +63,17 @@ void serve_cuLaunchKernelEx(Call& call, const cuLaunchKernelEx_args& args, cuLau
     CUlaunchConfig config;
     std::vector<CUlaunchAttribute> attributes;
     CUfunction function = nullptr;
-    res.status = args.f && driver_function(call.objects, args.f, &function) ? launch_config(call, args, &attributes, &config)
+    res.status = args.f && driver_function(call, args.f, &function) ? launch_config(call, args, &attributes, &config)
                                                                             : CUDA_ERROR_INVALID_HANDLE;
     if (res.status == CUDA_SUCCESS) res.status = launch(call, config, function, args.params);
+}
+
+void serve_cuFuncLoad(Call& call, const cuFuncLoad_args& args, cuFuncLoad_res& res) {
+    CUfunction function = nullptr;
+    if (!args.function || !driver_function(call, args.function, &function))
+        res.status = CUDA_ERROR_INVALID_HANDLE;
+    else
+        res.status = call.driver.cuFuncLoad ? call.driver.cuFuncLoad(function) : CUDA_ERROR_NOT_SUPPORTED;  // says why not
 }
 
 // For each parameter 8 bytes of offset and 8 of size.

@@ -15,7 +15,7 @@ Attachment take_image(Call& call, const rpc::Bulk& bulk) {
     if (!call.attachment) {
         const auto* data = static_cast<const std::byte*>(call.read(bulk));
         if (!data || bulk.size == 0) return nullptr;
-        call.attachment = std::make_shared<const std::vector<std::byte>>(data, data + bulk.size);
+        call.attachment = std::make_shared<const ImageBytes>(std::vector<std::byte>(data, data + bulk.size));
     }
     return call.attachment;
 }

@@ -9,7 +9,7 @@ namespace {
 template <class Args>
 CUresult prepare(Call& call, const Args& args, std::vector<CUlaunchAttribute>* attributes, CUlaunchConfig* config,
                  CUfunction* function) {
-    if (!args.func || !driver_function(call.objects, args.func, function)) return CUDA_ERROR_INVALID_HANDLE;
+    if (!args.func || !driver_function(call, args.func, function)) return CUDA_ERROR_INVALID_HANDLE;
     return launch_config(call, args, attributes, config);
 }
 

@@ -165,11 +165,14 @@ void Session::forget_objects(const std::vector<uint64_t>& gone) {
         event_times.erase(number);
         shared_events.erase(number);
         for (auto& [context, streams] : non_blocking_) streams.erase(number);
+        loading.object_gone(number);
         objects.remove(Objects::kind_of(number), number);
     }
 }
 
 void Session::forget_context(uint64_t number) {
+    loading.context_gone(number);
+    objects.unload(number);
     context_devices.erase(number);
     device_memory.free_all_of(number);
     std::erase_if(thread_streams_, [&](auto& entry) { return entry.first.first == number; });

@@ -20,6 +20,7 @@
 #include "driver_table.h"
 #include "host_memory.h"
 #include "journal.h"
+#include "loading.h"
 #include "objects.h"
 #include "rpc/ring/message.h"
 #include "rpc/ring/ring_server.h"
@@ -53,6 +54,7 @@ class Session {
     const DriverTable& driver;
     Objects objects;
     Journal journal;
+    Loading loading;
     DeviceMemory device_memory;
     VirtualMemory virtual_memory;
     HostMemory host_memory;
@@ -78,6 +80,7 @@ class Session {
     CUresult synchronize_all();                   // every context's device work; the first error
     std::map<CUdevice, unsigned> primary_retained;
     std::map<CUdevice, uint64_t> primary_numbers;  // once retained, for ever
+    std::set<CUdevice> empty_primaries;            // released or reset: the next retain makes it anew
     std::map<uint64_t, CUdevice> context_devices; // living contexts and retained primaries, by number
     CUdevice current_device();
     CUstream thread_stream(uint32_t thread);

@@ -548,9 +548,6 @@ static void settle_address_space() {
 
 int worker_main(const WorkerConfig& config, int link_fd) {
     settle_address_space();
-    // Loaded whole when the application loads it: lazily, the place of a module's variables would depend on the order in
-    // which kernels are first used, which a restore does not repeat.
-    ::setenv("CUDA_MODULE_LOADING", "EAGER", 1);
     void* library = ::dlopen(config.driver_path.c_str(), RTLD_NOW | RTLD_LOCAL);
     DriverTable driver;
     OpResult loaded;

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import ctypes_view as view
 
 RESERVED = {"message", "reply", "call_flags", "began", "status", "line", "call", "args", "res", "traced_name"}
-MODIFIERS = {"opt", "function_or_kernel", "plain"}
+MODIFIERS = {"opt", "function_or_kernel", "plain", "loads", "unloaded"}
 STRUCT_RULES = {"plain", "address", "null", "skip", "in", "function_or_kernel"}
 
 
@@ -47,6 +47,8 @@ class Param:
     creates: bool = False
     consumes: bool = False
     function_or_kernel: bool = False
+    loads: str = ""         # what is loaded before the call: library, kernel's library, or the kernel on device `dev`
+    unloaded: bool = False
     members: list = field(default_factory=list)
     counted_by_output: str = ""  # inout parameter that says how many elements of an out array count
     pointer: bool = False
@@ -202,6 +204,15 @@ class Builder:
         def fail(text):
             self.errors.add(entry.place, f"{entry.symbol}: {text}")
 
+        param.unloaded = "unloaded" in names
+        if param.unloaded and not param.function_or_kernel:
+            fail(f"parameter '{param.name}' is not loaded in any case")
+        if "loads" in names:
+            kind = param.handle.type if param.handle else ""
+            on_device = any(p.name == "dev" for p in self.headers.prototypes[entry.symbol].parameters)
+            param.loads = {"CUlibrary": "library", "CUkernel": "kernel_on" if on_device else "library_of"}.get(kind, "")
+            if not param.loads:
+                fail(f"parameter '{param.name}' is no library and no kernel: it loads nothing")
         if len(main) > 1:
             fail(f"parameter '{param.name}' has the rules {' and '.join(rule.name for rule in main)}: one is enough")
             return

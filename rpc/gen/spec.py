@@ -8,7 +8,7 @@ CLASSES = {"forward", "post", "local", "unsupported", "alias", "internal"}
 FLAGS = {"client", "server", "thread-default"}
 WIRE_TYPES = {"u32", "i32", "u64", "f32", "blob", "cstr", "bulk"}
 PLAIN_RULES = {"in", "out", "inout", "new", "del", "cstr", "out_name", "skip", "null", "opt", "address",
-               "function_or_kernel", "plain"}
+               "function_or_kernel", "plain", "loads", "unloaded"}
 SIZED_RULES = {"in", "out", "out_str", "bulk_in", "bulk_out"}
 COUNT = re.compile(r"[A-Za-z_]\w*|\d+|[-+*]")
 
