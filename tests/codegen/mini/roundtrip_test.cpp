@@ -321,6 +321,10 @@ CUresult impl_cuLocal(int* out) {
 }  // namespace cricket::client
 
 namespace cricket::server {
+bool driver_function(Call& call, uint64_t number, CUfunction* out) {
+    return unloaded_function(call.objects, number, out);
+}
+
 CUstream Call::default_stream() {
     return credential.flags & wire::per_thread_default_stream ? thread_stream_handle : default_stream_handle;
 }
