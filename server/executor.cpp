@@ -34,7 +34,7 @@ void record_call(Call& call, uint32_t procedure, xdrproc_t xdr_args, void* args,
     record.procedure = procedure;
     record.effect = effect;
     record.attachment = call.attachment;
-    if (call.attachment) session.device_text.note_image(*call.attachment);
+    if (call.attachment) call.session.device_text.note_image(call.attachment->span());
     // Encoded again rather than copied, so that it is the same from every transport.
     record.message.resize(4096);
     for (;;) {
