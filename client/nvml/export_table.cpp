@@ -28,7 +28,8 @@ static_assert(sizeof(PublicProcess) == 24);
 
 struct SmiProcess {
     PublicProcess process;
-    char rest[4104];  // zero natively where there is no multi-instance GPU
+    uint64_t protected_memory;
+    char name[4096];
 };
 static_assert(sizeof(SmiProcess) == 0x1020);
 
@@ -41,6 +42,8 @@ int list(Proc proc, void* device, uint32_t* count, SmiProcess* processes) {
     for (uint32_t i = 0; status == success && i < *count && i < room; ++i) {
         processes[i] = {};
         processes[i].process = found[i];
+        forward(Proc::nvmlSystemGetProcessName,
+                {word(found[i].pid), word(processes[i].name), word(uint32_t{sizeof processes[i].name})});
     }
     std::free(found);
     return status;

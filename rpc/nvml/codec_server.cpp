@@ -110,7 +110,7 @@ bool Arguments::decode(XDR* xdrs, const Function& function, Translator& translat
             continue;
         } else if (parameter.versioned) {
             const uint32_t said = buffer.bytes >= 4 ? word_at(buffer.data) & 0xffffff : 0;
-            if (buffer.bytes != 4 && (said != buffer.bytes || said > parameter.element)) return false;
+            if (buffer.bytes != 4 && (said < 4 || said != buffer.bytes || said > parameter.element)) return false;
         } else if (buffer.bytes != uint64_t(count_of(function, parameter)) * parameter.element) {
             return false;
         }

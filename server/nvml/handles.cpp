@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "nvml/handles.h"
 
+#include <unistd.h>
+
 #include <cstring>
 #include <fstream>
 #include <iterator>
@@ -145,7 +147,17 @@ void* NvmlHandles::real_of(HandleKind kind, uint64_t number) {
     return nullptr;
 }
 
+// Whether it is a child of the process whose child we are: other servers have workers too.
+static bool is_sibling(uint32_t pid) {
+    std::ifstream file("/proc/" + std::to_string(pid) + "/status");
+    const std::string wanted = "PPid:\t" + std::to_string(::getppid());
+    for (std::string line; std::getline(file, line);)
+        if (line == wanted) return true;
+    return false;
+}
+
 uint32_t NvmlHandles::application_of(uint32_t pid) {
+    if (!is_sibling(pid)) return pid;
     std::ifstream file("/proc/" + std::to_string(pid) + "/cmdline", std::ios::binary);
     const std::string words{std::istreambuf_iterator<char>(file), {}};
     const std::string option{"\0--worker\0", 10};

@@ -281,6 +281,10 @@ API int nvmlDeviceGetDisplayActive(void* handle, uint32_t* active) {
     return with(handle, [&](Device&) { return put(active, 0u); });
 }
 
+API int nvmlDeviceIsMigDeviceHandle(void* handle, uint32_t* is_one) {
+    return with(handle, [&](Device&) { return put(is_one, 0u); });
+}
+
 API int nvmlDeviceGetSupportedMemoryClocks(void* handle, uint32_t* count, uint32_t* clocks) {
     static constexpr uint32_t known[] = {3000, 2000, 1000};
     return with(handle, [&](Device&) {

@@ -22,5 +22,14 @@ TEST(Interpose, OtherNames) {
     EXPECT_FALSE(names_driver(nullptr));
 }
 
+TEST(Interpose, NvmlNames) {
+    for (const char* name : {"libnvidia-ml.so", "libnvidia-ml.so.1", "/usr/lib64/nvidia/libnvidia-ml.so.580.159.04"})
+        EXPECT_TRUE(names_nvml(name)) << name;
+    for (const char* name : {"libcuda.so.1", "libnvidia-ml.so.", "libnvidia-ml.so.1.bak", "libnvidia-ml.a",
+                             "libnvidia-ml.so.1/x", "libnvidia-ml-extra.so.1", "libcricket-nvml.so", ""})
+        EXPECT_FALSE(names_nvml(name)) << name;
+    EXPECT_FALSE(names_nvml(nullptr));
+}
+
 }  // namespace
 }  // namespace cricket::client
