@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Memory that applications hand to each other as descriptors. Here a descriptor is a memfd that holds a name; the driver's
 // own stays with the server (server/exchange.h), so nothing of the GPU is ever in an application.
+#include "client/shared.h"
+
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -11,7 +13,6 @@
 #include "client/log.h"
 #include "client/reply_guard.h"
 #include "client/session.h"
-#include "cricket/shared_names.h"
 #include "custom.h"
 
 namespace cricket::client {
@@ -28,26 +29,25 @@ int make_descriptor(const SharedHandle& shared) {
     return -1;
 }
 
-bool read_descriptor(int fd, SharedHandle* shared) {
-    return ::pread(fd, shared, sizeof *shared, 0) == static_cast<ssize_t>(sizeof *shared) && shared->magic == shared_magic;
-}
+}  // namespace
 
-CUresult foreign(const char* function, int fd) {
-    log(LogLevel::Error, "%s: descriptor %d was not made by this server's programs", function, fd);
-    return CUDA_ERROR_INVALID_VALUE;
+bool read_descriptor(const char* function, void* descriptor, SharedHandle* shared) {
+    const int fd = static_cast<int>(reinterpret_cast<intptr_t>(descriptor));
+    if (::pread(fd, static_cast<void*>(shared), sizeof *shared, 0) == static_cast<ssize_t>(sizeof *shared) && shared->magic == shared_magic)
+        return true;
+    log(LogLevel::Error, "%s: descriptor %d was not made by a program of this server", function, fd);
+    return false;
 }
 
 CUresult give_descriptor(void* target, const rpc::Blob& blob) {
     SharedHandle shared;
     if (blob.size != sizeof shared) return CUDA_ERROR_UNKNOWN;
-    std::memcpy(&shared, blob.data, sizeof shared);
+    std::memcpy(static_cast<void*>(&shared), blob.data, sizeof shared);
     const int fd = make_descriptor(shared);
     if (fd < 0) return CUDA_ERROR_OUT_OF_MEMORY;
     std::memcpy(target, &fd, sizeof fd);
     return CUDA_SUCCESS;
 }
-
-}  // namespace
 
 CUresult impl_cuMemExportToShareableHandle(void* shareableHandle, CUmemGenericAllocationHandle handle,
                                            CUmemAllocationHandleType handleType, unsigned long long flags) {
@@ -71,9 +71,8 @@ CUresult impl_cuMemImportFromShareableHandle(CUmemGenericAllocationHandle* handl
         return shHandleType == CU_MEM_HANDLE_TYPE_FABRIC
                    ? unsupported("cuMemImportFromShareableHandle", "fabric handles reach other machines")
                    : CUDA_ERROR_INVALID_VALUE;
-    const int fd = static_cast<int>(reinterpret_cast<intptr_t>(osHandle));
     SharedHandle shared;
-    if (!read_descriptor(fd, &shared)) return foreign("cuMemImportFromShareableHandle", fd);
+    if (!read_descriptor("cuMemImportFromShareableHandle", osHandle, &shared)) return CUDA_ERROR_INVALID_VALUE;
     cuMemImportFromShareableHandle_args args{};
     cuMemImportFromShareableHandle_res res{};
     args.shHandleType = shHandleType;

@@ -27,7 +27,7 @@ struct Call {
     // Set by a handler whose answer must wait for the device: the reply is sent when the event has completed, with
     // the event's result as status. The executor owns the event.
     CUevent wait_for = nullptr;
-    // Device memory to give back once wait_for has completed.
+    // Device memory to give back once wait_for has completed, or at once without one.
     CUdeviceptr reclaim = 0;
     // Bulk data to be kept with the journal entry; set before the call when it is a replay.
     Attachment attachment;

@@ -286,6 +286,7 @@ void save_checkpoint(Session& session, Executor& executor, const std::string& di
     meta["host_file_bytes"] = session.host_memory.file_size();
     for (const auto& [device, count] : session.primary_retained) meta["primary_retained"].push_back({device, count});
     for (const auto& [number, device] : session.context_devices) meta["contexts"].push_back({number, device});
+    if (!session.pools.empty()) meta["pools"] = session.pools.describe();  // gives back what nobody uses any more
     for (const auto& chunk : session.device_memory.describe())
         meta["chunks"].push_back({chunk.address, chunk.bytes, chunk.device, static_cast<int>(chunk.kind)});
     if (!session.virtual_memory.empty()) meta["virtual"] = session.virtual_memory.describe();
@@ -483,6 +484,10 @@ bool load_checkpoint(Session& session, Executor& executor, const std::string& di
                                    one.size() > 5 ? one[5].get<uint64_t>() : 0, false});
         const CUresult status = session.device_memory.recreate(chunks, allocations);
         if (status != CUDA_SUCCESS) fail("device memory cannot be made again: " + result_name(session.driver, status));
+    }
+    if (meta.contains("pools")) {
+        const CUresult status = session.pools.recreate(meta["pools"]);
+        if (status != CUDA_SUCCESS) fail("memory pools cannot be made again: " + result_name(session.driver, status));
     }
     if (meta.contains("virtual")) {
         const CUresult status = session.virtual_memory.recreate(meta["virtual"]);

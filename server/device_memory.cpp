@@ -232,7 +232,7 @@ CUresult DeviceMemory::share(CUdeviceptr address, SharedKind kind, SharedHandle*
     return CUDA_SUCCESS;
 }
 
-CUresult DeviceMemory::open(const SharedHandle& shared, SharedKind kind, uint64_t pool, CUdeviceptr* out) {
+CUresult DeviceMemory::open(const SharedHandle& shared, SharedKind kind, uint64_t context, uint64_t pool, CUdeviceptr* out) {
     if (shared.magic != shared_magic || shared.kind != kind || shared.chunk == 0 || shared.chunk % granule ||
         shared.offset >= shared.chunk || shared.bytes == 0 || shared.bytes > shared.chunk - shared.offset)
         return CUDA_ERROR_INVALID_VALUE;
@@ -263,7 +263,7 @@ CUresult DeviceMemory::open(const SharedHandle& shared, SharedKind kind, uint64_
     }
     const uint64_t address = chunk->address + shared.offset;
     ++chunk->opened[address];
-    allocations_[address] = {address, shared.bytes, chunk->device, 0, pool, true};
+    allocations_[address] = {address, shared.bytes, chunk->device, context, pool, true};
     *out = address;
     return CUDA_SUCCESS;
 }

@@ -63,7 +63,7 @@ class DeviceMemory {
     // opened again it is the same, and is gone after as many calls of close().
     Exchange* exchange = nullptr;
     CUresult share(CUdeviceptr address, SharedKind kind, SharedHandle* out);
-    CUresult open(const SharedHandle& shared, SharedKind kind, uint64_t pool, CUdeviceptr* out);
+    CUresult open(const SharedHandle& shared, SharedKind kind, uint64_t context, uint64_t pool, CUdeviceptr* out);
     CUresult close(CUdeviceptr address);
     // Why a snapshot cannot hold this memory; empty when it can.
     std::string refusal() const;

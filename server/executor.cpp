@@ -69,6 +69,7 @@ void Executor::execute(const DispatchEntry& entry, uint32_t procedure, Call& cal
         status_of(res) = current;
     else
         entry.serve(call, args, res);
+    if (call.reclaim && !call.wait_for) session_.reclaim(call.reclaim);
     journal(entry, procedure, call, args, res);
 }
 

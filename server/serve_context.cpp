@@ -52,6 +52,7 @@ void serve_cuCtxDestroy_v2(Call& call, const cuCtxDestroy_v2_args& args, cuCtxDe
 }
 
 void serve_cuCtxSynchronize(Call& call, const cuCtxSynchronize_args&, cuCtxSynchronize_res& res) {
+    call.reclaim = Session::unused_memory;
     if (!call.session.current()) {
         res.status = CUDA_ERROR_INVALID_CONTEXT;
         return;
@@ -61,6 +62,7 @@ void serve_cuCtxSynchronize(Call& call, const cuCtxSynchronize_args&, cuCtxSynch
 }
 
 void serve_cuCtxSynchronize_v2(Call& call, const cuCtxSynchronize_v2_args& args, cuCtxSynchronize_v2_res& res) {
+    call.reclaim = Session::unused_memory;
     const uint64_t number = args.ctx ? args.ctx : call.credential.context;
     res.status = number ? call.session.make_current(number) : CUDA_ERROR_INVALID_CONTEXT;
     if (res.status != CUDA_SUCCESS) return;

@@ -51,7 +51,11 @@ void serve_cuMemFree_v2(Call& call, const cuMemFree_v2_args& args, cuMemFree_v2_
         return;
     }
     const DeviceAllocation* allocation = call.session.device_memory.find(args.dptr);
-    if (!allocation || allocation->address != args.dptr) {
+    if (!allocation) {
+        res.status = call.driver.cuMemFree(args.dptr);  // memory of a graph, or an error
+        return;
+    }
+    if (allocation->address != args.dptr || (allocation->imported && !allocation->pool)) {
         res.status = CUDA_ERROR_INVALID_VALUE;
         return;
     }
@@ -60,11 +64,9 @@ void serve_cuMemFree_v2(Call& call, const cuMemFree_v2_args& args, cuMemFree_v2_
         res.status = call.driver.cuCtxSynchronize();  // the sticky error that is in the way
         if (res.status != CUDA_SUCCESS) return;
     }
-    res.status = call.session.device_memory.free(args.dptr);
-    if (call.wait_for)
-        call.reclaim = args.dptr;
-    else
-        call.session.device_memory.reclaim(args.dptr);
+    if (!allocation->imported)
+        res.status = allocation->pool ? call.session.pools.free(args.dptr) : call.session.device_memory.free(args.dptr);
+    call.reclaim = args.dptr;
 }
 
 void serve_cuMemGetInfo_v2(Call& call, const cuMemGetInfo_v2_args&, cuMemGetInfo_v2_res& res) {
@@ -158,12 +160,22 @@ CUresult pointer_attribute(Call& call, CUpointer_attribute attribute, CUdevicept
                 *size = 8;
                 return CUDA_SUCCESS;
             case CU_POINTER_ATTRIBUTE_CONTEXT:
-                // Virtual-memory allocations have no context; those of cuMemAlloc have.
-                for (const auto& [number, device] : call.session.context_devices)
-                    if (device == allocation->device && (*value == 0 || number == call.session.current())) *value = number;
+                *value = allocation->context;  // a pool's memory has none, as the driver's
+                *size = 8;
+                return CUDA_SUCCESS;
+            case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE:
+                if (!allocation->pool) break;
+                *value = allocation->pool;
+                *size = 8;
+                return CUDA_SUCCESS;
+            case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES:
+                // What the memory was made with is our own business.
+                *value = allocation->pool ? call.session.pools.handle_types_of(allocation->pool) : 0;
                 *size = 8;
                 return CUDA_SUCCESS;
             case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
+                *value = !allocation->pool && !allocation->imported;
+                *size = 1;
                 return CUDA_SUCCESS;
             default:
                 break;
@@ -194,7 +206,13 @@ CUresult pointer_attribute(Call& call, CUpointer_attribute attribute, CUdevicept
         case CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID:
             *size = 8;
             break;
-        case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE:
+        case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE: {
+            CUmemoryPool pool = nullptr;  // of the driver's own: memory of a graph
+            std::memcpy(&pool, room, sizeof pool);
+            *value = 0;
+            *size = 8;
+            return pool ? call.session.pools.current_of(call.session.current_device(), value) : CUDA_SUCCESS;
+        }
         case CU_POINTER_ATTRIBUTE_P2P_TOKENS:
             return CUDA_ERROR_NOT_SUPPORTED;
         case CU_POINTER_ATTRIBUTE_IS_MANAGED:

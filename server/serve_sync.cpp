@@ -92,6 +92,7 @@ static bool done_soon(Call& call, CUstream stream, int32_t* result) {
 }
 
 void serve_cuStreamSynchronize(Call& call, const cuStreamSynchronize_args& args, cuStreamSynchronize_res& res) {
+    call.reclaim = Session::unused_memory;
     CUstream stream = nullptr;
     if (!call.stream(args.hStream, &stream)) {
         res.status = CUDA_ERROR_INVALID_HANDLE;
@@ -111,6 +112,7 @@ void serve_cuStreamSynchronize(Call& call, const cuStreamSynchronize_args& args,
 }
 
 void serve_cuEventSynchronize(Call& call, const cuEventSynchronize_args& args, cuEventSynchronize_res& res) {
+    call.reclaim = Session::unused_memory;
     CUevent event = event_of(call, args.hEvent);
     if (!event) {
         res.status = CUDA_ERROR_INVALID_HANDLE;

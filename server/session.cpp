@@ -8,17 +8,21 @@
 namespace cricket::server {
 
 Session::Session(const DriverTable& table)
-    : driver(table), device_memory(table), virtual_memory(table, objects, device_memory), host_memory(table) {}
+    : driver(table), device_memory(table), virtual_memory(table, objects, device_memory), pools(*this), host_memory(table) {}
 
 void Session::share_through(Exchange* exchange) { device_memory.exchange = virtual_memory.exchange = exchange; }
 
 void Session::reclaim(CUdeviceptr address) {
-    if (device_memory.close(address) != CUDA_SUCCESS) device_memory.reclaim(address);
+    if (address == unused_memory)
+        pools.synchronized();
+    else if (!pools.reclaim(address) && device_memory.close(address) != CUDA_SUCCESS)
+        device_memory.reclaim(address);
 }
 
 std::string Session::shared_refusal() const {
     if (std::string why = virtual_memory.refusal(); !why.empty()) return why;
     if (std::string why = device_memory.refusal(); !why.empty()) return why;
+    if (captured_memory) return "the session allocated memory in a graph";
     if (!shared_events.empty()) return "the session shares an event with another (cuIpcGetEventHandle, cuIpcOpenEventHandle)";
     return {};
 }
@@ -175,6 +179,7 @@ void Session::forget_context(uint64_t number) {
     objects.unload(number);
     context_devices.erase(number);
     device_memory.free_all_of(number);
+    pools.forget_context(number);
     std::erase_if(thread_streams_, [&](auto& entry) { return entry.first.first == number; });
     if (auto idle = idle_events_.find(number); idle != idle_events_.end()) {
         for (CUevent event : idle->second) event_contexts_.erase(event);

@@ -21,6 +21,7 @@
 #include "host_memory.h"
 #include "journal.h"
 #include "loading.h"
+#include "memory_pools.h"
 #include "objects.h"
 #include "rpc/ring/message.h"
 #include "rpc/ring/ring_server.h"
@@ -57,6 +58,7 @@ class Session {
     Loading loading;
     DeviceMemory device_memory;
     VirtualMemory virtual_memory;
+    MemoryPools pools;
     HostMemory host_memory;
     Callbacks callbacks;
     DeviceText device_text;
@@ -114,9 +116,12 @@ class Session {
     void up_in_use(CUevent event);
     bool drain_up(bool wait);                                // true when something was drained
 
-    // Device memory that an answered call gave back (Call::reclaim), whatever kind it is of.
+    // Device memory that an answered call gave back (Call::reclaim), whatever kind it is of; or unused_memory: what
+    // pools hold above their thresholds.
     void reclaim(CUdeviceptr address);
+    static constexpr CUdeviceptr unused_memory = 1;
     void share_through(Exchange* exchange);  // with the server's other sessions
+    bool captured_memory = false;            // a graph has memory where the driver put it
     std::set<uint64_t> shared_events;        // that another session has, or had first
     // Why a snapshot cannot hold what is shared with other sessions; empty when nothing is.
     std::string shared_refusal() const;
