@@ -8,6 +8,7 @@
 #include "memory.h"
 #include "module.h"
 #include "pool.h"
+#include "storage.h"
 #include "stream.h"
 
 namespace softgpu {
@@ -111,11 +112,20 @@ namespace {
 thread_local std::vector<CUcontext> stack;
 
 void destroy(const std::shared_ptr<Context>& context) {
+    end_storage(context->handle);
     contexts().remove(context->handle);
     context->tear_down();
 }
 
 }  // namespace
+
+// A context that can be made current. Primary ones can at any time, as with the real driver: the runtime does
+// so before it retains them.
+static void check_known(CUcontext handle) {
+    for (int i = 0; i < device_count(); ++i)
+        if (device(i).primary.handle == handle) return;
+    contexts().get(handle, CUDA_ERROR_INVALID_CONTEXT);
+}
 
 CUcontext current_handle() {
     return stack.empty() ? nullptr : stack.back();
@@ -238,7 +248,7 @@ CUresult cuCtxDestroy(CUcontext ctx) {
 
 CUresult cuCtxPushCurrent_v2(CUcontext ctx) {
     return api([&] {
-        contexts().get(ctx, CUDA_ERROR_INVALID_CONTEXT);
+        check_known(ctx);
         stack.push_back(ctx);
     });
 }
@@ -260,7 +270,7 @@ CUresult cuCtxPopCurrent(CUcontext* out) {
 
 CUresult cuCtxSetCurrent(CUcontext ctx) {
     return api([&] {
-        if (ctx) contexts().get(ctx, CUDA_ERROR_INVALID_CONTEXT);
+        if (ctx) check_known(ctx);
         if (!stack.empty()) stack.pop_back();
         if (ctx) stack.push_back(ctx);
     });

@@ -34,15 +34,16 @@ void* self() {
     return handle;
 }
 
-// The symbol behind a plain name: as cuda.h maps it, for the default stream that the flags ask for.
-void* find(const char* name, cuuint64_t flags) {
-    std::string symbol = name;
-    for (auto& [plain, current] : current_versions())
-        if (symbol == plain) symbol = current;
-    if (flags & CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM)
-        for (auto suffix : {"_ptsz", "_ptds"})
-            if (void* found = dlsym(self(), (symbol + suffix).c_str())) return found;
-    return dlsym(self(), symbol.c_str());
+// The symbol behind a plain name: the newest that this version of CUDA knew, for the default stream asked
+// for.
+const VersionedName* find(std::string_view name, std::string_view suffix, int version, bool& known) {
+    const VersionedName* best = nullptr;
+    for (auto& candidate : versioned_names()) {
+        if (candidate.name != name || candidate.suffix != suffix) continue;
+        known = true;
+        if (candidate.version <= version && (!best || candidate.version > best->version)) best = &candidate;
+    }
+    return best;
 }
 
 }  // namespace
@@ -54,10 +55,17 @@ CUresult cuGetProcAddress_v2(const char* name, void** out, int version, cuuint64
                              CUdriverProcAddressQueryResult* status) {
     return api_always([&] {
         require(name && out && (flags & ~cuuint64_t{3}) == 0);
-        *out = find(name, flags);
-        auto result = *out ? CU_GET_PROC_ADDRESS_SUCCESS : CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND;
-        if (*out && version > CUDA_VERSION)
-            result = CU_GET_PROC_ADDRESS_VERSION_NOT_SUFFICIENT, *out = nullptr;
+        *out = nullptr;
+        bool known = false;
+        const VersionedName* found = nullptr;
+        if (flags & CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM)
+            for (auto suffix : {"_ptsz", "_ptds"})
+                if (!found) found = find(name, suffix, version, known);
+        if (!found) found = find(name, "", version, known);
+        if (found && version <= CUDA_VERSION) *out = dlsym(self(), found->symbol);
+        auto result = *out    ? CU_GET_PROC_ADDRESS_SUCCESS
+                      : known ? CU_GET_PROC_ADDRESS_VERSION_NOT_SUFFICIENT
+                              : CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND;
         if (status) *status = result;
         require(*out || status, CUDA_ERROR_NOT_FOUND);
     });
@@ -65,14 +73,6 @@ CUresult cuGetProcAddress_v2(const char* name, void** out, int version, cuuint64
 
 CUresult cuGetProcAddress(const char* name, void** out, int version, cuuint64_t flags) {
     return cuGetProcAddress_v2(name, out, version, flags, nullptr);
-}
-
-CUresult cuGetExportTable(const void** table, const CUuuid*) {
-    return api_always([&] {
-        require(table);
-        *table = nullptr;
-        fail(CUDA_ERROR_NOT_FOUND);
-    });
 }
 
 CUresult cuProfilerStart() {

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <span>
-#include <utility>
+#include <string_view>
 
 #include "core.h"
 
@@ -11,7 +11,12 @@ namespace softgpu {
 // What functions that are not implemented return; names them on stderr, each once.
 CUresult unsupported(const char* name);
 
-// Plain names and the versioned symbols cuda.h maps them to; generated from it.
-std::span<const std::pair<const char*, const char*>> current_versions();
+// Which symbol a plain name means from which version of CUDA on; generated from CUDA's headers.
+struct VersionedName {
+    std::string_view name, suffix;  // the suffix: "", "_ptds" or "_ptsz"
+    int version;
+    const char* symbol;
+};
+std::span<const VersionedName> versioned_names();
 
 }  // namespace softgpu

@@ -30,13 +30,26 @@ def prototypes(compiler, header):
     return result
 
 
-def versions(header):
-    """Plain name -> versioned symbol, as an application compiled against cuda.h uses it."""
-    with open(header, encoding="utf-8") as file:
-        text = file.read()
-    # __CUDA_API_PTDS(x) and __CUDA_API_PTSZ(x) are x unless the application asks for per-thread streams.
-    pattern = r"^\s*#\s*define\s+(cu[A-Z]\w*)\s+(?:__CUDA_API_PT[DS][SZ]\()?(cu[A-Z]\w*)\)?\s*$"
-    return {plain: symbol for plain, symbol in re.findall(pattern, text, re.M) if plain != symbol}
+def versions(typedefs, exported):
+    """(plain name, suffix, first CUDA version) -> symbol: cudaTypedefs.h has one PFN_name_vVERSION for each ABI that a
+    name ever had, the library one symbol for each; in order they belong together."""
+    known, symbols_of = {}, {}
+    for path in typedefs:
+        with open(path, encoding="utf-8") as file:
+            for name, version, suffix in re.findall(r"\*PFN_(cu\w+?)_v(\d+)(_ptds|_ptsz)?\)", file.read()):
+                known.setdefault((name, suffix), set()).add(int(version))
+    for symbol in exported:
+        base, revision, suffix = re.fullmatch(r"(cu\w+?)(_v\d+)?(_ptds|_ptsz)?", symbol).groups()
+        symbols_of.setdefault((base, suffix or ""), []).append((int((revision or "_v1")[2:]), symbol))
+    result = {}
+    for (name, suffix), candidates in symbols_of.items():
+        found = sorted(known.get((name, suffix), ()))
+        if len(found) != len(candidates):
+            sys.exit(f"{name}{suffix}: {len(found)} versions in cudaTypedefs.h but {len(candidates)} symbols")
+        for version, (_, symbol) in zip(found, sorted(candidates)):
+            result[name, suffix, version] = symbol
+    result["cuGraphInstantiate", "", 12000] = "cuGraphInstantiateWithFlags"  # cuda.h's macro, without a typedef
+    return result
 
 
 def main():
@@ -44,6 +57,7 @@ def main():
     parser.add_argument("--nm", default="nm")
     parser.add_argument("--stub", required=True, help="libcuda.so of the toolkit's stubs")
     parser.add_argument("--header", required=True, help="cuda.h")
+    parser.add_argument("--typedefs", action="append", required=True, help="cudaTypedefs.h and the like")
     parser.add_argument("--own", required=True, help="static library of the hand-written sources")
     parser.add_argument("--output", required=True)
     parser.add_argument("compiler", nargs="+")
@@ -71,10 +85,10 @@ def main():
         passed = ", ".join(argument for _, argument in known[name])
         lines += [f"CUresult {name}({declared}) {{", "    PerThreadDefault scope;", f"    return {base}({passed});", "}", ""]
     lines += ["namespace softgpu {", "",
-              "std::span<const std::pair<const char*, const char*>> current_versions() {",
-              "    static constexpr std::pair<const char*, const char*> table[] = {"]
-    lines += [f'        {{"{plain}", "{symbol}"}},' for plain, symbol in sorted(versions(args.header).items())
-              if symbol in wanted]
+              "std::span<const VersionedName> versioned_names() {",
+              "    static constexpr VersionedName table[] = {"]
+    lines += [f'        {{"{plain}", "{suffix}", {version}, "{symbol}"}},'
+              for (plain, suffix, version), symbol in sorted(versions(args.typedefs, wanted).items())]
     lines += ["    };", "    return table;", "}", "", "}  // namespace softgpu", "",
               "// Refused whatever the arguments; the names alone matter, so the real prototypes are hidden by aliases."]
     for name in refused:

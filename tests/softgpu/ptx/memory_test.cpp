@@ -298,6 +298,13 @@ TEST(Exchange, Shuffles) {
     }
 }
 
+TEST(Exchange, LanesThatDoNotTakePartGiveZero) {
+    auto out = run(kernel("mov.u32 %v, 7; setp.ge.u32 %p, %t, 8; @%p bra END; "
+                          "shfl.sync.down.b32 %v, %t, 4, 31, 0xff; END: st.global.u32 [%o], %v; ret;"),
+                   std::vector<uint32_t>{0}, 32, {32});
+    for (uint32_t i = 0; i < 32; ++i) EXPECT_EQ(out[i], i >= 8 ? 7u : i < 4 ? i + 4 : 0u);
+}
+
 TEST(Exchange, VotesAndMatches) {
     auto out = run(kernel(R"(
         and.b32 %i, %t, 3; setp.eq.u32 %p, %i, 1; vote.sync.ballot.b32 %v, %p, -1; vote.sync.any.pred %q, %p, -1; vote.sync.all.pred %r, !%p, -1;

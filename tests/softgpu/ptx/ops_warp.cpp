@@ -50,7 +50,8 @@ void shuffle(Warp& w, const Instr& in) {
         }
         if (!ok) from = lane;
         valid |= (ok ? 1u : 0u) << i;
-        result[i] = a[from];
+        // PTX leaves open what a lane that does not take part gives; programs count on the hardware's zero.
+        result[i] = w.mask >> from & 1 ? a[from] : 0;
     });
     uint32_t* d = w.reg<uint32_t>(in.op[0]);
     active(w, [&](unsigned i) { d[i] = result[i]; });
