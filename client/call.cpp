@@ -152,6 +152,13 @@ CUresult post(Proc proc, xdrproc_t xdr_args, void* args, const CallOptions& opti
     Session* session = Session::get();
     if (!session) return Session::absent();
     if (current_context() == 0) return CUDA_ERROR_INVALID_CONTEXT;
+    if (session->ring() && Session::launch_blocking()) {
+        int32_t status = 0;
+        const CUresult result = call(proc, xdr_args, args, reinterpret_cast<xdrproc_t>(rpc::xdr_i32), &status,
+                                     {options.flags | wire::launch_blocking, 0});
+        release_reply();
+        return result;
+    }
     if (!session->ring()) {
         int32_t status = 0;
         const CUresult result = call_plain(*session, proc, xdr_args, args,

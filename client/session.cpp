@@ -17,6 +17,7 @@
 
 #include "client/contexts.h"
 #include "client/device_text.h"
+#include "client/environment.h"
 #include "client/function_cache.h"
 #include "client/log.h"
 #include "client/server_path.h"
@@ -56,6 +57,7 @@ void program_name(char (&name)[64]) {
 
 std::atomic<Session*> Session::current_{nullptr};
 std::atomic<bool> Session::ended_{false};
+bool Session::launch_blocking_ = false;
 
 CUresult Session::absent() {
     if (callbacks::running()) return CUDA_ERROR_NOT_PERMITTED;
@@ -102,6 +104,11 @@ CUresult Session::start() {
     std::lock_guard lock(start_mutex);
     if (current_.load()) return CUDA_SUCCESS;
     if (ended_.load()) return CUDA_ERROR_DEINITIALIZED;
+    // Applications ask again and again whether there is a GPU: a driver that finds none is asked once.
+    static CUresult driver_said = CUDA_SUCCESS;
+    static uint64_t asked_with = 0;
+    const uint64_t now_with = environment::fingerprint();
+    if (driver_said != CUDA_SUCCESS && asked_with == now_with) return driver_said;
     __wrap_stderr = stderr;
     if (!atfork_registered.exchange(true)) ::pthread_atfork(nullptr, nullptr, forget_in_child);
     // Never destroyed: other threads may be in a call while the process exits.
@@ -109,6 +116,9 @@ CUresult Session::start() {
     if (!memory) return CUDA_ERROR_OUT_OF_MEMORY;
     auto* session = new (memory) Session;
     const CUresult result = session->open();
+    driver_said = session->refused_;
+    asked_with = now_with;
+    launch_blocking_ = environment::launch_blocking();
     if (result != CUDA_SUCCESS) {
         session->~Session();
         ::free(memory);
@@ -134,6 +144,7 @@ CUresult Session::open() {
         hello.pid = static_cast<uint32_t>(::getpid());
         hello.next_seq = hello.first_seq = 1;
         program_name(hello.program);
+        hello.environment_bytes = environment::collect(hello.environment, sizeof hello.environment);
         auto* plain = new (std::nothrow) rpc::PlainClient;
         if (!plain) return CUDA_ERROR_OUT_OF_MEMORY;
         if (!plain->open(address, hello, why, sizeof why)) {
@@ -151,7 +162,7 @@ CUresult Session::open() {
     }
     if (!ring_.open()) {
         host_memory_.abandon();
-        return session_lost;
+        return refused_ != CUDA_SUCCESS ? refused_ : session_lost;
     }
     return CUDA_SUCCESS;
 }
@@ -219,6 +230,7 @@ bool Session::attach(wire::Hello& hello, ring::Channel& channel) {
     if (::getrandom(&hello.next_epoch, sizeof hello.next_epoch, 0) != sizeof hello.next_epoch) return false;
     hello.next_epoch |= 1;  // 0 means: none yet
     program_name(hello.program);
+    hello.environment_bytes = first ? environment::collect(hello.environment, sizeof hello.environment) : 0;
     bool told = false;
     for (;;) {
         hello.host_bytes = host_memory_.bytes();
@@ -245,6 +257,12 @@ bool Session::attach(wire::Hello& hello, ring::Channel& channel) {
             std::memcpy(text, channel.server_page().text, sizeof text);
             text[sizeof text - 1] = 0;
             const bool may_change = refusal == wire::Refusal::UnknownSession || refusal == wire::Refusal::Busy;
+            if (first && refusal == wire::Refusal::Driver && channel.server_page().driver_result) {
+                // As the driver itself would say, of no visible device above all: no word about it.
+                refused_ = static_cast<CUresult>(channel.server_page().driver_result);
+                log(LogLevel::Info, "the server at %s: %s", socket_path_, text);
+                return false;
+            }
             if (first || !may_change || out_of_time) {
                 log(LogLevel::Error, "the server at %s refuses: %s", socket_path_, text);
                 return false;

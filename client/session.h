@@ -37,6 +37,8 @@ class Session final : public ring::Attacher {
     // The process ends: tells the server, which ends the session. Calls made after it answer
     // CUDA_ERROR_DEINITIALIZED.
     static void end();
+    // CUDA_LAUNCH_BLOCKING: calls are not posted but waited for, so that errors surface where they arise.
+    static bool launch_blocking() { return launch_blocking_; }
     // What a call without a session answers.
     static CUresult absent();
 
@@ -59,12 +61,14 @@ class Session final : public ring::Attacher {
 
     static std::atomic<Session*> current_;
     static std::atomic<bool> ended_;
+    static bool launch_blocking_;
 
     ring::RingClient ring_;
     rpc::PlainClient* plain_ = nullptr;
     HostMemory host_memory_;
     wire::Token token_{};
     uint64_t epoch_ = 0;
+    CUresult refused_ = CUDA_SUCCESS;  // by the server's driver
     char socket_path_[108] = {};
     int64_t reconnect_timeout_ = -1;  // seconds, -1: for ever
 };

@@ -274,6 +274,7 @@ void save_checkpoint(Session& session, Executor& executor, const std::string& di
     json meta;
     meta["coordinated"] = coordinated;
     meta["program"] = session.program;
+    meta["environment"] = session.environment;
     meta["pid"] = session.client_pid;
     meta["previous_epoch"] = session.previous_epoch;
     meta["attached_at"] = session.attached_at;
@@ -449,6 +450,14 @@ void load_events(Session& session, const json& list) {
 }
 
 }  // namespace
+
+Variables saved_environment(const std::string& directory) {
+    try {
+        return SnapshotReader(directory).meta().value("environment", Variables());
+    } catch (const std::exception&) {
+        return {};  // load_checkpoint() will say what is wrong
+    }
+}
 
 bool load_checkpoint(Session& session, Executor& executor, const std::string& directory) {
     SnapshotReader reader(directory);

@@ -15,6 +15,9 @@ namespace cricket::server {
 void save_checkpoint(Session& session, Executor& executor, const std::string& directory, const std::string& checkpoint,
                      bool coordinated);
 
+// The CUDA_* variables of a snapshot's session, which must be set before the driver is loaded.
+Variables saved_environment(const std::string& directory);
+
 // Makes the fresh `session` what the snapshot describes; returns whether it was a coordinated one. Throws
 // std::runtime_error naming what is wrong; the session is then of no use.
 bool load_checkpoint(Session& session, Executor& executor, const std::string& directory);

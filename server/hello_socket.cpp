@@ -55,7 +55,7 @@ void refuse_hello(const ReceivedHello& received, wire::Refusal refusal, const st
 }
 
 std::optional<ReceivedHello> HelloSocket::receive(bool* more) {
-    char data[1024];
+    char data[8192];
     static_assert(sizeof data > sizeof(wire::Hello));
     ReceivedMessage message = receive_message(socket_.get(), data, sizeof data, MSG_DONTWAIT | MSG_TRUNC);
     *more = message.bytes >= 0;

@@ -23,7 +23,7 @@ constexpr auto attach_patience = std::chrono::seconds(10);
 constexpr auto half_call_pause =
     std::chrono::milliseconds(20);  // poll() would report half a call at once again
 constexpr size_t most_pending = 256;
-constexpr size_t most_attach_bytes = 1024;
+constexpr size_t most_attach_bytes = 8192;
 constexpr size_t answer_text_bytes = 256;
 
 uint32_t word(const char* at) {

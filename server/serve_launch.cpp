@@ -10,7 +10,23 @@
 namespace cricket::server {
 namespace {
 
-CUresult launch(Call& call, const CUlaunchConfig& config, CUfunction function, const rpc::Blob& params) {
+// With CUDA_LAUNCH_BLOCKING the call is answered when the kernel is over, with what became of it.
+CUresult await_launch(Call& call, CUstream stream) {
+    CUstreamCaptureStatus capture = CU_STREAM_CAPTURE_STATUS_NONE;
+    if (call.driver.cuStreamIsCapturing && call.driver.cuStreamIsCapturing(stream, &capture) != CUDA_SUCCESS)
+        return CUDA_SUCCESS;
+    if (capture != CU_STREAM_CAPTURE_STATUS_NONE) return CUDA_SUCCESS;
+    CUevent done = call.session.take_event();
+    if (!done) return CUDA_SUCCESS;
+    const CUresult status = call.driver.cuEventRecord(done, stream);
+    if (status == CUDA_SUCCESS)
+        call.wait_for = done;
+    else
+        call.session.give_event(done);
+    return status;
+}
+
+CUresult launch_now(Call& call, const CUlaunchConfig& config, CUfunction function, const rpc::Blob& params) {
     size_t bytes = params.size;
     // The driver reads the buffer; the copy keeps what it reads from changing under it.
     alignas(16) std::byte small[4096];
@@ -27,6 +43,12 @@ CUresult launch(Call& call, const CUlaunchConfig& config, CUfunction function, c
                                           config.blockDimY, config.blockDimZ, config.sharedMemBytes, config.hStream, nullptr,
                                           bytes ? extra : nullptr);
     return call.driver.cuLaunchKernelEx(&config, function, nullptr, bytes ? extra : nullptr);
+}
+
+CUresult launch(Call& call, const CUlaunchConfig& config, CUfunction function, const rpc::Blob& params) {
+    const CUresult status = launch_now(call, config, function, params);
+    const bool wait = call.credential.flags & wire::launch_blocking && call.wants_reply();
+    return status == CUDA_SUCCESS && wait ? await_launch(call, config.hStream) : status;
 }
 
 template <class Args>

@@ -28,7 +28,8 @@ std::string Session::shared_refusal() const {
 }
 
 std::string Session::open() {
-    if (const CUresult status = driver.cuInit(0); status != CUDA_SUCCESS)
+    driver_result = driver.cuInit(0);
+    if (const CUresult status = driver_result; status != CUDA_SUCCESS)
         return "the driver's cuInit answers error " + std::to_string(status);
     if (!host_memory.reserve()) return "the address range of host memory is taken";
     if (const CUresult status = device_memory.reserve(); status != CUDA_SUCCESS)

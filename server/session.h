@@ -18,6 +18,7 @@
 #include "device_memory.h"
 #include "device_text.h"
 #include "driver_table.h"
+#include "environment.h"
 #include "host_memory.h"
 #include "journal.h"
 #include "loading.h"
@@ -72,6 +73,8 @@ class Session {
     uint64_t executed = 0;     // every call up to this one has been executed
     uint64_t up_end = 0;       // up-buffer position behind the last executed call's data
     std::string program;
+    Variables environment;                  // the application's CUDA_* variables
+    CUresult driver_result = CUDA_SUCCESS;  // of cuInit
     int32_t client_pid = 0;    // of the attached process, or the last one; in the server's pid namespace
 
     // Contexts.

@@ -142,7 +142,8 @@ SessionRef Supervisor::on_main(std::function<SessionRef()> function) {
     return result.get();
 }
 
-SessionRef Supervisor::start_session(const wire::Token& token, const std::string& restore_dir) {
+SessionRef Supervisor::start_session(const wire::Token& token, const std::string& restore_dir,
+                                     const Variables& environment) {
     auto session = std::make_shared<SupervisedSession>();
     session->token = token;
     session->began = std::time(nullptr);
@@ -152,7 +153,7 @@ SessionRef Supervisor::start_session(const wire::Token& token, const std::string
         session->id = next_id_++;
     }
     try {
-        WorkerProcess worker = start_worker({session->id, options_.driver_path, restore_dir});
+        WorkerProcess worker = start_worker({session->id, options_.driver_path, restore_dir, environment});
         session->worker = worker.pid;
         session->link = std::move(worker.link);
     } catch (const std::system_error& error) {
@@ -183,7 +184,9 @@ SessionRef Supervisor::session_for(const wire::Hello& hello, wire::Refusal* refu
         *error = "no session " + token_text(hello.token) + " here; load its snapshot";
         return nullptr;
     }
-    SessionRef session = start_session(hello.token, {});
+    SessionRef session = start_session(
+        hello.token, {},
+        read_variables(hello.environment, std::min<uint64_t>(hello.environment_bytes, sizeof hello.environment)));
     if (!session) {
         *refusal = wire::Refusal::Internal;
         *error = "the server cannot start another session";

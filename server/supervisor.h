@@ -26,6 +26,7 @@
 
 #include "control_client.h"
 #include "control_service.h"
+#include "environment.h"
 #include "hello_socket.h"
 #include "link_message.h"
 #include "nvml/nvml_starter.h"
@@ -95,7 +96,7 @@ class Supervisor {
     void on_exchange(const SessionRef& session, const LinkMessage& message, std::vector<UniqueFd> fds);
     void reap();
     void begin_end();
-    SessionRef start_session(const wire::Token& token, const std::string& restore_dir);
+    SessionRef start_session(const wire::Token& token, const std::string& restore_dir, const Variables& environment);
     SessionRef session_for(const wire::Hello& hello, wire::Refusal* refusal, std::string* error);
     void adopt(const SessionRef& session, const wire::Hello& hello, const ucred& peer);
     void serve_connection(UniqueFd fd);

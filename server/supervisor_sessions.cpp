@@ -199,7 +199,7 @@ LoadResult Supervisor::load(const std::string& directory, bool from_state_dir) {
                                         [&](const auto& one) { return one.second->token == token; });
         }
         if (there_already) return nullptr;
-        SessionRef started = start_session(token, directory);
+        SessionRef started = start_session(token, directory, {});
         std::lock_guard lock(mutex_);
         if (started && from_state_dir) started->stored_at = directory;
         return started;

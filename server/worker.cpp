@@ -110,6 +110,11 @@ OpResult Worker::start() {
                 why = error.what();
             }
         }
+        // An application may be meant to see no device: then its own cuInit is to say so, in the driver's words.
+        if (session_.driver_result != CUDA_SUCCESS && config_.restore_dir.empty()) {
+            no_driver_ = why;
+            why.clear();
+        }
         const bool ok = why.empty();
         opened.set_value(ok ? OpResult{} : OpResult::failure(why));
         if (ok) run();
@@ -378,6 +383,13 @@ void Worker::do_attach(const wire::Hello& hello, const ucred& peer, UniqueFd cha
                       "process " + std::to_string(session_.client_pid) + " is attached to this session");
     if (std::string text = epoch_refusal(hello); !text.empty())
         return refuse(wire::Refusal::ImageTooOld, text);
+    if (!no_driver_.empty()) {
+        channel.server_page().driver_result = static_cast<uint32_t>(session_.driver_result);
+        answer(channel, hello, config_.session_id, wire::Refusal::Driver, no_driver_);
+        over_ = true;
+        if (end_) end_();
+        return;
+    }
     if (joining_)
         return refuse(wire::Refusal::Busy,
                       "process " + std::to_string(joining_->peer.pid) + " is being attached to this session");
@@ -548,6 +560,8 @@ static void settle_address_space() {
 
 int worker_main(const WorkerConfig& config, int link_fd) {
     settle_address_space();
+    if (!config.restore_dir.empty()) set_variables(saved_environment(config.restore_dir));
+    const Variables environment = current_variables();
     void* library = ::dlopen(config.driver_path.c_str(), RTLD_NOW | RTLD_LOCAL);
     DriverTable driver;
     OpResult loaded;
@@ -557,6 +571,7 @@ int worker_main(const WorkerConfig& config, int link_fd) {
         loaded = OpResult::failure(config.driver_path + " exports no CUDA driver API");
     Exchange exchange(link_fd);
     Worker worker(config, driver, &exchange);
+    worker.set_environment(environment);
     WorkerLink link(link_fd, worker, &exchange);
     worker.on_end([&link] { link.stop(); });
     if (loaded.ok) loaded = worker.start();

@@ -26,6 +26,8 @@ class Worker final : public WorkerOps {
 
     // Opens the driver, or restores a snapshot; then the executor runs. Reports why not.
     OpResult start();
+    // The application's CUDA_* variables, as they are set.
+    void set_environment(const Variables& environment) { session_.environment = environment; }
     // Called by the executor when the session must end (a client that breaks the protocol).
     void on_end(std::function<void()> end) { end_ = std::move(end); }
 
@@ -59,6 +61,7 @@ class Worker final : public WorkerOps {
     Session session_;
     Executor executor_;
     std::unique_ptr<ring::RingServer> ring_;
+    std::string no_driver_;  // why the driver's cuInit failed
     UniqueFd client_pidfd_;
     // A client that comes back to device work that waits for its callbacks. ring_ is still the channel of its earlier life.
     struct Joining {

@@ -5,12 +5,15 @@
 #include <cstdint>
 #include <string>
 
+#include "environment.h"
+
 namespace cricket::server {
 
 struct WorkerConfig {
     uint64_t session_id = 0;
     std::string driver_path;  // absolute path of the libcuda.so.1 to load, already tried by the supervisor
     std::string restore_dir;  // snapshot to begin from; empty for a new session
+    Variables environment;    // the application's CUDA_* variables; those of the snapshot, when restoring
 };
 
 // Runs one session until it ends; returns the process's exit status, 0 when it ended in order. `link_fd` is

@@ -20,7 +20,7 @@ namespace cricket::server {
 namespace {
 
 // Between fork and exec in a process with threads: nothing that allocates or locks.
-[[noreturn]] void become_worker(char** arguments, int link, pid_t supervisor) {
+[[noreturn]] void become_worker(char** arguments, char** environment, int link, pid_t supervisor) {
     ::setpgid(0, 0);
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (::getppid() != supervisor) ::_exit(1);  // it died before the signal was asked for
@@ -30,20 +30,24 @@ namespace {
     sigemptyset(&none);
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
     ::fcntl(link, F_SETFD, 0);
-    ::execv("/proc/self/exe", arguments);
+    ::execve("/proc/self/exe", arguments, environment);
     ::_exit(127);
 }
 
 }  // namespace
 
-pid_t start_process(std::vector<std::string> words, int inherited) {
+pid_t start_process(std::vector<std::string> words, int inherited, const Variables& of_session) {
     std::vector<char*> arguments;
     for (std::string& word : words) arguments.push_back(word.data());
     arguments.push_back(nullptr);
+    Variables variables = worker_environment(of_session);
+    std::vector<char*> environment;
+    for (std::string& variable : variables) environment.push_back(variable.data());
+    environment.push_back(nullptr);
     const pid_t supervisor = ::getpid();
     const pid_t pid = ::fork();
     if (pid < 0) throw std::system_error(errno, std::generic_category(), "cannot start a process");
-    if (pid == 0) become_worker(arguments.data(), inherited, supervisor);
+    if (pid == 0) become_worker(arguments.data(), environment.data(), inherited, supervisor);
     return pid;
 }
 
@@ -63,7 +67,7 @@ WorkerProcess start_worker(const WorkerConfig& config) {
         words.push_back("--restore");
         words.push_back(config.restore_dir);
     }
-    return {start_process(std::move(words), theirs.get()), std::move(ours)};
+    return {start_process(std::move(words), theirs.get(), config.environment), std::move(ours)};
 }
 
 int run_worker(const WorkerConfig& config, int link_fd) {

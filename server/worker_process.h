@@ -22,8 +22,9 @@ struct WorkerProcess {
 // ends. Throws std::system_error.
 WorkerProcess start_worker(const WorkerConfig& config);
 
-// The same for any process of ours: `words` is its command line, `inherited` the descriptor that it gets.
-pid_t start_process(std::vector<std::string> words, int inherited);
+// The same for any process of ours: `words` is its command line, `inherited` the descriptor that it gets, `of_session` what
+// stands in place of the server's own CUDA_* variables.
+pid_t start_process(std::vector<std::string> words, int inherited, const Variables& of_session = {});
 
 // What start_worker() put on the command line, in main().
 int run_worker(const WorkerConfig& config, int link_fd);

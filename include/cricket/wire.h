@@ -26,6 +26,7 @@ inline constexpr uint32_t credential_bytes = 24;
 enum CallFlags : uint32_t {
     per_thread_default_stream = 1,  // stream 0 means the calling thread's default stream (_ptds, _ptsz)
     wants_reply = 2,                // else posted
+    launch_blocking = 4,            // a launch is answered when it is over (CUDA_LAUNCH_BLOCKING)
 };
 
 struct Token {  // names a session; random, chosen by the client
@@ -47,6 +48,9 @@ struct Hello {
     uint64_t next_seq;       // first sequence number not yet used
     uint64_t host_bytes;     // size of the host-memory memfd
     char program[64];        // NUL-terminated command name, for display
+    // For a new session: the application's CUDA_* variables, NAME=VALUE texts with their NULs.
+    uint64_t environment_bytes;
+    char environment[4096];
 };
 inline constexpr uint64_t hello_magic = 0x31304f4c4c454843;  // "CHELLO01"
 
@@ -103,7 +107,7 @@ struct ServerPage {  // page 1: written by the server only
     uint64_t answered_epoch;             // Hello::next_epoch this answer belongs to
     uint64_t session_id;
     uint32_t server_pid;                 // of the worker, in the server's namespace
-    uint32_t reserved;
+    uint32_t driver_result;              // with Refusal::Driver: the CUresult of the driver's cuInit, 0: unknown
     char text[256];                      // reason of a refusal, NUL-terminated
     alignas(64) std::atomic<uint64_t> executed_seq;  // every call up to this one has been executed
     std::atomic<uint64_t> head;                      // ring bytes up to here have been executed

@@ -9,7 +9,7 @@ import struct
 
 PROTOCOL = 2
 PAGE = 4096
-HELLO = struct.Struct("<QII16sQQQQQQ64s")
+HELLO = struct.Struct("<QII16sQQQQQQ64sQ4096s")
 HELLO_MAGIC = int.from_bytes(b"CHELLO01", "little")
 CHANNEL_MAGIC = int.from_bytes(b"CCHANN01", "little")
 TAIL_OFFSET = 128
@@ -44,7 +44,8 @@ class Client:
         self.memory[16:96] = struct.pack("<10Q", *self.geometry)
         values = {"magic": HELLO_MAGIC, "protocol": protocol, "pid": os.getpid(), "token": secrets.token_bytes(16),
                   "epoch": 0, "next_epoch": secrets.randbits(63), "first_seq": 1, "first_offset": 0, "next_seq": 1,
-                  "host_bytes": self.host_bytes, "program": b"hello.py", **changed}
+                  "host_bytes": self.host_bytes, "program": b"hello.py",
+                  "environment_bytes": 0, "environment": b"", **changed}
         self.send(HELLO.pack(*values.values()), [self.fd, self.host_fd] if fds is None else fds)
 
     def send(self, data, fds=()):
