@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <climits>
 #include <cstring>
 
 #include "client/contexts.h"
@@ -218,6 +219,14 @@ CUresult impl_cuDeviceGetUuid_v2(CUuuid* uuid, CUdevice dev) {
 
 CUresult impl_cuDeviceGetUuid(CUuuid* uuid, CUdevice dev) {
     return devices::physical_uuid(uuid, dev);
+}
+
+// The 32-bit ABI's, which the driver still answers: as much as fits.
+CUresult impl_cuDeviceTotalMem(unsigned int* bytes, CUdevice dev) {
+    size_t all = 0;
+    const CUresult result = impl_cuDeviceTotalMem_v2(bytes ? &all : nullptr, dev);
+    if (result == CUDA_SUCCESS) *bytes = all < UINT_MAX ? static_cast<unsigned>(all) : UINT_MAX;
+    return result;
 }
 
 CUresult impl_cuDeviceTotalMem_v2(size_t* bytes, CUdevice dev) {

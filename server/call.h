@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 
 #include "driver_table.h"
@@ -34,6 +35,8 @@ struct Call {
     bool replaying = false;
     // What the handler wrote outside the reply message, kept as long as the reply.
     uint64_t down_offset = 0, down_bytes = 0;
+    // What else is to be done once wait_for has completed; nothing without it.
+    std::function<void()> then{};
 
     // The stream that 0 means in this call: the legacy one, or the calling thread's own.
     CUstream default_stream();

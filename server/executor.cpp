@@ -127,7 +127,7 @@ bool Executor::step(ring::RingServer& ring) {
                 if (call.wait_for && status_of(res) == CUDA_SUCCESS) {
                     const auto* bytes = static_cast<const std::byte*>(res);
                     deferred_.push_back(
-                        {record->seq, call.wait_for, entry, {bytes, bytes + entry->res_size}, call.reclaim});
+                        {record->seq, call.wait_for, entry, {bytes, bytes + entry->res_size}, call.reclaim, std::move(call.then)});
                 } else {
                     if (call.wait_for) session_.give_event(call.wait_for);
                     if (session_.device_text.possible()) session_.device_text.look();
@@ -209,6 +209,7 @@ void Executor::complete(ring::RingServer* ring, Deferred& deferred, CUresult sta
     session_.flush_text(deferred.event, nullptr, status);
     session_.give_event(deferred.event);
     if (deferred.reclaim) session_.reclaim(deferred.reclaim);
+    if (deferred.then) deferred.then();
     status_of(deferred.res.data()) = status;
     tell_copies(deferred.seq);
     answer(ring, deferred.seq, deferred.entry, deferred.res.data());

@@ -59,6 +59,7 @@ class Executor {
         const DispatchEntry* entry;
         std::vector<std::byte> res;
         CUdeviceptr reclaim;
+        std::function<void()> then;
     };
     void answer(ring::RingServer* ring, uint64_t seq, const DispatchEntry* entry, void* res);
     void refuse(ring::RingServer& ring, uint64_t seq, accept_stat status);

@@ -42,6 +42,12 @@ class Objects {
     uint64_t last_index() const { return last_index_; }
     void set_last_index(uint64_t index) { last_index_ = index; }
 
+    // The number of a handle whose value the application sees as the driver gave it (handles.spec: value); 0 for a null
+    // one, and for one too large.
+    static uint64_t value_number(HandleKind kind, uint64_t value) {
+        return value && value < first_fixed_index ? (static_cast<uint64_t>(kind) << 32 | first_fixed_index | value) << 4 : 0;
+    }
+
     static HandleKind kind_of(uint64_t number) { return static_cast<HandleKind>(number >> 36); }
 
   private:

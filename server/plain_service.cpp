@@ -103,7 +103,8 @@ void serve(svc_req* request, SVCXPRT* transport) {
         const CUresult status = session.driver.cuEventSynchronize(call.wait_for);
         session.flush_text(call.wait_for, nullptr, status);
         session.give_event(call.wait_for);
-        if (call.reclaim) session.device_memory.reclaim(call.reclaim);
+        if (call.reclaim) session.reclaim(call.reclaim);
+        if (call.then) call.then();
         auto& result = *static_cast<int32_t*>(res);
         if (result == CUDA_SUCCESS) result = status;
     }

@@ -63,6 +63,7 @@ class Effect:
     owner: str = ""
     keys: list = field(default_factory=list)
     of_context: bool = False
+    kind_of_value: str = ""  # the object is a value of the driver's, of this kind
 
 
 @dataclass
@@ -225,6 +226,8 @@ class Builder:
             self.decide_value(param, type_, name, fail)
         else:
             self.decide_pointer(function, param, type_, source, name, fail)
+        if param.handle and param.handle.value and param.mode not in ("handle", "out_handle"):
+            fail(f"parameter '{param.name}': {param.handle.type} crosses alone, in or out")
         if param.optional and not param.pointer:
             fail(f"parameter '{param.name}' is no pointer: it cannot be NULL")
         if param.optional and param.mode in ("cstr", "in_array", "in_handles", "address", "skip", "null"):
@@ -455,6 +458,9 @@ class Builder:
                 fail("a state has at most two keys")
                 return
             function.effect = Effect("State", owner, keys=entry.state_keys)
+        changed = (created or consumed or [None])[0]
+        if changed and changed.handle.value:
+            function.effect.kind_of_value = changed.handle.kind
         anchor = function.effect.owner if created else function.effect.object
         function.effect.of_context = function.effect.kind != "Destroy" and not anchor and entry.owner != "none"
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-CLASSES = {"forward", "post", "local", "unsupported", "alias", "internal"}
+CLASSES = {"forward", "post", "local", "unsupported", "alias", "legacy", "internal"}
 FLAGS = {"client", "server", "thread-default"}
 WIRE_TYPES = {"u32", "i32", "u64", "f32", "blob", "cstr", "bulk"}
 PLAIN_RULES = {"in", "out", "inout", "new", "del", "cstr", "out_name", "skip", "null", "opt", "address",
@@ -33,6 +33,7 @@ class Entry:
     kind: str = ""
     target: str = ""   # alias: of which symbol
     reason: str = ""
+    result: str = ""   # legacy: what the driver answers
     flags: set = field(default_factory=set)
     rules: dict = field(default_factory=dict)  # parameter -> [Rule]
     extra_args: list = field(default_factory=list)
@@ -50,6 +51,7 @@ class Handle:
     kind: str
     number: int
     error: str = "CUDA_ERROR_INVALID_HANDLE"
+    value: bool = False  # the application sees the driver's own value
 
 
 @dataclass
@@ -162,6 +164,11 @@ def parse_entry(place, family, tokens):
             raise ValueError(f"{symbol}: alias of what?")
         entry.target = rest[0][0]
         rest = rest[1:]
+    if entry.kind == "legacy":
+        if not rest or not re.fullmatch(r"CUDA_(SUCCESS|ERROR_\w+)", rest[0][0]) or rest[1:]:
+            raise ValueError(f"{symbol}: legacy takes one CUresult, what the driver answers")
+        entry.result = rest[0][0]
+        rest = []
     for word, quoted in rest:
         if quoted:
             entry.reason = word
@@ -210,10 +217,12 @@ def read_handles(path, errors):
     numbers = {}
     for place, tokens in lines_of(path, errors):
         parts = [word for word, _ in tokens]
+        value = parts[-1:] == ["value"]
+        parts = parts[:-1] if value else parts
         if len(parts) not in (3, 4) or not parts[0].isdigit():
-            errors.add(place, "a handle is: NUMBER CUtype Kind [ERROR]")
+            errors.add(place, "a handle is: NUMBER CUtype Kind [ERROR] [value]")
             continue
-        handle = Handle(place, parts[1], parts[2], int(parts[0]), *parts[3:])
+        handle = Handle(place, parts[1], parts[2], int(parts[0]), *parts[3:], value=value)
         if handle.type in handles or handle.number in numbers or handle.number == 0:
             errors.add(place, f"handle '{handle.type}' or its number {handle.number} is taken")
             continue

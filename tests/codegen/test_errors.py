@@ -32,6 +32,11 @@ class Grammar(Project):
     def test_unsupported_without_reason(self):
         self.bad_line("cuOther unsupported", 'unsupported needs a "reason"')
 
+    def test_legacy_needs_one_result(self):
+        self.bad_line("cuOther legacy", "legacy takes one CUresult")
+        self.bad_line("cuOther legacy INVALID_CONTEXT", "legacy takes one CUresult")
+        self.bad_line("cuOther legacy CUDA_ERROR_INVALID_CONTEXT server", "legacy takes one CUresult")
+
     def test_reason_without_end(self):
         self.write(cuOther='cuOther unsupported "never ends')
         self.fails("one.spec", 4, "does not end")

@@ -15,6 +15,7 @@ typedef enum cudaError_enum {
     CUDA_SUCCESS = 0,
     CUDA_ERROR_INVALID_VALUE = 1,
     CUDA_ERROR_OUT_OF_MEMORY = 2,
+    CUDA_ERROR_NOT_INITIALIZED = 3,
     CUDA_ERROR_INVALID_CONTEXT = 201,
     CUDA_ERROR_INVALID_HANDLE = 400,
     CUDA_ERROR_NOT_SUPPORTED = 801
@@ -30,6 +31,7 @@ typedef struct CUstream_st* CUstream;
 typedef struct CUevent_st* CUevent;
 typedef unsigned long long CUtexObject_v1;
 typedef CUtexObject_v1 CUtexObject;
+typedef CUtexObject_v1 CUsurfObject;
 
 typedef struct CUplain_st {
     int id;
@@ -84,6 +86,9 @@ CUresult CUDAAPI cuContextUse(CUcontext context);
 CUresult CUDAAPI cuNever(void* anything);
 CUresult CUDAAPI cuOld_v2(int* out);
 CUresult CUDAAPI cuMissing(int* out);
+CUresult CUDAAPI cuSurface(CUsurfObject* out, unsigned int value);
+CUresult CUDAAPI cuSurfaceEnd(CUsurfObject object);
+CUresult CUDAAPI cuAncient(int* out);
 
 #ifdef __CUDA_API_VERSION_INTERNAL
 #undef cuOld

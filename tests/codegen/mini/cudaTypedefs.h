@@ -38,3 +38,6 @@ typedef CUresult(CUDAAPI* PFN_cuNever_v2000)(void* anything);
 typedef CUresult(CUDAAPI* PFN_cuOld_v3020)(int* out);
 typedef CUresult(CUDAAPI* PFN_cuMissing_v2000)(int* out);
 typedef CUresult(CUDAAPI* PFN_cuOld_v2000)(int* out);
+typedef CUresult(CUDAAPI* PFN_cuSurface_v2000)(CUsurfObject* out, unsigned int value);
+typedef CUresult(CUDAAPI* PFN_cuSurfaceEnd_v2000)(CUsurfObject object);
+typedef CUresult(CUDAAPI* PFN_cuAncient_v2000)(int* out);

@@ -154,6 +154,14 @@ CUresult texture(CUtexObject* out, CUtexObject in) {
     *out = 0x7777;
     return CUDA_SUCCESS;
 }
+CUresult surface(CUsurfObject* out, unsigned value) {
+    *out = value;
+    return CUDA_SUCCESS;
+}
+CUresult surface_end(CUsurfObject object) {
+    seen.a = object;
+    return CUDA_SUCCESS;
+}
 CUresult work(CUdeviceptr target, unsigned char value, CUstream stream) {
     seen.function = "work";
     seen.a = target;
@@ -196,6 +204,8 @@ server::DriverTable driver_table() {
     table.cuAddress = address;
     table.cuStruct = nested;
     table.cuTexture = texture;
+    table.cuSurface = surface;
+    table.cuSurfaceEnd = surface_end;
     table.cuWork = work;
     table.cuContextUse = context_use;
     table.cuOld_v1 = old_v1;
@@ -215,6 +225,7 @@ struct Link {
     Effect effect;
     bool of_context = false;
     bool posted = false;
+    bool initialized = true;
     uint32_t flags = 0;
     std::vector<std::string> refused;
 };
@@ -291,7 +302,7 @@ CUresult call(Proc proc, xdrproc_t xdr_args, void* args, xdrproc_t xdr_res, void
     EXPECT_EQ(xdr_getpos(&in), size);
     return static_cast<CUresult>(*static_cast<int32_t*>(res));
 }
-void release_reply() {
+void release_reply(bool) {
     std::fill(link_->reply.begin(), link_->reply.end(), char(0x55));
 }
 CUresult post(Proc proc, xdrproc_t xdr_args, void* args, const CallOptions& options) {
@@ -301,6 +312,7 @@ CUresult post(Proc proc, xdrproc_t xdr_args, void* args, const CallOptions& opti
     link_->flags = options.flags;
     return CUDA_SUCCESS;
 }
+bool initialized() { return link_->initialized; }
 CUresult unsupported(const char* function, const char* reason) {
     link_->refused.push_back(std::string(function) + ": " + reason);
     return CUDA_ERROR_NOT_SUPPORTED;
@@ -529,6 +541,31 @@ TEST_F(Roundtrip, HandlesThatAreIntegers) {
     EXPECT_EQ(seen.a, 0x4444u);
     EXPECT_EQ(reinterpret_cast<uint64_t>(link_->objects.get(HandleKind::TexObject, out)), 0x7777u);
     EXPECT_EQ(link_->effect.kind, Effect::Kind::None) << "out, not new";
+}
+
+TEST_F(Roundtrip, ValuesOfTheDriverAreTheApplications) {
+    CUsurfObject out = 0;
+    EXPECT_EQ(cuSurface(&out, 5), CUDA_SUCCESS);
+    EXPECT_EQ(out, 5u);
+    const uint64_t number = server::Objects::value_number(HandleKind::SurfObject, 5);
+    EXPECT_EQ(link_->effect.kind, Effect::Kind::Create);
+    EXPECT_EQ(link_->effect.object, number);
+    EXPECT_EQ(server::Objects::kind_of(number), HandleKind::SurfObject);
+    EXPECT_EQ(cuSurfaceEnd(6), CUDA_ERROR_INVALID_VALUE);
+    EXPECT_EQ(cuSurfaceEnd(5), CUDA_SUCCESS);
+    EXPECT_EQ(seen.a, 5u);
+    EXPECT_EQ(link_->effect.kind, Effect::Kind::Destroy);
+    EXPECT_EQ(link_->effect.object, number);
+    EXPECT_EQ(cuSurfaceEnd(5), CUDA_ERROR_INVALID_VALUE);
+    EXPECT_EQ(cuSurface(&out, 0x80000001), CUDA_ERROR_NOT_SUPPORTED);
+}
+
+TEST_F(Roundtrip, LegacyFunctionsAnswerForThemselves) {
+    int out = 7;
+    EXPECT_EQ(cuAncient(&out), CUDA_ERROR_INVALID_CONTEXT);
+    EXPECT_EQ(out, 7);
+    link_->initialized = false;
+    EXPECT_EQ(cuAncient(&out), CUDA_ERROR_NOT_INITIALIZED);
 }
 
 TEST_F(Roundtrip, ThreadDefaultVariantsSetTheFlagOfTheSameProcedure) {
