@@ -11,6 +11,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -71,14 +72,32 @@ void* open_self(const char* file, int mode) {
     return next_dlopen()(path, mode);
 }
 
+// The folder we were loaded from, with the slash; empty if nobody knows. A relative path means nothing any more once
+// the program has changed its directory, so then the kernel is asked.
+void own_folder(char (&folder)[4096]) {
+    folder[0] = 0;
+    const char* path = own_path();
+    if (path && path[0] == '/') std::snprintf(folder, sizeof folder, "%s", path);
+    FILE* maps = folder[0] ? nullptr : std::fopen("/proc/self/maps", "re");
+    char line[4096 + 128];
+    const auto here = reinterpret_cast<uintptr_t>(&own_folder);
+    while (maps && std::fgets(line, sizeof line, maps)) {
+        char* end = nullptr;
+        const uintptr_t first = std::strtoul(line, &end, 16), last = std::strtoul(end + 1, nullptr, 16);
+        const char* name = std::strchr(line, '/');
+        if (here >= first && here < last && name) std::snprintf(folder, sizeof folder, "%s", name);
+    }
+    if (maps) std::fclose(maps);
+    char* slash = std::strrchr(folder, '/');
+    if (slash) slash[1] = 0;
+}
+
 // libcricket-nvml.so, which lies beside us. If it is not there, dlopen says so: never the machine's own.
 void* open_nvml(const char* file, int mode) {
     using namespace cricket::client;
-    char path[4096];
-    const char* own = own_path();
-    const char* slash = own ? std::strrchr(own, '/') : nullptr;
-    std::snprintf(path, sizeof path, "%.*slibcricket-nvml.so", slash ? static_cast<int>(slash + 1 - own) : 0,
-                  slash ? own : "");
+    char folder[4096], path[4096 + 32];
+    own_folder(folder);
+    std::snprintf(path, sizeof path, "%slibcricket-nvml.so", folder);
     log(LogLevel::Debug, "dlopen(%s): %s instead", file, path);
     return next_dlopen()(path, mode);
 }

@@ -39,6 +39,6 @@ struct NvmlPage {
     uint32_t reserved;
 };
 inline constexpr uint32_t nvml_call_offset = 4096;
-inline constexpr uint32_t nvml_most_message = 16u << 20;
+inline constexpr uint32_t nvml_most_message = 6u << 20;
 
 }  // namespace cricket::wire

@@ -36,6 +36,12 @@ def case_calls(world):
         for function in ("nvmlDeviceSetPowerManagementLimit", "nvmlGpmSampleAlloc", "nvmlDeviceRegisterEvents"):
             said = [line for line in lines if function in line]
             check(len(said) == 1, f"{function} should name itself once in the log:\n{result.stdout}")
+    # Preloaded by a path that soon means nothing.
+    program = world.folder / "moved.py"
+    program.write_text("import ctypes, os\nos.chdir('/')\nprint(ctypes.CDLL('libnvidia-ml.so.1').nvmlInit_v2())\n")
+    result = world.run([sys.executable, program], cwd=world.shim.parent,
+                       env=world.environment(LD_PRELOAD="./" + world.shim.name))
+    check(result.stdout.splitlines()[-1:] == ["0"], f"preloaded by a relative path:\n{result.stdout}")
     check(len(world.sessions()) == 1, "a process that uses NVML alone got a session")
     app.finish()
     server.stop()
