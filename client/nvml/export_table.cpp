@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // nvidia-smi refuses to work with an NVML that has not the table below. It looks at the first word, the table's size
-// in bytes, before it takes a slot, and goes on where a slot is empty; of the slots seen used only those of the
-// process lists matter, and they are made of the public functions. Measured with nvidia-smi 580.159.04.
+// in bytes, before it takes a slot, and says N/A where a slot is empty. The process lists are made here of the public
+// functions; what else is known of the table is described in rpc/spec/nvml/table.spec.
 #include "client/nvml/export_table.h"
 
 #include <cstdint>
@@ -13,10 +13,7 @@
 namespace cricket::nvml {
 namespace {
 
-constexpr unsigned char smi_uuid[16] = {0xc4, 0xfe, 0x3e, 0x6c, 0xc9, 0x8f, 0x6c, 0x4e,
-                                        0xa3, 0x27, 0xee, 0x69, 0x6e, 0x12, 0xf7, 0xc4};
 constexpr size_t slots = 256;
-constexpr size_t compute_processes = 213, graphics_processes = 214, shared_processes = 215;
 
 struct PublicProcess {  // nvmlDeviceGet*RunningProcesses_v3
     uint32_t pid;
@@ -59,21 +56,44 @@ int shared_list(void* device, uint32_t* count, SmiProcess* processes) {
     return list(Proc::nvmlDeviceGetMPSComputeRunningProcesses_v3, device, count, processes);
 }
 
+int number(Proc proc, void* device, uint32_t* value) { return forward(proc, {word(device), word(value)}); }
+int host_link_generation(void* device, uint32_t* value) {
+    return number(Proc::nvmlTableHostLinkGeneration, device, value);
+}
+int deferred_memory_clock(void* device, uint32_t* value) {
+    return number(Proc::nvmlTableDeferredMemoryClock, device, value);
+}
+int sparse_operation(void* device, uint32_t* value) { return number(Proc::nvmlTableSparseOperation, device, value); }
+int part_number(void* device, char* text, uint32_t length) {
+    return forward(Proc::nvmlTablePartNumber, {word(device), word(text), word(length)});
+}
+int replaceable_part_number(void* device, char* text, uint32_t length) {
+    return forward(Proc::nvmlTableReplaceablePartNumber, {word(device), word(text), word(length)});
+}
+
+template <typename Function>
+const void* place(Function* function) {
+    return reinterpret_cast<const void*>(function);
+}
+
 struct Table {
     const void* slot[slots];
 };
-using List = int (*)(void*, uint32_t*, SmiProcess*);
 
 }  // namespace
 
 const void* export_table(const void* uuid) {
     static Table table;
-    if (std::memcmp(uuid, smi_uuid, sizeof smi_uuid) != 0) return nullptr;
+    if (std::memcmp(uuid, table_uuid, sizeof table_uuid) != 0) return nullptr;
     // The same words each time: threads may meet here.
-    const auto function = [](List list) { return reinterpret_cast<const void*>(list); };
-    table.slot[compute_processes] = function(compute_list);
-    table.slot[graphics_processes] = function(graphics_list);
-    table.slot[shared_processes] = function(shared_list);
+    table.slot[213] = place(compute_list);
+    table.slot[214] = place(graphics_list);
+    table.slot[215] = place(shared_list);
+    table.slot[230] = place(host_link_generation);
+    table.slot[231] = place(part_number);
+    table.slot[232] = place(deferred_memory_clock);
+    table.slot[237] = place(replaceable_part_number);
+    table.slot[249] = place(sparse_operation);
     table.slot[0] = reinterpret_cast<const void*>(sizeof table);
     return &table;
 }

@@ -50,6 +50,7 @@ class Function:
     kind: str
     reason: str = ""
     always: bool = False
+    slot: int = 0        # place in the undocumented table; 0: it is exported
     params: list = field(default_factory=list)
     number: int = 0
 
@@ -114,10 +115,13 @@ def parse_function(place, family, tokens):
     if rest[:1] == ["always"]:
         function.always = True
         rest = rest[1:]
+    elif rest and (match := re.fullmatch(r"slot=(\d+)", rest[0])):
+        function.slot = int(match[1])
+        rest = rest[1:]
     if (function.kind == "unsupported") != bool(function.reason):
         raise ValueError(f"{function.symbol}: a \"reason\" is for unsupported, and it needs one")
-    if function.kind != "forward" and (rest or function.always):
-        raise ValueError(f"{function.symbol}: only 'forward' has parameters")
+    if function.kind != "forward" and (rest or function.always or function.slot):
+        raise ValueError(f"{function.symbol}: only 'forward' has parameters and options")
     function.params = [parse_parameter(word) for word in rest]
     if len(function.params) > MOST_PARAMETERS:
         raise ValueError(f"{function.symbol}: more than {MOST_PARAMETERS} parameters")
@@ -184,8 +188,10 @@ def main():
     environment.filters.update(stub_parameters=stub_parameters, table_cell=lambda text: text.replace("|", "\\|"))
     options.out.mkdir(parents=True, exist_ok=True)
     by_number = sorted(forwarded, key=lambda function: function.number)
+    exported = [function for function in functions if not function.slot]
+    table = sorted((function for function in functions if function.slot), key=lambda function: function.slot)
     for name in TEMPLATES:
-        text = environment.get_template(f"{name}.j2").render(functions=functions, forwarded=by_number, classes=CLASSES)
+        text = environment.get_template(f"{name}.j2").render(functions=exported, table=table, forwarded=by_number, classes=CLASSES)
         path = options.out / name
         if not path.exists() or path.read_text() != text:
             path.write_text(text)

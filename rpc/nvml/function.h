@@ -49,9 +49,14 @@ struct Function {
     const char* name;
     uint32_t procedure;
     uint8_t parameters;
-    bool always;  // answered without nvmlInit
+    bool always;    // answered without nvmlInit
+    uint16_t slot;  // in the undocumented table of nvidia-smi; 0: it is exported by its name
     Parameter parameter[most_parameters];
 };
+
+// The table's name, for nvmlInternalGetExportTable. Its first word is its size in bytes.
+inline constexpr unsigned char table_uuid[16] = {0xc4, 0xfe, 0x3e, 0x6c, 0xc9, 0x8f, 0x6c, 0x4e,
+                                                 0xa3, 0x27, 0xee, 0x69, 0x6e, 0x12, 0xf7, 0xc4};
 
 // NVML's results that we give ourselves.
 enum Result : int {

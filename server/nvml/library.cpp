@@ -30,10 +30,18 @@ NvmlLibrary::~NvmlLibrary() {
 
 void* NvmlLibrary::symbol(const char* name) const { return ::dlsym(library_, name); }
 
+void* NvmlLibrary::in_table(uint16_t slot) const {
+    void* const* table = nullptr;
+    auto* get = function<int(void* const**, const void*)>("nvmlInternalGetExportTable");
+    if (!get || get(&table, nvml::table_uuid) != nvml::success || !table) return nullptr;
+    const auto bytes = reinterpret_cast<uintptr_t>(table[0]);
+    return bytes >= (slot + 1u) * sizeof(void*) ? table[slot] : nullptr;
+}
+
 void* NvmlLibrary::symbol(const nvml::Function& function) {
     symbols_.resize(nvml::function_count);
     void*& known = symbols_[static_cast<size_t>(&function - nvml::functions)];
-    if (!known) known = symbol(function.name);
+    if (!known) known = function.slot ? in_table(function.slot) : symbol(function.name);
     return known;
 }
 

@@ -23,7 +23,7 @@ class NvmlLibrary {
 
     // Loads and initializes it, at the first call and after one that failed. A result of NVML.
     int ready(uint32_t flags);
-    // The library's function, null if it has none of that name. ready() came first.
+    // The library's function, null if it has none of that name or at that place. ready() came first.
     void* symbol(const char* name) const;
     void* symbol(const nvml::Function& function);
     template <typename Type>
@@ -32,6 +32,8 @@ class NvmlLibrary {
     }
 
   private:
+    void* in_table(uint16_t slot) const;
+
     std::string path_;
     void* library_ = nullptr;
     bool initialized_ = false;

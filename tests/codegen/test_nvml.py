@@ -36,6 +36,7 @@ class Nvml(unittest.TestCase):
         self.refused("nvmlA unsupported", "needs one")
         self.refused('nvmlA denied "why"', "is for unsupported")
         self.refused("nvmlA denied device:device", "only 'forward' has parameters")
+        self.refused("nvmlA denied slot=3", "only 'forward' has parameters")
         self.refused("nvmlA forward device", "is not NAME:TYPE")
         self.refused("nvmlA forward a:u33", "unknown type 'u33'")
         self.refused("nvmlA forward a:widget*", "is no handle")

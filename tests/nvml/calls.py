@@ -149,6 +149,18 @@ call("nvmlEventSetCreate", byref(events))
 call("nvmlDeviceRegisterEvents", devices[0], c_uint64(8), events, result=UNSUPPORTED)
 call("nvmlEventSetFree", events)
 
+# The table of nvidia-smi: its size first, then places.
+table = POINTER(c_void_p)()
+smi = bytes.fromhex("c4fe3e6cc98f6c4ea327ee696e12f7c4")
+call("nvmlInternalGetExportTable", byref(table), bytes(16), result=NOT_FOUND)
+call("nvmlInternalGetExportTable", byref(table), smi)
+expect("the table's size", table[0] >= 250 * 8, True)
+part_number = ctypes.CFUNCTYPE(c_int, c_void_p, ctypes.c_char_p, c_uint)(table[231])
+expect("the part number's result", part_number(devices[0], name, 64), 0)
+expect("the part number", name.value, b"SOFT-PART")
+sparse = ctypes.CFUNCTYPE(c_int, c_void_p, c_void_p)(table[249])
+expect("a place that the server's table has not", sparse(devices[0], ctypes.addressof(count)), 13)
+
 pid = os.fork()
 if pid == 0:  # a forked child has NVML as its parent had it
     child = nvml.nvmlDeviceGetCount_v2(byref(count))

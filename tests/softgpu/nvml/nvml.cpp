@@ -361,6 +361,19 @@ API int nvmlDeviceGetFieldValues(void* handle, int count, FieldValue* values) {
     });
 }
 
+// Of the undocumented table just one place, and no more than that is needed to be believed.
+static int part_number(void* handle, char* text, uint32_t length) {
+    return with(handle, [&](Device&) { return put(text, length, "SOFT-PART"); });
+}
+API int nvmlInternalGetExportTable(const void** table, const void* uuid) {
+    static const void* places[232] = {reinterpret_cast<const void*>(sizeof places)};
+    if (!table || !uuid) return invalid_argument;
+    if (std::memcmp(uuid, "\xc4\xfe\x3e\x6c", 4) != 0) return not_found;
+    places[231] = reinterpret_cast<const void*>(part_number);
+    *table = places;
+    return success;
+}
+
 // For tests: a driver that dies in a call.
 API int nvmlDeviceGetBoardId(void* handle, uint32_t*) {
     return with(handle, [](Device&) -> int {
