@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: MIT
+// Stream-ordered memory and its pools; the virtual-memory API.
+#include <unistd.h>
+
+#include "conform.h"
+
+CASE(stream_ordered_memory) {
+    CUstream stream = nullptr;
+    CUdeviceptr memory = 0, other = 0;
+    NEED(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+    NEED(cuMemAllocAsync(&memory, 1 << 20, stream));
+    CHECK(cuMemsetD32Async(memory, 0x55aa55aa, 1 << 18, stream));
+    unsigned back[4] = {};
+    CHECK(cuMemcpyDtoHAsync(back, memory + 4096, sizeof back, stream));
+    CHECK(cuStreamSynchronize(stream));
+    conform::bytes("memory", back, sizeof back);
+    CHECK(cuMemFreeAsync(memory, stream));
+    CHECK(cuStreamSynchronize(stream));
+    FAULT(cuMemFreeAsync(memory, stream));
+    FAULT(cuMemFreeAsync(0, stream));
+    CHECK(cuMemAllocAsync(&memory, 0, stream));
+    CHECK(cuMemAllocAsync(nullptr, 100, stream));
+    CHECK(cuMemAllocAsync(&memory, size_t{1} << 50, stream));
+    CHECK(cuMemAllocAsync(&memory, 100, stream));
+    CHECK(cuMemFree(memory));
+    CHECK(cuMemAlloc(&other, 100));
+    FAULT(cuMemFreeAsync(other, stream));
+    CHECK(cuStreamSynchronize(stream));
+    CHECK(cuStreamDestroy(stream));
+}
+
+CASE(memory_pools) {
+    CUmemoryPool standard = nullptr, current = nullptr, own = nullptr;
+    CHECK(cuDeviceGetDefaultMemPool(&standard, 0));
+    CHECK(cuDeviceGetMemPool(&current, 0));
+    VALUE(standard == current);
+    CHECK(cuDeviceGetDefaultMemPool(&standard, 99));
+    CUmemPoolProps properties{};
+    properties.allocType = CU_MEM_ALLOCATION_TYPE_PINNED;
+    properties.location = {CU_MEM_LOCATION_TYPE_DEVICE, {0}};
+    CHECK(cuMemPoolCreate(nullptr, &properties));
+    NEED(cuMemPoolCreate(&own, &properties));
+    cuuint64_t number = 77;
+    CHECK(cuMemPoolGetAttribute(own, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &number));
+    VALUE(number);
+    number = 1 << 24;
+    CHECK(cuMemPoolSetAttribute(own, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &number));
+    number = 0;
+    CHECK(cuMemPoolGetAttribute(own, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &number));
+    VALUE(number);
+    int reuse = 9;
+    CHECK(cuMemPoolGetAttribute(own, CU_MEMPOOL_ATTR_REUSE_ALLOW_OPPORTUNISTIC, &reuse));
+    VALUE(reuse);
+    CHECK(cuMemPoolGetAttribute(own, static_cast<CUmemPool_attribute>(99), &number));
+    CUdeviceptr memory = 0;
+    CHECK(cuMemAllocFromPoolAsync(&memory, 1 << 16, own, nullptr));
+    CHECK(cuMemPoolGetAttribute(own, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &number));
+    VALUE(number);
+    CUmemoryPool of_memory = nullptr;
+    CHECK(cuPointerGetAttribute(&of_memory, CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE, memory));
+    VALUE(of_memory == own);
+    CHECK(cuMemFreeAsync(memory, nullptr));
+    CHECK(cuStreamSynchronize(nullptr));
+    CHECK(cuMemPoolGetAttribute(own, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &number));
+    VALUE(number);
+    CHECK(cuMemPoolTrimTo(own, 0));
+    CUmemLocation where{CU_MEM_LOCATION_TYPE_DEVICE, {0}};
+    CUmemAccess_flags access{};
+    CHECK(cuMemPoolGetAccess(&access, own, &where));
+    VALUE(access);
+    CUmemAccessDesc description{where, CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
+    CHECK(cuMemPoolSetAccess(own, &description, 1));
+    CHECK(cuDeviceSetMemPool(0, own));
+    CHECK(cuDeviceGetMemPool(&current, 0));
+    VALUE(current == own);
+    CHECK(cuMemAllocAsync(&memory, 1000, nullptr));
+    CHECK(cuMemFreeAsync(memory, nullptr));
+    CHECK(cuStreamSynchronize(nullptr));
+    CHECK(cuMemPoolDestroy(own));
+    CHECK(cuDeviceGetMemPool(&current, 0));
+    VALUE(current == standard);
+    CHECK(cuMemPoolDestroy(standard));
+    CHECK(cuMemPoolDestroy(nullptr));
+    properties.location.id = 99;
+    CHECK(cuMemPoolCreate(&own, &properties));
+}
+
+CASE(virtual_memory) {
+    CUmemAllocationProp properties{};
+    properties.type = CU_MEM_ALLOCATION_TYPE_PINNED;
+    properties.location = {CU_MEM_LOCATION_TYPE_DEVICE, {0}};
+    size_t granularity = 0;
+    CHECK(cuMemGetAllocationGranularity(&granularity, &properties, CU_MEM_ALLOC_GRANULARITY_MINIMUM));
+    VALUE(granularity);
+    CHECK(cuMemGetAllocationGranularity(&granularity, &properties, CU_MEM_ALLOC_GRANULARITY_RECOMMENDED));
+    VALUE(granularity);
+    CHECK(cuMemGetAllocationGranularity(&granularity, nullptr, CU_MEM_ALLOC_GRANULARITY_MINIMUM));
+    if (!granularity) return;
+    CUdeviceptr base = 0;
+    CHECK(cuMemAddressReserve(&base, 1000, 0, 0, 0));
+    CHECK(cuMemAddressReserve(&base, 0, 0, 0, 0));
+    CHECK(cuMemAddressReserve(nullptr, granularity, 0, 0, 0));
+    NEED(cuMemAddressReserve(&base, 4 * granularity, 0, 0, 0));
+    VALUE(base % granularity);
+    CUmemGenericAllocationHandle first = 0, second = 0;
+    CHECK(cuMemCreate(&first, 1000, &properties, 0));
+    CHECK(cuMemCreate(&first, granularity, nullptr, 0));
+    NEED(cuMemCreate(&first, granularity, &properties, 0));
+    NEED(cuMemCreate(&second, 2 * granularity, &properties, 0));
+    CHECK(cuMemMap(base + 100, granularity, 0, first, 0));
+    CHECK(cuMemMap(base, 2 * granularity, 0, first, 0));
+    NEED(cuMemMap(base, granularity, 0, first, 0));
+    CHECK(cuMemMap(base, granularity, 0, second, 0));
+    CHECK(cuMemMap(base + granularity, 2 * granularity, 0, second, 0));
+    FAULT(cuMemsetD8(base, 1, 16));
+    CUmemAccessDesc access{properties.location, CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
+    CHECK(cuMemSetAccess(base, 3 * granularity, &access, 1));
+    CHECK(cuMemSetAccess(base, 4 * granularity, &access, 1));
+    unsigned long long flags = 9;
+    CHECK(cuMemGetAccess(&flags, &access.location, base));
+    VALUE(flags);
+    CHECK(cuMemsetD8(base, 7, 3 * granularity));
+    unsigned back = 0;
+    CHECK(cuMemcpyDtoH(&back, base + 3 * granularity - 4, 4));
+    VALUE(back);
+    CUmemAllocationProp told{};
+    CHECK(cuMemGetAllocationPropertiesFromHandle(&told, first));
+    VALUE(told.type);
+    VALUE(told.location.id);
+    CUmemGenericAllocationHandle again = 0;
+    CHECK(cuMemRetainAllocationHandle(&again, reinterpret_cast<void*>(base + 64)));
+    VALUE(again == first);
+    CHECK(cuMemRelease(again));
+    int descriptor = -1;
+    CHECK(cuMemExportToShareableHandle(&descriptor, first, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0));
+    CHECK(cuMemRelease(first));
+    CHECK(cuMemcpyDtoH(&back, base, 4));
+    VALUE(back);
+    CHECK(cuMemUnmap(base + granularity, granularity));
+    CHECK(cuMemUnmap(base, 3 * granularity));
+    CHECK(cuMemUnmap(base, granularity));
+    CHECK(cuMemRelease(second));
+    CHECK(cuMemAddressFree(base, granularity));
+    CHECK(cuMemAddressFree(base, 4 * granularity));
+    properties.requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
+    NEED(cuMemCreate(&first, granularity, &properties, 0));
+    CHECK(cuMemExportToShareableHandle(&descriptor, first, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0));
+    VALUE(descriptor >= 0);
+    CHECK(cuMemImportFromShareableHandle(&again, reinterpret_cast<void*>(static_cast<intptr_t>(descriptor)), CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR));
+    CHECK(cuMemImportFromShareableHandle(&again, reinterpret_cast<void*>(intptr_t{-1}), CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR));
+    if (descriptor >= 0) close(descriptor);
+    CHECK(cuMemRelease(first));
+}
