@@ -56,14 +56,6 @@ void run(const Plan& plan) {
     for (auto& step : plan) step();
 }
 
-// Finishes whatever happens: others wait for it.
-struct Finisher {
-    CompletionRef completion = std::make_shared<Completion>();
-    ~Finisher() {
-        if (!completion->done()) completion->finish();
-    }
-};
-
 void prepare(const Graph& graph, Plan& plan);
 
 Action conditional_action(const ConditionalStep& step) {
@@ -97,14 +89,11 @@ void prepare(const Graph& graph, Plan& plan) {
         void operator()(const ChildStep& step) { prepare(*step.graph, plan); }
         void operator()(const ConditionalStep& step) { plan.push_back(conditional_action(step)); }
         void operator()(const EventWaitStep& step) {
-            if (auto mark = step.event->latest()) plan.push_back([mark] { mark->wait(); });
+            if (auto wait = wait_action(*step.event)) plan.push_back(std::move(wait));
         }
         void operator()(const EventRecordStep& step) {
-            auto finisher = std::make_shared<Finisher>();
             step.event->capture = {};
-            std::unique_lock lock(step.event->mutex);
-            step.event->recorded = finisher->completion;
-            plan.push_back([finisher] { finisher->completion->finish(); });
+            plan.push_back(record_action(step.event));
         }
         void operator()(const AllocStep& step) {
             if (step.allocation->outstanding) plan.push_back(free_action(step.allocation));  // auto free

@@ -9,6 +9,7 @@
 
 #include "capture.h"
 #include "pool.h"
+#include "sharing.h"
 
 namespace softgpu {
 namespace {
@@ -87,6 +88,7 @@ bool Range::allows(int by_device, uint32_t peers, bool write) const {
         case MemoryKind::Pooled:
             return ((write ? writers : readers) >> by_device & 1) != 0;
         case MemoryKind::Device:
+        case MemoryKind::Imported:
         case MemoryKind::Variable:
             return (peers >> device & 1) != 0;
         case MemoryKind::Heap:
@@ -277,6 +279,9 @@ void free_range(const Range& range) {
             break;
         case MemoryKind::Pinned:
             munmap(reinterpret_cast<void*>(range.base), round_up(range.size, kPage));
+            break;
+        case MemoryKind::Imported:
+            close_window(range.base);
             break;
         case MemoryKind::Registered:
         case MemoryKind::Variable:

@@ -39,6 +39,7 @@ enum class MemoryKind {
     Variable,    // of a module
     Heap,        // malloc in kernels: reached by kernels only
     Pooled,      // cuMemAllocAsync, and allocation nodes of graphs
+    Imported,    // cuIpcOpenMemHandle: another process's
 };
 
 struct Range {

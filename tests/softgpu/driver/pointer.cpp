@@ -33,6 +33,7 @@ bool get(void* out, CUpointer_attribute which, CUdeviceptr pointer, const Range&
         case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
             return put(range.device);
         case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
+            return put(range.kind == MemoryKind::Device ? 1u : 0u);
         case CU_POINTER_ATTRIBUTE_IS_GPU_DIRECT_RDMA_CAPABLE:
             return put(0u);
         case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:

@@ -514,7 +514,7 @@ CUresult cuMemPoolExportToShareableHandle(void* out, CUmemoryPool handle, CUmemA
         require(out && flags == 0 && type == CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
         auto of = pool(handle);
         require(of->props.handleTypes & CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR && !of->file);
-        *static_cast<int*>(out) = exported(device_file(of->device), of->device);
+        *static_cast<int*>(out) = exported(device_file(of->device));
     });
 }
 

@@ -33,13 +33,13 @@ SharedFile::~SharedFile() {
     close(fd);
 }
 
-// The device is in the descriptor's file: memfds of devices are told by their names.
-int exported(int fd, int) {
+int exported(int fd) {
     int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     require(copy >= 0, CUDA_ERROR_OPERATING_SYSTEM);
     return copy;
 }
 
+// The device is in the file's name.
 std::shared_ptr<SharedFile> import_file(int fd) {
     char path[64], name[256];
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
@@ -52,6 +52,15 @@ std::shared_ptr<SharedFile> import_file(int fd) {
     int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     require(copy >= 0, CUDA_ERROR_OPERATING_SYSTEM);
     return std::make_shared<SharedFile>(copy, number);
+}
+
+std::shared_ptr<SharedFile> file_of_process(int pid, int fd) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/fd/%d", pid, fd);
+    int opened = open(path, O_RDWR | O_CLOEXEC);
+    require(opened >= 0);
+    auto closing = std::make_shared<SharedFile>(opened, 0);
+    return import_file(opened);
 }
 
 CUdeviceptr map_shared(const std::shared_ptr<SharedFile>& file, uint64_t offset, Range range) {
@@ -77,11 +86,15 @@ CUdeviceptr map_shared(const std::shared_ptr<SharedFile>& file, uint64_t offset,
 }
 
 void unmap_shared(CUdeviceptr base) {
+    memory_map().remove(base);
+    close_window(base);
+}
+
+void close_window(CUdeviceptr base) {
     std::unique_lock lock(windows_mutex);
     auto node = windows().extract(base);
     require(!node.empty());
     auto& window = node.mapped();
-    memory_map().remove(base);
     map_device_memory(window.first, window.mapped, window.device);
     device_addresses(window.device).release(window.first, window.mapped);
 }

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT
 // The virtual-memory functions. An allocation is a memfd, a reservation inaccessible address space, a mapping
 // the memfd mapped over it; access is what memory_map() says, and the page protection follows it.
+#include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
 
 #include "memory.h"
 #include "stream.h"
@@ -16,13 +19,14 @@ struct Allocation {
     int fd = -1;
     uint64_t size = 0;
     CUmemAllocationProp prop = {};
+    bool taken = false;  // from the device: not of host memory, nor of memory that was imported
     int references = 1;  // of the handle; guarded by Space::mutex
     CUmemGenericAllocationHandle handle = 0;
 
     ~Allocation() {
         if (fd < 0) return;
         close(fd);
-        device(prop.location.id).give_back(size);
+        if (taken) device(prop.location.id).give_back(size);
     }
 };
 
@@ -101,11 +105,27 @@ uint64_t reserve_anywhere(Space& s, uint64_t size, uint64_t alignment) {
     return *base;
 }
 
+bool on_host(const CUmemLocation& location) {
+    return location.type == CU_MEM_LOCATION_TYPE_HOST || location.type == CU_MEM_LOCATION_TYPE_HOST_NUMA ||
+           location.type == CU_MEM_LOCATION_TYPE_HOST_NUMA_CURRENT;
+}
+
 void check_location(const CUmemAllocationProp* prop) {
     require(prop && prop->type == CU_MEM_ALLOCATION_TYPE_PINNED);
-    require(prop->location.type == CU_MEM_LOCATION_TYPE_DEVICE, CUDA_ERROR_NOT_SUPPORTED);
+    require((prop->requestedHandleTypes & ~unsigned{CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR}) == 0,
+            CUDA_ERROR_NOT_SUPPORTED);
+    if (on_host(prop->location)) return;
+    require(prop->location.type == CU_MEM_LOCATION_TYPE_DEVICE);
     device(prop->location.id);
-    require(prop->requestedHandleTypes == CU_MEM_HANDLE_TYPE_NONE, CUDA_ERROR_NOT_SUPPORTED);
+}
+
+// The file's name says where the memory is, so that whoever gets the descriptor knows.
+constexpr char kFileName[] = "softgpu-memory-%d";
+
+CUmemGenericAllocationHandle add(std::shared_ptr<Allocation> allocation) {
+    auto handle = allocation->handle = allocations().reserve();
+    allocations().set(handle, std::move(allocation));
+    return handle;
 }
 
 }  // namespace
@@ -158,20 +178,60 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle* out, size_t size, const CUmem
     return api([&] {
         require(out && size && is_multiple(size) && flags == 0);
         check_location(prop);
-        auto& d = device(prop->location.id);
-        d.take(size);
-        int fd = memfd_create("softgpu", MFD_CLOEXEC);
-        if (fd < 0 || ftruncate(fd, static_cast<off_t>(size)) != 0) {
-            if (fd >= 0) close(fd);
-            d.give_back(size);
-            fail(CUDA_ERROR_OUT_OF_MEMORY);
-        }
         auto allocation = std::make_shared<Allocation>();
-        allocation->fd = fd;
+        bool host = on_host(prop->location);
+        if (!host) device(prop->location.id).take(size);
+        allocation->taken = !host;
         allocation->size = size;
         allocation->prop = *prop;
-        *out = allocation->handle = allocations().reserve();
-        allocations().set(*out, allocation);
+        char name[64];
+        snprintf(name, sizeof name, kFileName, host ? -1 : prop->location.id);
+        allocation->fd = memfd_create(name, MFD_CLOEXEC);
+        if (allocation->fd < 0 && !host) device(prop->location.id).give_back(size);
+        require(allocation->fd >= 0 && ftruncate(allocation->fd, static_cast<off_t>(size)) == 0,
+                CUDA_ERROR_OUT_OF_MEMORY);
+        *out = add(std::move(allocation));
+    });
+}
+
+CUresult cuMemExportToShareableHandle(void* out, CUmemGenericAllocationHandle handle,
+                                      CUmemAllocationHandleType type, unsigned long long flags) {
+    return api([&] {
+        require(out && flags == 0);
+        require(type == CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, CUDA_ERROR_NOT_SUPPORTED);
+        auto allocation = allocations().get(handle, CUDA_ERROR_INVALID_VALUE);
+        require(allocation->prop.requestedHandleTypes & CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
+        int fd = fcntl(allocation->fd, F_DUPFD_CLOEXEC, 0);
+        require(fd >= 0, CUDA_ERROR_OPERATING_SYSTEM);
+        *static_cast<int*>(out) = fd;
+    });
+}
+
+CUresult cuMemImportFromShareableHandle(CUmemGenericAllocationHandle* out, void* handle,
+                                        CUmemAllocationHandleType type) {
+    return api([&] {
+        require(out);
+        require(type == CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, CUDA_ERROR_NOT_SUPPORTED);
+        int given = static_cast<int>(reinterpret_cast<intptr_t>(handle));
+        char path[64], name[256];
+        snprintf(path, sizeof path, "/proc/self/fd/%d", given);
+        ssize_t length = readlink(path, name, sizeof name - 1);
+        require(length > 0);
+        name[length] = 0;
+        int where = 0;
+        struct stat status;
+        require(sscanf(name, "/memfd:softgpu-memory-%d", &where) == 1 && fstat(given, &status) == 0);
+        auto allocation = std::make_shared<Allocation>();
+        allocation->size = static_cast<uint64_t>(status.st_size);
+        allocation->prop.type = CU_MEM_ALLOCATION_TYPE_PINNED;
+        allocation->prop.requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
+        if (where < 0)
+            allocation->prop.location = {CU_MEM_LOCATION_TYPE_HOST_NUMA, {0}};
+        else
+            allocation->prop.location = {CU_MEM_LOCATION_TYPE_DEVICE, {device(where).ordinal}};
+        allocation->fd = fcntl(given, F_DUPFD_CLOEXEC, 0);
+        require(allocation->fd >= 0, CUDA_ERROR_OPERATING_SYSTEM);
+        *out = add(std::move(allocation));
     });
 }
 
@@ -200,7 +260,7 @@ CUresult cuMemMap(CUdeviceptr base, size_t size, size_t offset, CUmemGenericAllo
         range.base = base;
         range.size = size;
         range.kind = MemoryKind::Mapped;
-        range.device = allocation->prop.location.id;
+        range.device = on_host(allocation->prop.location) ? 0 : allocation->prop.location.id;
         memory_map().add(range);
         s.mappings.emplace(base, Mapping{size, std::move(allocation)});
     });
@@ -224,8 +284,13 @@ CUresult cuMemSetAccess(CUdeviceptr base, size_t size, const CUmemAccessDesc* li
     return api([&] {
         require(base && size && list && count);
         uint32_t devices = 0, readers = 0, writers = 0;
+        bool by_host = false;
         for (size_t i = 0; i < count; ++i) {
-            require(list[i].location.type == CU_MEM_LOCATION_TYPE_DEVICE, CUDA_ERROR_NOT_SUPPORTED);
+            if (on_host(list[i].location)) {  // which reaches what any device reaches, and this too
+                by_host = list[i].flags != CU_MEM_ACCESS_FLAGS_PROT_NONE;
+                continue;
+            }
+            require(list[i].location.type == CU_MEM_LOCATION_TYPE_DEVICE);
             uint32_t bit = 1u << device(list[i].location.id).ordinal;
             devices |= bit;
             switch (list[i].flags) {
@@ -248,7 +313,7 @@ CUresult cuMemSetAccess(CUdeviceptr base, size_t size, const CUmemAccessDesc* li
             uint32_t all_readers = (range->readers & ~devices) | readers,
                      all_writers = (range->writers & ~devices) | writers;
             mprotect(reinterpret_cast<void*>(part), range->size,
-                     all_readers ? PROT_READ | PROT_WRITE : PROT_NONE);
+                     all_readers || by_host ? PROT_READ | PROT_WRITE : PROT_NONE);
             memory_map().update(part, all_readers, all_writers);
         }
     });
