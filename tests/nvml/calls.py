@@ -5,6 +5,7 @@ GPU's NVML (two devices) behind the server. An argument is the pid of a program 
 import ctypes
 import os
 import sys
+import threading
 from ctypes import POINTER, Structure, byref, c_char, c_int, c_int64, c_uint, c_uint64, c_void_p, sizeof
 
 nvml = ctypes.CDLL(sys.argv[1])
@@ -160,6 +161,26 @@ expect("the part number's result", part_number(devices[0], name, 64), 0)
 expect("the part number", name.value, b"SOFT-PART")
 sparse = ctypes.CFUNCTYPE(c_int, c_void_p, c_void_p)(table[249])
 expect("a place that the server's table has not", sparse(devices[0], ctypes.addressof(count)), 13)
+
+# More threads than the socket's queue has room.
+wrong = []
+
+
+def many(index):
+    mine, text = c_uint(), ctypes.create_string_buffer(96)
+    for _ in range(60):
+        if nvml.nvmlDeviceGetIndex(devices[index % 2], byref(mine)) or mine.value != index % 2:
+            wrong.append(mine.value)
+        if nvml.nvmlDeviceGetUUID(devices[index % 2], text, 96) or not text.value.endswith(b"0%d" % (index % 2)):
+            wrong.append(text.value)
+
+
+threads = [threading.Thread(target=many, args=(index,)) for index in range(16)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+expect("answers that threads got", wrong, [])
 
 pid = os.fork()
 if pid == 0:  # a forked child has NVML as its parent had it
