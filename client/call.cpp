@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "client/contexts.h"
+#include "client/image_offer.h"
 #include "client/device_text.h"
 #include "client/log.h"
 #include "client/session.h"
@@ -188,6 +189,18 @@ CUresult call_with_data(Proc proc, xdrproc_t xdr_args, void* args, rpc::Bulk* bu
     ring::Request request{static_cast<uint32_t>(proc), credential_for(options, true), xdr_args, args,
                           options.reply_bytes ? options.reply_bytes + 256 : 0};
     ring::Pending pending;
+    if (uint64_t offer; offer_image(*session, data, size, &offer)) {
+        bulk->where = rpc::Bulk::Where::Offered;
+        bulk->offset = offer;
+        auto status = ring.begin(request, &pending);
+        if (status != ring::Status::Ok) return of_status(status);
+        const CUresult result = finish_call(*session, pending, proc, xdr_res, res, nullptr, nullptr);
+        // The server that executed it may be another than the one that got the offer.
+        if (result != static_cast<CUresult>(wire::offer_missing)) return result;
+        pending = {};
+        *bulk = {};
+        bulk->size = size;
+    }
     if (size > ring.up_limit()) {
         // Too much for the circular buffer: by way of host memory, which is as long as it needs to be.
         void* copy = session->host_memory().allocate(size);

@@ -167,12 +167,12 @@ CUresult Session::open() {
     return CUDA_SUCCESS;
 }
 
-// One unconnected datagram with the two memfds; the socket is closed again at once.
-bool Session::send_hello(const wire::Hello& hello, int channel_fd, int* error) {
+// One unconnected datagram with up to two descriptors; the socket is closed again at once.
+bool Session::send_beside(const void* data, size_t bytes, const int* fds, size_t count, int* error) {
     sockaddr_un server{};
     server.sun_family = AF_UNIX;
     std::memcpy(server.sun_path, socket_path_, sizeof server.sun_path);
-    iovec content{const_cast<wire::Hello*>(&hello), sizeof hello};
+    iovec content{const_cast<void*>(data), bytes};
     alignas(cmsghdr) char control[CMSG_SPACE(2 * sizeof(int))] = {};
     msghdr message{};
     message.msg_name = &server;
@@ -180,13 +180,12 @@ bool Session::send_hello(const wire::Hello& hello, int channel_fd, int* error) {
     message.msg_iov = &content;
     message.msg_iovlen = 1;
     message.msg_control = control;
-    message.msg_controllen = sizeof control;
+    message.msg_controllen = CMSG_SPACE(count * sizeof(int));
     cmsghdr* header = CMSG_FIRSTHDR(&message);
     header->cmsg_level = SOL_SOCKET;
     header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(2 * sizeof(int));
-    const int fds[2] = {channel_fd, host_memory_.fd()};
-    std::memcpy(CMSG_DATA(header), fds, sizeof fds);
+    header->cmsg_len = CMSG_LEN(count * sizeof(int));
+    std::memcpy(CMSG_DATA(header), fds, count * sizeof(int));
     const int fd = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0) {
         *error = errno;
@@ -198,7 +197,18 @@ bool Session::send_hello(const wire::Hello& hello, int channel_fd, int* error) {
     while (sent < 0 && errno == EINTR);
     *error = errno;
     ::close(fd);
-    return sent == static_cast<ssize_t>(sizeof hello);
+    return sent == static_cast<ssize_t>(bytes);
+}
+
+bool Session::send_hello(const wire::Hello& hello, int channel_fd, int* error) {
+    const int fds[2] = {channel_fd, host_memory_.fd()};
+    return send_beside(&hello, sizeof hello, fds, 2, error);
+}
+
+bool Session::send_offer(wire::ImageOffer& offer, int file) {
+    int error = 0;
+    offer.token = token_;
+    return send_beside(&offer, sizeof offer, &file, 1, &error);
 }
 
 // Waits about a second for the server's page to answer this hello.

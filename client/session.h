@@ -12,6 +12,7 @@
 #include "client/call.h"
 #include "client/callbacks.h"
 #include "client/host_memory.h"
+#include "cricket/image_offer.h"
 #include "cricket/wire.h"
 #include "rpc/plain/plain_client.h"
 #include "rpc/ring/ring_client.h"
@@ -49,12 +50,16 @@ class Session final : public ring::Attacher {
 
     bool attach(wire::Hello& hello, ring::Channel& channel) override;
 
+    // A file for a call that loads what is in it; the token is filled in.
+    bool send_offer(wire::ImageOffer& offer, int file);
+
     // An error of a call posted earlier, until somebody can report it.
     void note_posted_error(int32_t result);
 
   private:
     Session();
     CUresult open();
+    bool send_beside(const void* data, size_t bytes, const int* fds, size_t count, int* error);
     bool send_hello(const wire::Hello& hello, int channel_fd, int* error);
     bool await_answer(const wire::Hello& hello, ring::Channel& channel, wire::Refusal* refusal);
     static void forget_in_child();

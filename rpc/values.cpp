@@ -62,7 +62,7 @@ bool_t xdr_blob(XDR* xdrs, Blob* blob) {
 
 bool_t xdr_bulk(XDR* xdrs, Bulk* bulk) {
     auto where = static_cast<uint32_t>(bulk->where);
-    if (!xdr_u32(xdrs, &where) || where > static_cast<uint32_t>(Bulk::Where::Host)) return FALSE;
+    if (!xdr_u32(xdrs, &where) || where > static_cast<uint32_t>(Bulk::Where::Offered)) return FALSE;
     bulk->where = static_cast<Bulk::Where>(where);
     if (!xdr_u64(xdrs, &bulk->offset) || !xdr_u64(xdrs, &bulk->size)) return FALSE;
     if (bulk->where == Bulk::Where::Inline) return xdr_blob(xdrs, &bulk->bytes);

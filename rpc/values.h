@@ -28,9 +28,10 @@ struct Blob {
 
 // Bulk data: in the message itself (plain transports) or in the channel's up or down buffer at `offset`.
 struct Bulk {
-    enum class Where : uint32_t { None = 0, Inline = 1, Shared = 2, Host = 3 };
+    enum class Where : uint32_t { None = 0, Inline = 1, Shared = 2, Host = 3, Offered = 4 };
     Where where = Where::None;
-    uint64_t offset = 0;  // Shared: in the channel memfd; Host: address in host memory both sides map
+    uint64_t offset = 0;  // Shared: in the channel memfd; Host: address in host memory both sides map;
+                          // Offered: id of a file handed over beside (cricket/image_offer.h)
     uint64_t size = 0;    // bytes
     Blob bytes;           // Inline
 };

@@ -357,9 +357,12 @@ void load_journal(Session& session, Executor& executor, SnapshotReader& reader) 
             const uint64_t at = one["image"][0], bytes = one["image"][1];
             Attachment& image = images[at];
             if (!image) {
-                std::vector<std::byte> data(bytes);
-                reader.read("images", at, data);
-                image = std::make_shared<const ImageBytes>(std::move(data));
+                void* place = bytes >= wire::smallest_offer ? map_image(-1, 0, bytes) : nullptr;
+                std::vector<std::byte> data(place ? 0 : bytes);
+                std::byte* to = place ? static_cast<std::byte*>(place) : data.data();
+                reader.read("images", at, to, bytes);
+                image = place ? std::make_shared<const ImageBytes>(place, bytes, std::span<const std::byte>(to, bytes))
+                              : std::make_shared<const ImageBytes>(std::move(data));
             }
             entry.attachment = image;
         }

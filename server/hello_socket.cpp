@@ -54,13 +54,33 @@ void refuse_hello(const ReceivedHello& received, wire::Refusal refusal, const st
                  static_cast<int>(received.peer.uid), text.c_str(), told ? "" : " (it cannot be told)");
 }
 
-std::optional<ReceivedHello> HelloSocket::receive(bool* more) {
+// Empty with a line in the log when it is none.
+static std::optional<ReceivedOffer> offer_in(ReceivedMessage& message, const char* data) {
+    ReceivedOffer result;
+    if (static_cast<size_t>(message.bytes) != sizeof result.offer) return dropped(message, "an image offer has another size"), std::nullopt;
+    std::memcpy(&result.offer, data, sizeof result.offer);
+    if (!message.peer || message.peer->uid != ::geteuid()) return dropped(message, "an image offer of another user"), std::nullopt;
+    if (result.offer.protocol != wire::protocol_version) return dropped(message, "an image offer of another protocol"), std::nullopt;
+    if (message.fds.size() != 1) return dropped(message, "an image offer brings one fd"), std::nullopt;
+    result.file = std::move(message.fds[0]);
+    return result;
+}
+
+std::optional<ReceivedHello> HelloSocket::receive(bool* more, std::optional<ReceivedOffer>* offer) {
     char data[8192];
     static_assert(sizeof data > sizeof(wire::Hello));
     ReceivedMessage message = receive_message(socket_.get(), data, sizeof data, MSG_DONTWAIT | MSG_TRUNC);
     *more = message.bytes >= 0;
     if (!*more) return std::nullopt;
     const auto bytes = static_cast<size_t>(message.bytes);
+
+    offer->reset();
+    uint64_t magic = 0;
+    std::memcpy(&magic, data, std::min(bytes, sizeof magic));
+    if (magic == wire::image_magic) {
+        *offer = offer_in(message, data);
+        return std::nullopt;
+    }
 
     constexpr size_t common = offsetof(wire::Hello, protocol) + sizeof(wire::Hello::protocol);
     ReceivedHello result;

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 
+#include "cricket/image_offer.h"
 #include "cricket/unique_fd.h"
 #include "cricket/wire.h"
 #include "paths.h"
@@ -20,6 +21,11 @@ struct ReceivedHello {
     UniqueFd channel, host;
 };
 
+struct ReceivedOffer {
+    wire::ImageOffer offer{};
+    UniqueFd file;
+};
+
 class HelloSocket {
   public:
     explicit HelloSocket(const std::string& path);  // throws PathError
@@ -28,7 +34,8 @@ class HelloSocket {
     // The next datagram, if there is one. `more` says whether there was one; a hello comes back only when it
     // is whole, speaks our protocol, and is from our own user. Others are answered in their channel where
     // that is possible.
-    std::optional<ReceivedHello> receive(bool* more);
+    // An image that a client of ours offers comes in `offer`.
+    std::optional<ReceivedHello> receive(bool* more, std::optional<ReceivedOffer>* offer);
 
   private:
     BoundSocket socket_;

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "cricket/image_offer.h"
 #include "cricket/shared_names.h"
 #include "cricket/unique_fd.h"
 #include "cricket/wire.h"
@@ -24,6 +25,7 @@ enum class LinkKind : uint32_t {
     Withdraw = 6,  // to the supervisor: nobody needs `name` any more; no answer
     Fetch = 7,     // to the supervisor: what was left under `name`?
     Answer = 8,    // to the worker: whether it was done, to Fetch with the descriptor
+    Image = 9,     // to the worker, with a file that a call will load (cricket/image_offer.h)
 };
 
 struct LinkMessage {
@@ -32,6 +34,7 @@ struct LinkMessage {
     uint64_t request = 0;
     SharedName name;
     wire::Hello hello{};
+    wire::ImageOffer image{};
     ucred peer{};
     char text[1024] = {};  // NUL-terminated
 

@@ -12,12 +12,20 @@ namespace {
 
 // The image of a call, copied out of the channel; null when it is not where the call says.
 Attachment take_image(Call& call, const rpc::Bulk& bulk) {
+    if (!call.attachment && bulk.where == rpc::Bulk::Where::Offered) {
+        call.attachment = call.session.images.take(bulk.offset, bulk.size);
+        return call.attachment;
+    }
     if (!call.attachment) {
         const auto* data = static_cast<const std::byte*>(call.read(bulk));
         if (!data || bulk.size == 0) return nullptr;
         call.attachment = std::make_shared<const ImageBytes>(std::vector<std::byte>(data, data + bulk.size));
     }
     return call.attachment;
+}
+
+CUresult no_image(const rpc::Bulk& bulk) {
+    return bulk.where == rpc::Bulk::Where::Offered ? static_cast<CUresult>(wire::offer_missing) : CUDA_ERROR_INVALID_IMAGE;
 }
 
 // JIT options as the driver takes them; rpc/spec/module.spec says how they travel.
@@ -73,7 +81,7 @@ class JitOptions {
 void serve_cuModuleLoadData(Call& call, const cuModuleLoadData_args& args, cuModuleLoadData_res& res) {
     const Attachment image = take_image(call, args.image);
     if (!image) {
-        res.status = CUDA_ERROR_INVALID_IMAGE;
+        res.status = no_image(args.image);
         return;
     }
     CUmodule module = nullptr;
@@ -85,7 +93,7 @@ void serve_cuModuleLoadDataEx(Call& call, const cuModuleLoadDataEx_args& args, c
     const Attachment image = take_image(call, args.image);
     JitOptions options(args.jit_options, args.jit_values, args.numOptions);
     if (!image || !options.ok()) {
-        res.status = image ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_INVALID_IMAGE;
+        res.status = image ? CUDA_ERROR_INVALID_VALUE : no_image(args.image);
         return;
     }
     CUmodule module = nullptr;
@@ -129,7 +137,7 @@ void serve_cuLibraryLoadData(Call& call, const cuLibraryLoadData_args& args, cuL
     const Attachment image = take_image(call, args.image);
     JitOptions options(args.jit_options, args.jit_values, args.numJitOptions);
     if (!image || !options.ok() || args.numLibraryOptions != 0) {
-        res.status = image ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_INVALID_IMAGE;
+        res.status = image ? CUDA_ERROR_INVALID_VALUE : no_image(args.image);
         return;
     }
     CUlibrary library = nullptr;

@@ -20,6 +20,7 @@
 #include "driver_table.h"
 #include "environment.h"
 #include "host_memory.h"
+#include "images.h"
 #include "journal.h"
 #include "loading.h"
 #include "memory_pools.h"
@@ -57,6 +58,7 @@ class Session {
     Objects objects;
     Journal journal;
     Loading loading;
+    Images images;
     DeviceMemory device_memory;
     VirtualMemory virtual_memory;
     MemoryPools pools;

@@ -210,7 +210,9 @@ void Supervisor::adopt(const SessionRef& session, const wire::Hello& hello, cons
 void Supervisor::on_hello() {
     bool more = true;
     for (int burst = 0; more && burst < 64; ++burst) {
-        std::optional<ReceivedHello> received = hello_socket_.receive(&more);
+        std::optional<ReceivedOffer> offer;
+        std::optional<ReceivedHello> received = hello_socket_.receive(&more, &offer);
+        if (offer) on_offer(*offer);
         if (!received) continue;
         wire::Refusal refusal = wire::Refusal::None;
         std::string error;
@@ -231,6 +233,23 @@ void Supervisor::on_hello() {
             log_warn("session %s does not take a hello: %s", session_name(session->id).c_str(),
                      std::strerror(errno));
     }
+}
+
+// What does not reach its worker is asked for again by the call that needs it.
+void Supervisor::on_offer(const ReceivedOffer& offer) {
+    SessionRef session;
+    {
+        std::lock_guard lock(mutex_);
+        for (const auto& [id, one] : sessions_)
+            if (one->token == offer.offer.token && !one->gone) session = one;
+    }
+    LinkMessage message;
+    message.kind = LinkKind::Image;
+    message.image = offer.offer;
+    if (!session)
+        log_warn("an image is offered to a session that is not there");
+    else if (!send_link_message(session->link.get(), message, {offer.file.get()}))
+        log_warn("session %s does not take an image: %s", session_name(session->id).c_str(), std::strerror(errno));
 }
 
 void Supervisor::on_stream(PlainAttach attach) {

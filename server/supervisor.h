@@ -89,6 +89,7 @@ class Supervisor {
   private:
     // Main thread
     void on_hello();
+    void on_offer(const ReceivedOffer& offer);
     void on_stream(PlainAttach attach);
     void on_control();
     bool on_signal();

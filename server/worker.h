@@ -33,6 +33,7 @@ class Worker final : public WorkerOps {
 
     void attach(const wire::Hello& hello, const ucred& peer, UniqueFd channel, UniqueFd host) override;
     void attach_stream(const ucred& peer, UniqueFd connection) override;
+    void offer(const wire::ImageOffer& offer, UniqueFd file) override { session_.images.offer(offer, std::move(file)); }
     SessionStatus status() override;
     OpResult quiesce(uint32_t timeout_ms) override;
     OpResult resume() override;

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <string>
 
+#include "cricket/image_offer.h"
 #include "cricket/unique_fd.h"
 #include "cricket/wire.h"
 
@@ -45,6 +46,11 @@ class WorkerOps {
     virtual void attach_stream(const ucred& peer, UniqueFd connection) {
         (void)peer;
         connection.reset();
+    }
+    // A file for a call to load. Does not wait.
+    virtual void offer(const wire::ImageOffer& offer, UniqueFd file) {
+        (void)offer;
+        file.reset();
     }
     virtual SessionStatus status() = 0;
     // Stops execution at a call boundary and waits for the device, at most `timeout_ms`. Blocks.

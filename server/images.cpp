@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT
+#include "images.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+
+#include "log.h"
+
+namespace cricket::server {
+namespace {
+
+constexpr uint64_t first_place = 0x3c0000000000, last_place = 0x3f0000000000;
+constexpr size_t most_offers = 256;  // that no call has taken yet
+constexpr auto patience = std::chrono::seconds(5);
+constexpr uint64_t page = 4096;
+
+}  // namespace
+
+// Places are not used again: there are terabytes of them.
+void* map_image(int fd, uint64_t offset, uint64_t bytes) {
+    static uint64_t next = first_place;
+    const uint64_t rounded = (bytes + page - 1) / page * page;
+    if (bytes == 0 || rounded > last_place - next) return nullptr;
+    const int flags = MAP_FIXED_NOREPLACE | (fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE : MAP_PRIVATE);
+    void* mapping = ::mmap(reinterpret_cast<void*>(next), rounded, fd < 0 ? PROT_READ | PROT_WRITE : PROT_READ, flags, fd,
+                           fd < 0 ? 0 : static_cast<off_t>(offset));
+    if (mapping == MAP_FAILED) return nullptr;
+    next += rounded + page;
+    return mapping;
+}
+
+void Images::offer(const wire::ImageOffer& offer, UniqueFd file) {
+    std::lock_guard lock(mutex_);
+    if (offers_.size() >= most_offers) offers_.erase(offers_.begin());
+    offers_[offer.id] = {offer, std::move(file)};
+    came_.notify_all();
+}
+
+Attachment Images::take(uint64_t id, uint64_t size) {
+    Offered offered;
+    {
+        std::unique_lock lock(mutex_);
+        if (!came_.wait_for(lock, patience, [&] { return offers_.count(id) != 0; })) {
+            log_warn("an image of %llu bytes was offered and did not come", static_cast<unsigned long long>(size));
+            return nullptr;
+        }
+        offered = std::move(offers_.extract(id).mapped());
+    }
+    return offered.offer.size == size ? map(offered) : nullptr;
+}
+
+Attachment Images::map(const Offered& offered) {
+    const wire::ImageOffer& offer = offered.offer;
+    struct stat about {};
+    const int fd = offered.file.get();
+    const bool regular = ::fstat(fd, &about) == 0 && S_ISREG(about.st_mode);
+    if (!regular || offer.size == 0 || offer.size > wire::largest_offer || offer.offset > wire::largest_offer ||
+        static_cast<uint64_t>(about.st_size) < offer.offset + offer.size) {
+        log_warn("an offered image is no file, or shorter than it was said to be");
+        return nullptr;
+    }
+    // A memfd that could still shrink under the mapping would end the worker.
+    const int seals = ::fcntl(fd, F_GET_SEALS);
+    if (about.st_nlink == 0 && seals >= 0 && !(seals & F_SEAL_SHRINK)) {
+        log_warn("an offered image is a memfd that is not sealed");
+        return nullptr;
+    }
+    auto& [hash, known] = mapped_[{about.st_dev, about.st_ino, offer.offset, offer.size}];
+    if (Attachment image = known.lock(); image && hash == offer.hash) return image;
+    const uint64_t before = offer.offset % page;
+    const uint64_t bytes = before + offer.size;
+    void* mapping = map_image(fd, offer.offset - before, bytes);
+    if (!mapping) {
+        log_warn("an offered image of %llu bytes cannot be mapped: %s", static_cast<unsigned long long>(offer.size),
+                 std::strerror(errno));
+        return nullptr;
+    }
+    auto image = std::make_shared<const ImageBytes>(
+        mapping, bytes, std::span<const std::byte>(static_cast<const std::byte*>(mapping) + before, offer.size));
+    if (wire::sampled_hash(image->data(), image->size()) != offer.hash) {
+        log_warn("an offered image is not what the application sees");
+        return nullptr;
+    }
+    hash = offer.hash;
+    known = image;
+    return image;
+}
+
+}  // namespace cricket::server
