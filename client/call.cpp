@@ -7,6 +7,7 @@
 
 #include <cstring>
 
+#include "client/captures.h"
 #include "client/contexts.h"
 #include "client/image_offer.h"
 #include "client/device_text.h"
@@ -40,7 +41,7 @@ rpc::Credential credential_for(const CallOptions& options, bool reply) {
     rpc::Credential credential;
     credential.context = current_context();
     credential.thread = thread_number();
-    credential.flags = options.flags | (reply ? uint32_t(wire::wants_reply) : 0u);
+    credential.flags = options.flags | captures::mode_flags() | (reply ? uint32_t(wire::wants_reply) : 0u);
     return credential;
 }
 
@@ -166,6 +167,15 @@ CUresult post(Proc proc, xdrproc_t xdr_args, void* args, const CallOptions& opti
                                            reinterpret_cast<xdrproc_t>(rpc::xdr_i32), &status, options);
         reply_buffer.xdr_res = nullptr;
         return result;
+    }
+    if (captures::active()) [[unlikely]] {
+        // What a capture does not allow is said by the call that did it.
+        int32_t status = 0;
+        const ring::Request request{static_cast<uint32_t>(proc),
+                                    credential_for({options.flags | wire::answer_at_once, 0}, true), xdr_args, args, 0};
+        ring::Pending pending;
+        if (const auto sent = session->ring()->begin(request, &pending); sent != ring::Status::Ok) return of_status(sent);
+        return finish_call(*session, pending, proc, reinterpret_cast<xdrproc_t>(rpc::xdr_i32), &status, nullptr, nullptr);
     }
     const ring::Request request{static_cast<uint32_t>(proc), credential_for(options, false), xdr_args, args, 0};
     const auto status = session->ring()->post(request);

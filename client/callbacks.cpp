@@ -157,6 +157,16 @@ void set_handle(uint64_t id, uint64_t handle) {
     if (auto found = all.entries.find(id); found != all.entries.end()) found->second.handle = handle;
 }
 
+bool find(uint64_t id, void** function, void** user) {
+    Table& all = table();
+    std::lock_guard lock(all.mutex);
+    auto found = all.entries.find(id);
+    if (found == all.entries.end()) return false;
+    *function = found->second.function;
+    *user = found->second.user;
+    return true;
+}
+
 bool serve_shown(Session& session) {
     ring::Channel& channel = session.ring()->channel();
     wire::ClientPage& client = channel.client_page();

@@ -39,6 +39,8 @@ void remove(uint64_t id);
 // Added as Once, but it turned out to run more often (a host function that a stream capture put into a graph).
 void keep(uint64_t id);
 void set_handle(uint64_t id, uint64_t handle);
+// What was registered under an id; false when nothing is.
+bool find(uint64_t id, void** function, void** user);
 // Whether this is the callback thread, running a function of the application.
 bool running();
 

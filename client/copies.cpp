@@ -3,6 +3,7 @@
 // its address travels. Pageable memory goes through the channel's buffers (staging.h).
 #include <cstring>
 
+#include "client/captures.h"
 #include "client/contexts.h"
 #include "client/places.h"
 #include "client/reply_guard.h"
@@ -29,7 +30,7 @@ CUresult up(CUdeviceptr target, const void* source, uint64_t bytes, uint64_t str
         args.hStream = stream;
         return args;
     };
-    if (!in_place(*session, source, bytes, stream, flags)) {
+    if (!in_place(*session, source, bytes, stream, flags, true)) {
         const StagedCall<cuMemcpyHtoDAsync_v2_args> how{Proc::cuMemcpyHtoDAsync_v2, xdr_cuMemcpyHtoDAsync_v2_args,
                                                         &cuMemcpyHtoDAsync_v2_args::data, flags};
         return stage_up(*session, how, host_line(source, bytes), describe);
@@ -86,6 +87,17 @@ CUresult anywhere(CUdeviceptr target, CUdeviceptr source, uint64_t bytes, CUstre
     }
     if (to_device) return up(target, host_source, bytes, number, flags, wait);
     if (from_device) return down(host_target, source, bytes, number, flags, wait);
+    if (captures::capturing(number, flags)) {
+        CUresult result = captures::share(*session, host_source, bytes, true);
+        if (result == CUDA_SUCCESS) result = captures::share(*session, host_target, bytes, false);
+        if (result != CUDA_SUCCESS) return result;
+        cuMemcpyAsync_args args{};
+        args.dst = target;
+        args.src = source;
+        args.ByteCount = bytes;
+        args.hStream = number;
+        return post(args, {flags});
+    }
     // Host to host: behind what the stream has been given so far.
     cuStreamSynchronize_args args{};
     cuStreamSynchronize_res res{};

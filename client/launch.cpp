@@ -1,70 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Kernel launches: posted, with the parameters packed as the kernel wants them.
-#include <stdlib.h>
-
-#include <cstddef>
-#include <cstring>
-
 #include "calls.h"
 #include "client/contexts.h"
-#include "client/parameter_layout.h"
+#include "client/packed_parameters.h"
 #include "custom.h"
 
 namespace cricket::client {
 namespace {
-
-// The packed parameters of one launch.
-class Packed {
-  public:
-    ~Packed() { ::free(large_); }
-    Packed() = default;
-    Packed(const Packed&) = delete;
-
-    CUresult pack(uint64_t function, void** params, void** extra) {
-        if (params && extra) return CUDA_ERROR_INVALID_VALUE;
-        if (extra) return from_extra(extra);
-        const ParameterLayout* layout = nullptr;
-        if (const CUresult result = parameter_layout(function, &layout); result != CUDA_SUCCESS) return result;
-        if (layout->count == 0) return CUDA_SUCCESS;
-        if (!params) return CUDA_ERROR_INVALID_VALUE;
-        std::byte* buffer = small_;
-        if (layout->bytes > sizeof small_) {
-            buffer = large_ = static_cast<std::byte*>(::malloc(layout->bytes));
-            if (!buffer) return CUDA_ERROR_OUT_OF_MEMORY;
-        }
-        for (uint32_t i = 0; i < layout->count; ++i) {
-            if (!params[i]) return CUDA_ERROR_INVALID_VALUE;
-            std::memcpy(buffer + layout->params[i].offset, params[i], layout->params[i].size);
-        }
-        blob = {buffer, layout->bytes, true, false};
-        return CUDA_SUCCESS;
-    }
-
-    rpc::Blob blob;
-
-  private:
-    CUresult from_extra(void** extra) {
-        const void* buffer = nullptr;
-        size_t size = 0;
-        bool sized = false;
-        for (; *extra != CU_LAUNCH_PARAM_END; extra += 2) {
-            if (*extra == CU_LAUNCH_PARAM_BUFFER_POINTER) {
-                buffer = extra[1];
-            } else if (*extra == CU_LAUNCH_PARAM_BUFFER_SIZE) {
-                std::memcpy(&size, extra[1], sizeof size);
-                sized = true;
-            } else {
-                return CUDA_ERROR_INVALID_VALUE;
-            }
-        }
-        if (!buffer || !sized || size > 64 * 1024) return CUDA_ERROR_INVALID_VALUE;
-        blob = {buffer, static_cast<uint32_t>(size), true, false};
-        return CUDA_SUCCESS;
-    }
-
-    alignas(16) std::byte small_[1024];
-    std::byte* large_ = nullptr;
-};
 
 // What the driver would refuse at once, whatever the kernel.
 template <class Args>
@@ -89,7 +31,7 @@ CUresult impl_cuLaunchKernel(uint32_t call_flags, CUfunction f, unsigned int gri
                              blockDimX,        blockDimY, blockDimZ,      sharedMemBytes,
                              handle_number(hStream), {}};
     CUresult result = check(args);
-    Packed packed;
+    PackedParameters packed;
     if (result == CUDA_SUCCESS) result = packed.pack(args.f, kernelParams, extra);
     if (result != CUDA_SUCCESS) return result;
     args.params = packed.blob;
@@ -104,7 +46,7 @@ CUresult impl_cuLaunchCooperativeKernel(uint32_t call_flags, CUfunction f, unsig
                                         blockDimX,        blockDimY, blockDimZ, sharedMemBytes,
                                         handle_number(hStream), {}};
     CUresult result = check(args);
-    Packed packed;
+    PackedParameters packed;
     if (result == CUDA_SUCCESS) result = packed.pack(args.f, kernelParams, nullptr);
     if (result != CUDA_SUCCESS) return result;
     args.params = packed.blob;
@@ -118,7 +60,7 @@ CUresult impl_cuLaunchKernelEx(uint32_t call_flags, const CUlaunchConfig* config
                                config->blockDimX,      config->blockDimY, config->blockDimZ, config->sharedMemBytes,
                                handle_number(config->hStream), {}, {}};
     CUresult result = check(args);
-    Packed packed;
+    PackedParameters packed;
     if (result == CUDA_SUCCESS) result = packed.pack(args.f, kernelParams, extra);
     if (result != CUDA_SUCCESS) return result;
     args.attributes = {config->attrs, static_cast<uint32_t>(config->numAttrs * sizeof(CUlaunchAttribute)), true, false};

@@ -3,6 +3,8 @@
 
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <pthread.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -76,6 +78,43 @@ bool replace_pages(uint64_t address, uint64_t bytes, int fd, uint64_t offset, vo
     if (fresh == MAP_FAILED) return false;
     std::memcpy(fresh, copy, bytes);
     return ::mremap(fresh, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, place) == place;
+}
+
+namespace {
+
+struct Exchange {
+    uint64_t address, bytes;
+    int protection, fd;
+    uint64_t offset;
+    void* copy;
+    bool done = false;
+};
+
+void* exchange(void* argument) {
+    auto* it = static_cast<Exchange*>(argument);
+    void* place = reinterpret_cast<void*>(it->address);
+    bool done;
+    {
+        const HeldWriters held(it->address, it->bytes);
+        std::memcpy(it->copy, place, it->bytes);
+        done = ::mmap(place, it->bytes, it->protection, MAP_SHARED | MAP_FIXED, it->fd, static_cast<off_t>(it->offset)) == place;
+    }
+    it->done = done;  // may lie in the pages exchanged: not before writers are let go
+    return nullptr;
+}
+
+}  // namespace
+
+bool replace_pages_aside(uint64_t address, uint64_t bytes, int protection, int fd, uint64_t offset, void* copy) {
+    Exchange work{address, bytes, protection, fd, offset, copy};
+    sigset_t all, before;
+    ::sigfillset(&all);
+    ::pthread_sigmask(SIG_SETMASK, &all, &before);
+    pthread_t thread;
+    const bool started = ::pthread_create(&thread, nullptr, exchange, &work) == 0;
+    if (started) ::pthread_join(thread, nullptr);
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    return started && work.done;
 }
 
 }  // namespace cricket::client

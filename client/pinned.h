@@ -17,5 +17,8 @@ bool replaceable(uint64_t address, uint64_t bytes, const char** why);
 // memory; `copy` is where the memfd's pages can be written or read. Threads that write meanwhile wait where the
 // kernel lets us hold them (userfaultfd). False with errno.
 bool replace_pages(uint64_t address, uint64_t bytes, int fd, uint64_t offset, void* copy);
+// The same for any private memory, onto the memfd with the protection it had (PROT_*): on a thread of its own while the
+// calling one waits with its signals held back, for the pages may be the caller's stack.
+bool replace_pages_aside(uint64_t address, uint64_t bytes, int protection, int fd, uint64_t offset, void* copy);
 
 }  // namespace cricket::client

@@ -15,6 +15,7 @@
 #include <cstring>
 #include <new>
 
+#include "client/captures.h"
 #include "client/contexts.h"
 #include "client/device_text.h"
 #include "client/environment.h"
@@ -301,6 +302,7 @@ void Session::forget_in_child() {
     Session* session = current_.exchange(nullptr);
     callbacks::forget_in_child();
     device_text::forget_in_child();
+    captures::forget();
     this_thread = 0;
     posted_error.store(0);
     ended_.store(false);

@@ -45,6 +45,12 @@ void Callbacks::forget_repeated(uint64_t id) {
     repeated_.erase(found);
 }
 
+uint64_t Callbacks::id_of(void* context) {
+    std::lock_guard lock(mutex_);
+    auto found = entries_.find(static_cast<Entry*>(context));
+    return found == entries_.end() ? 0 : found->second->id;
+}
+
 void CUDA_CB Callbacks::host_function(void* context) {
     auto* entry = static_cast<Entry*>(context);
     entry->owner->run(entry, 0);

@@ -42,6 +42,8 @@ class Callbacks {
     // The driver refused it, or will not call again.
     void forget(void* context);
     void forget_repeated(uint64_t id);
+    // The id of a context that the driver gave back; 0: none of ours.
+    uint64_t id_of(void* context);
 
     // What the driver calls; they block until the application's function has returned.
     static void CUDA_CB host_function(void* context);

@@ -34,6 +34,7 @@ std::string result_name(const DriverTable& driver, CUresult result) {
 void refuse_unrestorable(Session& session) {
     if (const std::string callbacks = session.callbacks.describe_pending(); !callbacks.empty())
         fail("device work waits for " + callbacks + ": let the program go on until it has run");
+    if (session.captures.any()) fail(session.captures.describe() + ", which cannot be restored");
     for (const auto& [place, entry] : session.journal.entries()) {
         if (entry.effect.kind != Effect::Kind::Create) continue;
         switch (const HandleKind kind = Objects::kind_of(entry.effect.object)) {
@@ -221,7 +222,7 @@ json save_host(Session& session, bool coordinated, SnapshotWriter& writer) {
     auto& out = writer.begin("host");
     json list = json::array();
     for (const auto& [address, range] : session.host_memory.ranges()) {
-        list.push_back({{"address", address}, {"bytes", range.bytes}, {"offset", range.offset}, {"flags", range.flags}, {"at", out.size()}});
+        list.push_back({{"address", address}, {"bytes", range.bytes}, {"offset", range.offset}, {"flags", range.flags}, {"pageable", range.pageable}, {"at", out.size()}});
         if (!coordinated) out.write(HostMemory::content(range), range.bytes);
     }
     return list;
@@ -427,7 +428,8 @@ void load_host(Session& session, bool coordinated, SnapshotReader& reader) {
     if (!session.host_memory.prepare(meta.at("host_file_bytes"), &why)) fail(why);
     for (const json& one : list) {
         const uint64_t address = one.at("address"), bytes = one.at("bytes"), offset = one.at("offset");
-        const CUresult status = session.host_memory.add(address, bytes, offset, one.at("flags"));
+        const CUresult status = one.value("pageable", false) ? session.host_memory.share(address, bytes, offset)
+                                                             : session.host_memory.add(address, bytes, offset, one.at("flags"));
         if (status != CUDA_SUCCESS) fail(at_address("host memory", address) + ": " + result_name(session.driver, status));
         if (!coordinated) reader.read("host", one.at("at"), reinterpret_cast<void*>(address), bytes);
     }

@@ -65,10 +65,15 @@ static void journal(const DispatchEntry& entry, uint32_t procedure, Call& call, 
 void Executor::execute(const DispatchEntry& entry, uint32_t procedure, Call& call, void* args, void* res) {
     std::memset(res, 0, entry.res_size);
     const CUresult current = session_.make_current(call.credential.context);
+    const bool captures = session_.captures.any();
+    if (captures) [[unlikely]] session_.captures.enter(call.credential);
     if (current != CUDA_SUCCESS)
         status_of(res) = current;
+    else if (captures && session_.captures.refuses(procedure))
+        status_of(res) = session_.refused_by_capture();
     else
         entry.serve(call, args, res);
+    if (captures) [[unlikely]] session_.captures.leave();
     if (call.reclaim && !call.wait_for) session_.reclaim(call.reclaim);
     journal(entry, procedure, call, args, res);
 }

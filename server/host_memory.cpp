@@ -85,11 +85,55 @@ bool HostMemory::valid(uint64_t address, uint64_t bytes) {
 bool HostMemory::registered(uint64_t address, uint64_t bytes) const {
     auto next = ranges_.upper_bound(address);
     if (next == ranges_.begin()) return false;
-    const auto& [start, range] = *std::prev(next);
-    return address - start < range.bytes && bytes <= range.bytes - (address - start);
+    // Ranges that follow each other are one to the device.
+    for (auto at = std::prev(next); at != ranges_.end(); ++at) {
+        if (address - at->first >= at->second.bytes) return false;
+        const uint64_t rest = at->second.bytes - (address - at->first);
+        if (bytes <= rest) return true;
+        address += rest;
+        bytes -= rest;
+    }
+    return false;
+}
+
+// Takes [address, address + bytes) out of what is shared; false when something registered is there.
+bool HostMemory::cut_shared(uint64_t address, uint64_t bytes) {
+    const uint64_t end = address + bytes;
+    auto first = ranges_.upper_bound(address);
+    if (first != ranges_.begin() && std::prev(first)->first + std::prev(first)->second.bytes > address) --first;
+    for (auto at = first; at != ranges_.end() && at->first < end; ++at)
+        if (!at->second.pageable) return false;
+    for (auto at = first; at != ranges_.end() && at->first < end;) {
+        const auto [start, range] = *at;
+        at = ranges_.erase(at);
+        const uint64_t cut = std::max(start, address), stop = std::min(start + range.bytes, end);
+        ::munmap(reinterpret_cast<void*>(cut), stop - cut);
+        HostRegistration rest = range;
+        if (start < address) {
+            rest.bytes = address - start;
+            ranges_[start] = rest;
+        }
+        if (start + range.bytes > end) {
+            rest.bytes = start + range.bytes - end;
+            rest.offset = range.offset + (end - start);
+            ranges_[end] = rest;
+        }
+    }
+    return true;
+}
+
+CUresult HostMemory::share(uint64_t address, uint64_t bytes, uint64_t offset) {
+    if (address % page || offset % page || bytes % page || bytes == 0 || address + bytes < address) return CUDA_ERROR_INVALID_VALUE;
+    if (!valid(wire::host_base + offset, bytes)) return CUDA_ERROR_INVALID_VALUE;
+    if (!cut_shared(address, bytes)) return CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED;
+    const HostRegistration range{bytes, offset, 0, true};
+    if (!map_elsewhere(address, range, false)) return CUDA_ERROR_NOT_SUPPORTED;  // this process needs the address itself
+    ranges_[address] = range;
+    return CUDA_SUCCESS;
 }
 
 CUresult HostMemory::register_range(uint64_t address) {
+    if (ranges_.at(address).pageable) return CUDA_SUCCESS;
     return driver_.cuMemHostRegister(reinterpret_cast<void*>(address), ranges_.at(address).bytes,
                                      CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP);
 }
@@ -109,11 +153,12 @@ CUresult HostMemory::add(uint64_t address, uint64_t bytes, uint64_t offset, unsi
     if (address % page || bytes == 0 || offset % page) return CUDA_ERROR_INVALID_VALUE;
     bytes = (bytes + page - 1) / page * page;
     if (!valid(wire::host_base + offset, bytes)) return CUDA_ERROR_INVALID_VALUE;
+    cut_shared(address, bytes);
     auto next = ranges_.lower_bound(address);
     if ((next != ranges_.end() && next->first < address + bytes) ||
         (next != ranges_.begin() && std::prev(next)->first + std::prev(next)->second.bytes > address))
         return CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED;
-    const HostRegistration range{bytes, offset, flags};
+    const HostRegistration range{bytes, offset, flags, false};
     if (!map_elsewhere(address, range, false)) return CUDA_ERROR_NOT_SUPPORTED;  // this process needs the address itself
     ranges_[address] = range;
     const CUresult status = register_range(address);
@@ -127,6 +172,7 @@ CUresult HostMemory::add(uint64_t address, uint64_t bytes, uint64_t offset, unsi
 CUresult HostMemory::remove(uint64_t address) {
     auto found = ranges_.find(address);
     if (found == ranges_.end()) return CUDA_ERROR_INVALID_VALUE;
+    if (found->second.pageable) return CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
     const CUresult status = driver_.cuMemHostUnregister(reinterpret_cast<void*>(address));
     if (address != wire::host_base + found->second.offset)
         ::munmap(reinterpret_cast<void*>(address), found->second.bytes);
@@ -237,7 +283,8 @@ bool HostMemory::adopt(UniqueFd fd, bool client_wins, pid_t pid, const std::vect
         merge(static_cast<std::byte*>(theirs), pid, ours);
         ::munmap(theirs, size);
     }
-    for (const auto& [address, range] : ranges_) driver_.cuMemHostUnregister(reinterpret_cast<void*>(address));
+    for (const auto& [address, range] : ranges_)
+        if (!range.pageable) driver_.cuMemHostUnregister(reinterpret_cast<void*>(address));
     if (mapped_)
         ::mmap(at(0), mapped_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
     mapped_ = 0;

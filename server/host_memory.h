@@ -32,6 +32,7 @@ struct HostRange {
 struct HostRegistration {
     uint64_t bytes = 0, offset = 0;
     unsigned flags = 0;
+    bool pageable = false;  // of share()
 };
 
 class HostMemory {
@@ -49,6 +50,9 @@ class HostMemory {
     // Flags are the application's, to be told again.
     CUresult add(uint64_t address, uint64_t bytes, uint64_t offset, unsigned flags);
     CUresult remove(uint64_t address);
+    // Maps pageable memory of the application, which put pages of the memfd in its place: seen at the same address, not
+    // registered. Takes the place of what was shared there before.
+    CUresult share(uint64_t address, uint64_t bytes, uint64_t offset);
     // Whether device and host can use the range: inside the memfd as long as it is now.
     bool valid(uint64_t address, uint64_t bytes);
     bool registered(uint64_t address, uint64_t bytes) const;
@@ -68,6 +72,7 @@ class HostMemory {
 
   private:
     bool map(uint64_t bytes);
+    bool cut_shared(uint64_t address, uint64_t bytes);
     void merge(std::byte* theirs, pid_t pid, const std::vector<HostRange>& ours) const;
     bool map_elsewhere(uint64_t address, const HostRegistration& range, bool replace);
     CUresult register_range(uint64_t address);

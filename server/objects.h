@@ -3,6 +3,7 @@
 // its kind, so that a handle of the wrong kind is refused as the driver would. Numbers are never reused.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -34,6 +35,8 @@ class Objects {
     void remove(HandleKind kind, uint64_t number);
     // The number of a driver handle, 0 when unknown.
     uint64_t find(HandleKind kind, void* driver_handle) const;
+
+    size_t count(HandleKind kind) const { return by_handle_[static_cast<uint32_t>(kind)].size(); }
 
     // Restore: the next add() calls take these numbers, in order.
     void force(std::vector<uint64_t> numbers);

@@ -23,12 +23,9 @@ void serve_cricketPrepareCallbacks(Call& call, const cricketPrepareCallbacks_arg
         res.status = CUDA_ERROR_INVALID_CONTEXT;
         return;
     }
-    CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_RELAXED;
-    const bool relaxed = call.driver.cuThreadExchangeStreamCaptureMode &&
-                         call.driver.cuThreadExchangeStreamCaptureMode(&mode) == CUDA_SUCCESS;
+    const Captures::OwnWork own(call.session.captures);
     CUstream stream = call.session.waiting_stream();
     res.status = stream ? call.driver.cuLaunchHostFunc(stream, nothing, nullptr) : CUDA_ERROR_UNKNOWN;
-    if (relaxed) call.driver.cuThreadExchangeStreamCaptureMode(&mode);
 }
 
 void serve_cuLaunchHostFunc(Call& call, const cuLaunchHostFunc_args& args, cuLaunchHostFunc_res& res) {

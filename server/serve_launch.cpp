@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "dispatch.h"
+#include "graph_nodes.h"
 #include "launch_config.h"
 #include "session.h"
 
@@ -12,10 +13,7 @@ namespace {
 
 // With CUDA_LAUNCH_BLOCKING the call is answered when the kernel is over, with what became of it.
 CUresult await_launch(Call& call, CUstream stream) {
-    CUstreamCaptureStatus capture = CU_STREAM_CAPTURE_STATUS_NONE;
-    if (call.driver.cuStreamIsCapturing && call.driver.cuStreamIsCapturing(stream, &capture) != CUDA_SUCCESS)
-        return CUDA_SUCCESS;
-    if (capture != CU_STREAM_CAPTURE_STATUS_NONE) return CUDA_SUCCESS;
+    if (call.session.captures.capturing(stream)) return CUDA_SUCCESS;
     CUevent done = call.session.take_event();
     if (!done) return CUDA_SUCCESS;
     const CUresult status = call.driver.cuEventRecord(done, stream);
@@ -26,7 +24,14 @@ CUresult await_launch(Call& call, CUstream stream) {
     return status;
 }
 
-CUresult launch_now(Call& call, const CUlaunchConfig& config, CUfunction function, const rpc::Blob& params) {
+CUresult launch_now(Call& call, const CUlaunchConfig& config, CUfunction function, uint64_t number, const rpc::Blob& params) {
+    if (call.session.captures.any()) {
+        // What becomes a node shows its parameters as it was given them: one by one.
+        KernelParameters unpacked;
+        const CUresult status = unpacked.unpack(call, number, params);
+        if (status != CUDA_SUCCESS) return status;
+        return call.driver.cuLaunchKernelEx(&config, function, unpacked.pointers(), unpacked.extra());
+    }
     size_t bytes = params.size;
     // The driver reads the buffer; the copy keeps what it reads from changing under it.
     alignas(16) std::byte small[4096];
@@ -45,8 +50,8 @@ CUresult launch_now(Call& call, const CUlaunchConfig& config, CUfunction functio
     return call.driver.cuLaunchKernelEx(&config, function, nullptr, bytes ? extra : nullptr);
 }
 
-CUresult launch(Call& call, const CUlaunchConfig& config, CUfunction function, const rpc::Blob& params) {
-    const CUresult status = launch_now(call, config, function, params);
+CUresult launch(Call& call, const CUlaunchConfig& config, CUfunction function, uint64_t number, const rpc::Blob& params) {
+    const CUresult status = launch_now(call, config, function, number, params);
     const bool wait = call.credential.flags & wire::launch_blocking && call.wants_reply();
     return status == CUDA_SUCCESS && wait ? await_launch(call, config.hStream) : status;
 }
@@ -65,7 +70,7 @@ bool configure(Call& call, const Args& args, CUlaunchConfig* config, CUfunction*
 void serve_cuLaunchKernel(Call& call, const cuLaunchKernel_args& args, cuLaunchKernel_res& res) {
     CUlaunchConfig config;
     CUfunction function = nullptr;
-    if (configure(call, args, &config, &function, &res.status)) res.status = launch(call, config, function, args.params);
+    if (configure(call, args, &config, &function, &res.status)) res.status = launch(call, config, function, args.f, args.params);
 }
 
 void serve_cuLaunchCooperativeKernel(Call& call, const cuLaunchCooperativeKernel_args& args,
@@ -78,7 +83,7 @@ void serve_cuLaunchCooperativeKernel(Call& call, const cuLaunchCooperativeKernel
     cooperative.value.cooperative = 1;
     config.attrs = &cooperative;
     config.numAttrs = 1;
-    res.status = launch(call, config, function, args.params);
+    res.status = launch(call, config, function, args.f, args.params);
 }
 
 void serve_cuLaunchKernelEx(Call& call, const cuLaunchKernelEx_args& args, cuLaunchKernelEx_res& res) {
@@ -87,7 +92,7 @@ void serve_cuLaunchKernelEx(Call& call, const cuLaunchKernelEx_args& args, cuLau
     CUfunction function = nullptr;
     res.status = args.f && driver_function(call, args.f, &function) ? launch_config(call, args, &attributes, &config)
                                                                             : CUDA_ERROR_INVALID_HANDLE;
-    if (res.status == CUDA_SUCCESS) res.status = launch(call, config, function, args.params);
+    if (res.status == CUDA_SUCCESS) res.status = launch(call, config, function, args.f, args.params);
 }
 
 void serve_cuFuncLoad(Call& call, const cuFuncLoad_args& args, cuFuncLoad_res& res) {

@@ -59,6 +59,11 @@ void serve_cuMemFree_v2(Call& call, const cuMemFree_v2_args& args, cuMemFree_v2_
         res.status = CUDA_ERROR_INVALID_VALUE;
         return;
     }
+    if (call.session.captures.any()) {
+        res.status = call.session.device_memory.free(args.dptr);
+        call.session.reclaim_after_captures(args.dptr);
+        return;
+    }
     call.wait_for = call.session.all_work();
     if (!call.wait_for) {
         res.status = call.driver.cuCtxSynchronize();  // the sticky error that is in the way

@@ -11,20 +11,23 @@ CUevent event_of(Call& call, uint64_t number) {
     return number ? static_cast<CUevent>(call.objects.get(HandleKind::Event, number)) : nullptr;
 }
 
-void remember_record(Call& call, uint64_t number) {
+void remember_record(Call& call, uint64_t number, CUstream stream) {
     Session& session = call.session;
+    if (session.captures.capturing(stream)) return;  // becomes part of the capture, no time
     Session::EventTime& time = session.event_times[number];
     time.recorded = true;
     time.old = false;
     if (session.time_base || call.driver.cuEventCreate(&session.time_base, CU_EVENT_DEFAULT) != CUDA_SUCCESS) return;
-    call.driver.cuEventRecord(session.time_base, CU_STREAM_LEGACY);
+    const Captures::OwnWork own(session.captures);
+    // The legacy stream is out of bounds while other streams are captured.
+    call.driver.cuEventRecord(session.time_base, session.captures.any() ? session.waiting_stream() : CU_STREAM_LEGACY);
 }
 
 CUresult record(Call& call, uint64_t event_number, uint64_t stream_number, unsigned flags) {
     CUevent event = event_of(call, event_number);
     CUstream stream = nullptr;
     if (!event || !call.stream(stream_number, &stream)) return CUDA_ERROR_INVALID_HANDLE;
-    remember_record(call, event_number);
+    remember_record(call, event_number, stream);
     return flags ? call.driver.cuEventRecordWithFlags(event, stream, flags) : call.driver.cuEventRecord(event, stream);
 }
 
@@ -126,6 +129,7 @@ void serve_cuEventSynchronize(Call& call, const cuEventSynchronize_args& args, c
         call.session.flush_text(event, nullptr, status);
         return;
     }
+    const Captures::OwnWork own(call.session.captures);
     CUevent done = call.session.take_event();
     CUstream waiter = call.session.waiting_stream();
     if (done && waiter && call.driver.cuStreamWaitEvent(waiter, event, 0) == CUDA_SUCCESS &&

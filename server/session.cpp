@@ -8,7 +8,7 @@
 namespace cricket::server {
 
 Session::Session(const DriverTable& table)
-    : driver(table), device_memory(table), virtual_memory(table, objects, device_memory), pools(*this), host_memory(table) {}
+    : driver(table), device_memory(table), virtual_memory(table, objects, device_memory), pools(*this), host_memory(table), captures(table) {}
 
 void Session::share_through(Exchange* exchange) { device_memory.exchange = virtual_memory.exchange = exchange; }
 
@@ -31,6 +31,7 @@ std::string Session::open() {
     driver_result = driver.cuInit(0);
     if (const CUresult status = driver_result; status != CUDA_SUCCESS)
         return "the driver's cuInit answers error " + std::to_string(status);
+    captures.begin_thread();
     if (!host_memory.reserve()) return "the address range of host memory is taken";
     if (const CUresult status = device_memory.reserve(); status != CUDA_SUCCESS)
         return "the address range of device memory cannot be reserved: driver error " +
@@ -106,15 +107,36 @@ CUresult Session::synchronize_all() {
     CUresult first = CUDA_SUCCESS;
     for (const auto& [number, device] : context_devices) {
         CUresult status = make_current(number);
-        if (status == CUDA_SUCCESS) status = driver.cuCtxSynchronize();
+        if (status == CUDA_SUCCESS) status = captures.any() ? synchronize_streams(number) : driver.cuCtxSynchronize();
         if (first == CUDA_SUCCESS) first = status;
     }
     if (device_text.possible()) device_text.look();
     return first;
 }
 
+// The context's streams one by one, without those that are captured: a context with a capture cannot be waited for.
+CUresult Session::synchronize_streams(uint64_t context) {
+    std::vector<CUstream> streams{CU_STREAM_LEGACY};
+    for (const auto& [key, stream] : thread_streams_)
+        if (key.first == context) streams.push_back(stream);
+    for (const auto& [seq, entry] : journal.entries()) {
+        const uint64_t object = entry.effect.object;
+        if (entry.effect.kind == Effect::Kind::Create && entry.effect.owner == context &&
+            Objects::kind_of(object) == HandleKind::Stream)
+            if (void* stream = objects.get(HandleKind::Stream, object)) streams.push_back(static_cast<CUstream>(stream));
+    }
+    CUresult first = CUDA_SUCCESS;
+    for (CUstream stream : streams) {
+        if (captures.capturing(stream)) continue;
+        const CUresult status = driver.cuStreamSynchronize(stream);
+        if (first == CUDA_SUCCESS) first = status;
+    }
+    return first;
+}
+
 CUstream Session::thread_stream(uint32_t thread) {
     auto [place, is_new] = thread_streams_.try_emplace({current_, thread}, nullptr);
+    const Captures::OwnWork own(captures);
     if (is_new && driver.cuStreamCreate(&place->second, CU_STREAM_DEFAULT) != CUDA_SUCCESS) {
         thread_streams_.erase(place);
         return CU_STREAM_LEGACY;
@@ -132,6 +154,7 @@ void Session::note_created(const Effect& effect) {
 
 CUstream Session::waiting_stream() {
     if (!current_) return nullptr;
+    const Captures::OwnWork own(captures);
     Waiters& waiters = waiters_[current_];
     // One that has nothing to wait for, else the longest used.
     for (unsigned i = 0; i < waiters_per_context; ++i) {
@@ -144,6 +167,7 @@ CUstream Session::waiting_stream() {
 }
 
 CUevent Session::all_work() {
+    if (captures.any()) return nullptr;
     CUevent done = take_event();
     if (!done) return nullptr;
     CUresult status = driver.cuEventRecord(done, CU_STREAM_LEGACY);
@@ -164,11 +188,27 @@ CUevent Session::all_work() {
     return nullptr;
 }
 
+CUresult Session::refused_by_capture() {
+    CUevent event = take_event();
+    const CUresult status = event ? driver.cuEventQuery(event) : CUDA_SUCCESS;
+    if (event) give_event(event);
+    return status == CUDA_SUCCESS ? CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED : status;
+}
+
+void Session::captures_ended() {
+    if (captures.any()) return;
+    const uint64_t before = current_;
+    for (Freed& freed : freed_in_capture_)
+        if (!freed.event && make_current(freed.context) == CUDA_SUCCESS) freed.event = all_work();
+    make_current(before);
+}
+
 void Session::forget_objects(const std::vector<uint64_t>& gone) {
     for (uint64_t number : gone) {
         if (Objects::kind_of(number) == HandleKind::Context) forget_context(number);
         event_times.erase(number);
         shared_events.erase(number);
+        captures.forget(number);
         for (auto& [context, streams] : non_blocking_) streams.erase(number);
         loading.object_gone(number);
         objects.remove(Objects::kind_of(number), number);
@@ -186,6 +226,9 @@ void Session::forget_context(uint64_t number) {
         for (CUevent event : idle->second) event_contexts_.erase(event);
         idle_events_.erase(idle);
     }
+    for (Freed& freed : freed_in_capture_)
+        if (freed.context == number) device_memory.reclaim(freed.address);
+    std::erase_if(freed_in_capture_, [&](const Freed& freed) { return freed.context == number; });
     non_blocking_.erase(number);
     joins_.erase(number);
     busy_markers_.erase(number);
@@ -198,6 +241,7 @@ void Session::note_posted(CUresult result, uint64_t seq) {
 }
 
 CUevent Session::take_event() {
+    const Captures::OwnWork own(captures);
     auto& idle = idle_events_[current_];
     CUevent event = nullptr;
     if (!idle.empty()) {
@@ -245,6 +289,7 @@ bool Session::register_buffers() {
     const auto& geometry = ring->channel().geometry();
     std::byte* base = ring->channel().base();
     constexpr unsigned flags = CU_MEMHOSTREGISTER_PORTABLE;
+    const Captures::OwnWork own(captures);
     registered_ =
         driver.cuMemHostRegister(base + geometry.up_offset, geometry.up_bytes, flags) == CUDA_SUCCESS;
     if (registered_ &&
@@ -291,8 +336,13 @@ void Session::up_in_use(CUevent event) {
 }
 
 bool Session::drain_up(bool wait) {
+    bool any = std::erase_if(freed_in_capture_, [&](Freed& freed) {
+        if (!freed.event || driver.cuEventQuery(freed.event) == CUDA_ERROR_NOT_READY) return false;
+        give_event(freed.event);
+        device_memory.reclaim(freed.address);
+        return true;
+    });
     if (!ring) return false;
-    bool any = false;
     while (!up_uses_.empty()) {
         CUevent event = up_uses_.front().event;
         if (wait)
@@ -359,7 +409,7 @@ void* Call::write(const rpc::Bulk& bulk) {
 }
 
 bool Call::wants_reply() const {
-    return credential.flags & wire::wants_reply;
+    return credential.flags & wire::wants_reply && !(credential.flags & wire::answer_at_once);
 }
 
 }  // namespace cricket::server

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "callbacks.h"
+#include "captures.h"
 #include "cricket/wire.h"
 #include "device_memory.h"
 #include "device_text.h"
@@ -28,6 +29,7 @@
 #include "rpc/ring/message.h"
 #include "rpc/ring/ring_server.h"
 #include "virtual_memory.h"
+#include "user_objects.h"
 
 namespace cricket::server {
 
@@ -105,8 +107,14 @@ class Session {
     // A non-blocking stream of our own in the current context, free for an event wait: waits on it would queue up
     // behind each other, so each call gets the next of a few; null when it cannot be had.
     CUstream waiting_stream();
-    // An event that completes when all work so far of the current context has; null when it cannot be had.
+    // An event that completes when all work so far of the current context has; null when it cannot be had, as while there
+    // are captures: it would become part of them.
     CUevent all_work();
+    // What the driver does with a call that a capture forbids.
+    CUresult refused_by_capture();
+    // Freed while there are captures: given back to device_memory after the last one, when the device is done.
+    void reclaim_after_captures(CUdeviceptr address) { freed_in_capture_.push_back({current_, address}); }
+    void captures_ended();
     CUevent take_event();
     void give_event(CUevent event);
 
@@ -134,6 +142,11 @@ class Session {
     std::deque<CopyToHost> copies_to_host;
     // Those that are over and of which the application does not know it, for HostMemory::adopt().
     std::vector<HostRange> untold_copies();
+    Captures captures;
+    // Graphs that belong to nodes and have numbers: child graphs, bodies of conditional nodes.
+    std::map<CUgraphNode, std::vector<uint64_t>> graphs_in_nodes;
+    std::vector<char> graph_text;  // of cuGraphDebugDotPrint, while it is being fetched
+    UserObjects user_objects;
 
     // Events' times across a restore (serve_sync.cpp).
     struct EventTime {
@@ -147,6 +160,7 @@ class Session {
 
   private:
     bool register_buffers();
+    CUresult synchronize_streams(uint64_t context);
     uint64_t current_ = 0;
     bool current_known_ = false;
     std::map<std::pair<uint64_t, uint32_t>, CUstream> thread_streams_;
@@ -168,6 +182,12 @@ class Session {
         CUevent event;
     };
     std::deque<UpUse> up_uses_;
+    struct Freed {
+        uint64_t context;
+        CUdeviceptr address;
+        CUevent event = nullptr;
+    };
+    std::vector<Freed> freed_in_capture_;
     bool registered_ = false, registration_failed_ = false;
     std::byte* pageable_up_ = nullptr;
 };

@@ -485,6 +485,7 @@ OpResult Worker::quiesce(uint32_t timeout_ms) {
     return on_executor([this, timeout_ms]() -> OpResult {
         if (state_ == SessionState::Quiesced || state_ == SessionState::Parked) return {};
         if (!ring_) return OpResult::failure("the session has no client on a ring");
+        if (session_.captures.any()) return OpResult::failure(session_.captures.describe() + ", which cannot be saved");
         // Kernels may run for as long as they like: the device is asked, not waited for, until the time is over.
         const uint64_t end = now_ns() + uint64_t(timeout_ms) * 1'000'000;
         while (executor_.waiting() || session_.busy()) {

@@ -27,6 +27,8 @@ enum CallFlags : uint32_t {
     per_thread_default_stream = 1,  // stream 0 means the calling thread's default stream (_ptds, _ptsz)
     wants_reply = 2,                // else posted
     launch_blocking = 4,            // a launch is answered when it is over (CUDA_LAUNCH_BLOCKING)
+    answer_at_once = 8,             // with wants_reply: when the call was made, not when the device is done with it
+    capture_mode_shift = 8,         // two bits: the CUstreamCaptureMode of the calling thread
 };
 
 struct Token {  // names a session; random, chosen by the client

@@ -84,8 +84,8 @@ class Renderer:
 
     @staticmethod
     def driver_functions(functions, headers):
-        """What a handler may call: all that cuda.h shows, and whatever else has a procedure."""
-        return sorted((f for f in functions if f.kind != "internal" and (f.calls or f.symbol in headers.public)),
+        """What a handler may call: all that cuda.h shows, and whatever else the client answers."""
+        return sorted((f for f in functions if f.kind != "internal" and (f.calls or f.kind == "local" or f.symbol in headers.public)),
                       key=lambda f: f.symbol)
 
     def write(self, folder):

@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: MIT
+// Graphs whose calls are more than handles there and back. Nodes' parameters: graph_nodes.h.
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "cricket/unique_fd.h"
+#include "dispatch.h"
+#include "graph_nodes.h"
+#include "session.h"
+
+namespace cricket::server {
+namespace {
+
+bool nodes_of(Call& call, const rpc::Blob& numbers, uint64_t count, std::vector<CUgraphNode>* out) {
+    if (!numbers.present) return true;
+    if (count > rpc::max_blob_bytes / sizeof(uint64_t) || numbers.size != count * sizeof(uint64_t)) return false;
+    out->resize(count);
+    for (size_t i = 0; i < count; ++i) {
+        uint64_t number = 0;
+        std::memcpy(&number, static_cast<const std::byte*>(numbers.data) + i * sizeof number, sizeof number);
+        if (!driver_handle(call.objects, HandleKind::GraphNode, number, &(*out)[i])) return false;
+    }
+    return true;
+}
+
+bool node_of(Call& call, uint64_t number, CUgraphNode* out) {
+    return driver_handle(call.objects, HandleKind::GraphNode, number, out);
+}
+
+uint64_t number_of(Call& call, CUgraphNode node) { return node ? call.objects.add(HandleKind::GraphNode, node) : 0; }
+
+// The structs of the functions before cuGraphAddNode begin like their newer versions.
+template <class Old, class New>
+Old* as(New* params) {
+    static_assert(sizeof(Old) <= sizeof(New));
+    return reinterpret_cast<Old*>(params);
+}
+
+struct NewNode {
+    CUgraph graph = nullptr;
+    std::vector<CUgraphNode> dependencies;
+    std::vector<CUgraphEdgeData> edges;
+    size_t count = 0;
+    CUgraphNode node = nullptr;
+};
+
+template <class Function, class... Params>
+CUresult add(Function function, NewNode* at, Params... params) {
+    if (!function) return CUDA_ERROR_NOT_SUPPORTED;
+    return function(&at->node, at->graph, at->dependencies.empty() ? nullptr : at->dependencies.data(), at->count, params...);
+}
+
+// The driver's function of before cuGraphAddNode for the node's type.
+CUresult add_legacy(const DriverTable& driver, NewNode* at, CUgraphNodeParams* p) {
+    switch (p->type) {
+        case CU_GRAPH_NODE_TYPE_KERNEL:
+            return add(driver.cuGraphAddKernelNode_v2, at, as<const CUDA_KERNEL_NODE_PARAMS>(&p->kernel));
+        case CU_GRAPH_NODE_TYPE_MEMCPY:
+            return add(driver.cuGraphAddMemcpyNode, at, &std::as_const(p->memcpy.copyParams), p->memcpy.copyCtx);
+        case CU_GRAPH_NODE_TYPE_MEMSET:
+            return add(driver.cuGraphAddMemsetNode, at, as<const CUDA_MEMSET_NODE_PARAMS>(&p->memset), p->memset.ctx);
+        case CU_GRAPH_NODE_TYPE_HOST:
+            return add(driver.cuGraphAddHostNode, at, as<const CUDA_HOST_NODE_PARAMS>(&p->host));
+        case CU_GRAPH_NODE_TYPE_GRAPH:
+            return add(driver.cuGraphAddChildGraphNode, at, p->graph.graph);
+        case CU_GRAPH_NODE_TYPE_WAIT_EVENT:
+            return add(driver.cuGraphAddEventWaitNode, at, p->eventWait.event);
+        case CU_GRAPH_NODE_TYPE_EVENT_RECORD:
+            return add(driver.cuGraphAddEventRecordNode, at, p->eventRecord.event);
+        case CU_GRAPH_NODE_TYPE_MEM_ALLOC:
+            return add(driver.cuGraphAddMemAllocNode, at, as<CUDA_MEM_ALLOC_NODE_PARAMS>(&p->alloc));
+        case CU_GRAPH_NODE_TYPE_MEM_FREE:
+            return add(driver.cuGraphAddMemFreeNode, at, p->free.dptr);
+        case CU_GRAPH_NODE_TYPE_BATCH_MEM_OP:
+            return add(driver.cuGraphAddBatchMemOpNode, at, as<const CUDA_BATCH_MEM_OP_NODE_PARAMS>(&p->memOp));
+        default:
+            return CUDA_ERROR_INVALID_VALUE;
+    }
+}
+
+template <class Function, class... Params>
+CUresult set(Function function, Params... params) {
+    return function ? function(params...) : CUDA_ERROR_NOT_SUPPORTED;
+}
+
+CUresult set_legacy(const DriverTable& driver, CUgraphNode node, CUgraphNodeParams* p) {
+    switch (p->type) {
+        case CU_GRAPH_NODE_TYPE_KERNEL:
+            return set(driver.cuGraphKernelNodeSetParams_v2, node, as<const CUDA_KERNEL_NODE_PARAMS>(&p->kernel));
+        case CU_GRAPH_NODE_TYPE_MEMCPY:
+            return set(driver.cuGraphMemcpyNodeSetParams, node, &p->memcpy.copyParams);
+        case CU_GRAPH_NODE_TYPE_MEMSET:
+            return set(driver.cuGraphMemsetNodeSetParams, node, as<const CUDA_MEMSET_NODE_PARAMS>(&p->memset));
+        case CU_GRAPH_NODE_TYPE_HOST:
+            return set(driver.cuGraphHostNodeSetParams, node, as<const CUDA_HOST_NODE_PARAMS>(&p->host));
+        case CU_GRAPH_NODE_TYPE_BATCH_MEM_OP:
+            return set(driver.cuGraphBatchMemOpNodeSetParams, node, as<const CUDA_BATCH_MEM_OP_NODE_PARAMS>(&p->memOp));
+        default:
+            return CUDA_ERROR_INVALID_VALUE;
+    }
+}
+
+CUresult set_legacy(const DriverTable& driver, CUgraphExec exec, CUgraphNode node, CUgraphNodeParams* p) {
+    switch (p->type) {
+        case CU_GRAPH_NODE_TYPE_KERNEL:
+            return set(driver.cuGraphExecKernelNodeSetParams_v2, exec, node, as<const CUDA_KERNEL_NODE_PARAMS>(&p->kernel));
+        case CU_GRAPH_NODE_TYPE_MEMCPY:
+            return set(driver.cuGraphExecMemcpyNodeSetParams, exec, node, &p->memcpy.copyParams, p->memcpy.copyCtx);
+        case CU_GRAPH_NODE_TYPE_MEMSET:
+            return set(driver.cuGraphExecMemsetNodeSetParams, exec, node, as<const CUDA_MEMSET_NODE_PARAMS>(&p->memset), p->memset.ctx);
+        case CU_GRAPH_NODE_TYPE_HOST:
+            return set(driver.cuGraphExecHostNodeSetParams, exec, node, as<const CUDA_HOST_NODE_PARAMS>(&p->host));
+        case CU_GRAPH_NODE_TYPE_BATCH_MEM_OP:
+            return set(driver.cuGraphExecBatchMemOpNodeSetParams, exec, node, as<const CUDA_BATCH_MEM_OP_NODE_PARAMS>(&p->memOp));
+        default:
+            return CUDA_ERROR_INVALID_VALUE;
+    }
+}
+
+}  // namespace
+
+void serve_cuGraphDestroy(Call& call, const cuGraphDestroy_args& args, cuGraphDestroy_res& res) {
+    CUgraph graph = nullptr;
+    if (!call.driver.cuGraphDestroy || !driver_handle(call.objects, HandleKind::Graph, args.hGraph, &graph)) {
+        res.status = call.driver.cuGraphDestroy ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_NOT_SUPPORTED;
+        return;
+    }
+    DroppedNumbers dropped(call);
+    if (graph) dropped.graph(graph);
+    res.status = call.driver.cuGraphDestroy(graph);
+    if (res.status != CUDA_SUCCESS) return;
+    dropped.drop();
+    call.objects.remove(HandleKind::Graph, args.hGraph);
+}
+
+void serve_cuGraphDestroyNode(Call& call, const cuGraphDestroyNode_args& args, cuGraphDestroyNode_res& res) {
+    CUgraphNode node = nullptr;
+    if (!call.driver.cuGraphDestroyNode || !node_of(call, args.hNode, &node)) {
+        res.status = call.driver.cuGraphDestroyNode ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_NOT_SUPPORTED;
+        return;
+    }
+    DroppedNumbers dropped(call);
+    if (node) dropped.node(node);
+    res.status = call.driver.cuGraphDestroyNode(node);
+    if (res.status == CUDA_SUCCESS) dropped.drop();
+}
+
+void serve_cuGraphChildGraphNodeGetGraph(Call& call, const cuGraphChildGraphNodeGetGraph_args& args,
+                                         cuGraphChildGraphNodeGetGraph_res& res) {
+    CUgraphNode node = nullptr;
+    CUgraph graph = nullptr;
+    if (!node_of(call, args.hNode, &node)) res.status = CUDA_ERROR_INVALID_VALUE;
+    else res.status = set(call.driver.cuGraphChildGraphNodeGetGraph, node, &graph);
+    if (res.status != CUDA_SUCCESS || !graph) return;
+    res.phGraph = call.objects.add(HandleKind::Graph, graph);
+    call.session.graphs_in_nodes[node] = {res.phGraph};
+}
+
+void serve_cuGraphAddNode_v2(Call& call, const cuGraphAddNode_v2_args& args, cuGraphAddNode_v2_res& res) {
+    NewNode at;
+    NodeParams params;
+    at.count = args.numDependencies;
+    const size_t edges = args.dependencyData.size / sizeof(CUgraphEdgeData);
+    if (!driver_handle(call.objects, HandleKind::Graph, args.hGraph, &at.graph) ||
+        !nodes_of(call, args.dependencies, args.numDependencies, &at.dependencies) ||
+        (args.dependencyData.present && args.dependencyData.size != args.numDependencies * sizeof(CUgraphEdgeData))) {
+        res.status = CUDA_ERROR_INVALID_VALUE;
+        return;
+    }
+    at.edges.resize(edges);
+    if (edges) std::memcpy(at.edges.data(), args.dependencyData.data, args.dependencyData.size);
+    res.status = params.decode(call, args.params, args.data);
+    if (res.status != CUDA_SUCCESS) return;
+    if (args.legacy)
+        res.status = add_legacy(call.driver, &at, &params.value);
+    else if (!call.driver.cuGraphAddNode_v2)
+        res.status = CUDA_ERROR_NOT_SUPPORTED;
+    else
+        res.status = call.driver.cuGraphAddNode_v2(&at.node, at.graph, at.dependencies.empty() ? nullptr : at.dependencies.data(),
+                                                   edges ? at.edges.data() : nullptr, at.count, &params.value);
+    if (res.status != CUDA_SUCCESS || !at.node) return;
+    res.phGraphNode = number_of(call, at.node);
+    // What creation tells: an allocation's address, the graphs inside a conditional node.
+    const CUgraphNodeType type = params.value.type;
+    if (type == CU_GRAPH_NODE_TYPE_MEM_ALLOC || type == CU_GRAPH_NODE_TYPE_CONDITIONAL)
+        res.status = encode_node_params(call, at.node, params.value, &res.params, &res.data);
+    else if (type == CU_GRAPH_NODE_TYPE_GRAPH && params.value.graph.ownership == CU_GRAPH_CHILD_GRAPH_OWNERSHIP_MOVE && !args.legacy)
+        call.session.graphs_in_nodes[at.node] = {call.objects.add(HandleKind::Graph, params.value.graph.graph)};
+}
+
+void serve_cuGraphNodeSetParams(Call& call, const cuGraphNodeSetParams_args& args, cuGraphNodeSetParams_res& res) {
+    CUgraphNode node = nullptr;
+    NodeParams params;
+    res.status = node_of(call, args.hNode, &node) ? params.decode(call, args.params, args.data) : CUDA_ERROR_INVALID_VALUE;
+    if (res.status != CUDA_SUCCESS) return;
+    res.status = args.legacy ? set_legacy(call.driver, node, &params.value)
+                             : set(call.driver.cuGraphNodeSetParams, node, &params.value);
+}
+
+void serve_cuGraphExecNodeSetParams(Call& call, const cuGraphExecNodeSetParams_args& args, cuGraphExecNodeSetParams_res& res) {
+    CUgraphExec exec = nullptr;
+    CUgraphNode node = nullptr;
+    NodeParams params;
+    const bool known = driver_handle(call.objects, HandleKind::GraphExec, args.hGraphExec, &exec) && node_of(call, args.hNode, &node);
+    res.status = known ? params.decode(call, args.params, args.data) : CUDA_ERROR_INVALID_VALUE;
+    if (res.status != CUDA_SUCCESS) return;
+    res.status = args.legacy ? set_legacy(call.driver, exec, node, &params.value)
+                             : set(call.driver.cuGraphExecNodeSetParams, exec, node, &params.value);
+}
+
+void serve_cricketGraphNodeGetParams(Call& call, const cricketGraphNodeGetParams_args& args, cricketGraphNodeGetParams_res& res) {
+    CUgraphNode node = nullptr;
+    if (!node_of(call, args.node, &node)) {
+        res.status = CUDA_ERROR_INVALID_VALUE;
+        return;
+    }
+    CUgraphNodeParams p{};
+    p.type = static_cast<CUgraphNodeType>(args.type);
+    const DriverTable& driver = call.driver;
+    switch (p.type) {
+        case CU_GRAPH_NODE_TYPE_KERNEL:
+            res.status = set(driver.cuGraphKernelNodeGetParams_v2, node, as<CUDA_KERNEL_NODE_PARAMS>(&p.kernel));
+            break;
+        case CU_GRAPH_NODE_TYPE_MEMCPY:
+            res.status = set(driver.cuGraphMemcpyNodeGetParams, node, &p.memcpy.copyParams);
+            break;
+        case CU_GRAPH_NODE_TYPE_MEMSET:
+            res.status = set(driver.cuGraphMemsetNodeGetParams, node, as<CUDA_MEMSET_NODE_PARAMS>(&p.memset));
+            break;
+        case CU_GRAPH_NODE_TYPE_HOST:
+            res.status = set(driver.cuGraphHostNodeGetParams, node, as<CUDA_HOST_NODE_PARAMS>(&p.host));
+            break;
+        case CU_GRAPH_NODE_TYPE_BATCH_MEM_OP:
+            res.status = set(driver.cuGraphBatchMemOpNodeGetParams, node, as<CUDA_BATCH_MEM_OP_NODE_PARAMS>(&p.memOp));
+            break;
+        case CU_GRAPH_NODE_TYPE_MEM_ALLOC:
+            res.status = set(driver.cuGraphMemAllocNodeGetParams, node, as<CUDA_MEM_ALLOC_NODE_PARAMS>(&p.alloc));
+            break;
+        default:
+            res.status = CUDA_ERROR_INVALID_VALUE;
+    }
+    if (res.status == CUDA_SUCCESS) res.status = encode_node_params(call, node, p, &res.params, &res.data);
+}
+
+void serve_cricketGraphNodesAlive(Call& call, const cricketGraphNodesAlive_args& args, cricketGraphNodesAlive_res& res) {
+    std::vector<uint8_t> alive(args.nodes.size / sizeof(uint64_t));
+    for (size_t i = 0; i < alive.size(); ++i) {
+        uint64_t number = 0;
+        std::memcpy(&number, static_cast<const std::byte*>(args.nodes.data) + i * sizeof number, sizeof number);
+        alive[i] = call.objects.get(HandleKind::GraphNode, number) != nullptr;
+    }
+    if (!give_bytes(&res.alive, alive.data(), alive.size())) res.status = CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+void serve_cuGraphKernelNodeGetAttribute(Call& call, const cuGraphKernelNodeGetAttribute_args& args,
+                                         cuGraphKernelNodeGetAttribute_res& res) {
+    CUgraphNode node = nullptr;
+    CUlaunchAttributeValue value{};
+    const auto id = static_cast<CUlaunchAttributeID>(args.attr);
+    if (!node_of(call, args.hNode, &node)) res.status = CUDA_ERROR_INVALID_VALUE;
+    else res.status = set(call.driver.cuGraphKernelNodeGetAttribute, node, id, &value);
+    if (res.status != CUDA_SUCCESS) return;
+    attribute_from_driver(call, id, &value);
+    res.value_out = value;
+}
+
+void serve_cuGraphKernelNodeSetAttribute(Call& call, const cuGraphKernelNodeSetAttribute_args& args,
+                                         cuGraphKernelNodeSetAttribute_res& res) {
+    CUgraphNode node = nullptr;
+    CUlaunchAttributeValue value = args.value;
+    const auto id = static_cast<CUlaunchAttributeID>(args.attr);
+    if (!node_of(call, args.hNode, &node)) res.status = CUDA_ERROR_INVALID_VALUE;
+    else if (!attribute_to_driver(call, id, &value)) res.status = CUDA_ERROR_INVALID_HANDLE;
+    else res.status = set(call.driver.cuGraphKernelNodeSetAttribute, node, id, &std::as_const(value));
+}
+
+// The driver writes into a file of ours, whose content the application's side puts where it was asked to, piece by piece.
+void serve_cuGraphDebugDotPrint(Call& call, const cuGraphDebugDotPrint_args& args, cuGraphDebugDotPrint_res& res) {
+    std::vector<char>& text = call.session.graph_text;
+    if (args.offset == 0) {
+        CUgraph graph = nullptr;
+        const UniqueFd file(::memfd_create("cricket-graph-dot", MFD_CLOEXEC));
+        if (!driver_handle(call.objects, HandleKind::Graph, args.hGraph, &graph)) res.status = CUDA_ERROR_INVALID_VALUE;
+        else if (!file) res.status = CUDA_ERROR_OUT_OF_MEMORY;
+        else
+            res.status = set(call.driver.cuGraphDebugDotPrint, graph,
+                             ("/proc/self/fd/" + std::to_string(file.get())).c_str(), args.flags);
+        struct stat info {};
+        if (res.status != CUDA_SUCCESS) return;
+        if (::fstat(file.get(), &info) != 0) info.st_size = 0;
+        text.resize(static_cast<size_t>(info.st_size));
+        if (::pread(file.get(), text.data(), text.size(), 0) != info.st_size) text.clear();
+    }
+    res.total = text.size();
+    const uint64_t offset = std::min<uint64_t>(args.offset, text.size());
+    const uint64_t piece = std::min<uint64_t>(args.room, text.size() - offset);
+    if (!give_bytes(&res.text, text.data() + offset, piece)) res.status = CUDA_ERROR_OUT_OF_MEMORY;
+    if (offset + piece == text.size()) std::vector<char>().swap(text);
+}
+
+}  // namespace cricket::server
