@@ -227,7 +227,7 @@ void Session::forget_context(uint64_t number) {
         idle_events_.erase(idle);
     }
     for (Freed& freed : freed_in_capture_)
-        if (freed.context == number) device_memory.reclaim(freed.address);
+        if (freed.context == number) reclaim(freed.address);
     std::erase_if(freed_in_capture_, [&](const Freed& freed) { return freed.context == number; });
     non_blocking_.erase(number);
     joins_.erase(number);
@@ -339,7 +339,7 @@ bool Session::drain_up(bool wait) {
     bool any = std::erase_if(freed_in_capture_, [&](Freed& freed) {
         if (!freed.event || driver.cuEventQuery(freed.event) == CUDA_ERROR_NOT_READY) return false;
         give_event(freed.event);
-        device_memory.reclaim(freed.address);
+        reclaim(freed.address);
         return true;
     });
     if (!ring) return false;
