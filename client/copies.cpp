@@ -55,7 +55,7 @@ CUresult down(void* target, CUdeviceptr source, uint64_t bytes, uint64_t stream,
         args.hStream = stream;
         return args;
     };
-    if (!in_place(*session, target, bytes, stream, flags)) {
+    if (!in_place(*session, target, bytes, stream, flags, false)) {
         const StagedCall<cuMemcpyDtoHAsync_v2_args> how{Proc::cuMemcpyDtoHAsync_v2, xdr_cuMemcpyDtoHAsync_v2_args,
                                                         &cuMemcpyDtoHAsync_v2_args::data, flags};
         return stage_down(*session, how, xdr_cuMemcpyDtoHAsync_v2_res, host_line(target, bytes), describe);

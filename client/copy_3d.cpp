@@ -37,11 +37,12 @@ HostBox host_box(const rpc::CopyEnd& end, const rpc::CopyExtent& extent) {
     return {reinterpret_cast<std::byte*>(range.address), pitch, pitch * rpc::height_of(end, extent), extent};
 }
 
-bool staged(Session& session, const rpc::CopyEnd& end, const rpc::CopyExtent& extent, uint64_t stream, uint32_t flags) {
+bool staged(Session& session, const rpc::CopyEnd& end, const rpc::CopyExtent& extent, uint64_t stream, uint32_t flags,
+            bool read_only) {
     if (end.type != CU_MEMORYTYPE_HOST) return false;
     rpc::CopyRange range;
     rpc::touched(end, extent, &range);
-    return !in_place(session, reinterpret_cast<void*>(range.address), range.bytes, stream, flags);
+    return !in_place(session, reinterpret_cast<void*>(range.address), range.bytes, stream, flags, read_only);
 }
 
 // The part of an end that belongs to a piece of the copy; its rows and slices stay where they are.
@@ -114,7 +115,7 @@ CUresult copy_3d(const rpc::CopyFields& asked, rpc::CopyForm form, uint64_t stre
     const rpc::CopyExtent extent = rpc::extent_of(copy);
     if (extent.empty()) return CUDA_SUCCESS;
     const rpc::CopyEnd from = rpc::source_of(copy), to = rpc::target_of(copy);
-    const bool up = staged(*session, from, extent, stream, flags), down = staged(*session, to, extent, stream, flags);
+    const bool up = staged(*session, from, extent, stream, flags, true), down = staged(*session, to, extent, stream, flags, false);
     if ((up && to.type == CU_MEMORYTYPE_HOST) || (down && from.type == CU_MEMORYTYPE_HOST))
         return host_to_host(from, to, extent, stream, flags);
 

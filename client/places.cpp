@@ -3,6 +3,7 @@
 
 #include <cstring>
 
+#include "client/captures.h"
 #include "client/reply_guard.h"
 #include "custom.h"
 
@@ -22,7 +23,11 @@ Place place_of(Session& session, uint64_t address, uint64_t bytes) {
     return type == CU_MEMORYTYPE_DEVICE ? Place::Device : Place::Unknown;
 }
 
-bool in_place(Session& session, const void* address, uint64_t bytes, uint64_t, uint32_t) {
+bool in_place(Session& session, const void* address, uint64_t bytes, uint64_t stream, uint32_t flags, bool read_only) {
+    if (captures::capturing(stream, flags)) {
+        captures::share(session, address, bytes, read_only);
+        return true;
+    }
     return session.ring() && session.host_memory().contains(address, bytes);
 }
 

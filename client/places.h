@@ -16,7 +16,8 @@ enum class Place {
 Place place_of(Session& session, uint64_t address, uint64_t bytes);
 
 // Whether a copy on `stream` (session number, 0 as `flags` say) takes host memory from where it is; else its data goes
-// through the channel.
-bool in_place(Session& session, const void* address, uint64_t bytes, uint64_t stream, uint32_t flags);
+// through the channel. What is captured uses the memory itself, which is shared with the worker for that; where it cannot
+// be, the server refuses it. `read_only`: the copy does not write it.
+bool in_place(Session& session, const void* address, uint64_t bytes, uint64_t stream, uint32_t flags, bool read_only);
 
 }  // namespace cricket::client

@@ -27,7 +27,7 @@ void context_from_driver(Call& call, CUcontext* context) {
 }
 
 bool function_to_driver(Call& call, CUfunction* function) {
-    return driver_function(call.objects, to_number(*function), function);
+    return driver_function(call, to_number(*function), function);
 }
 
 // The driver may know a kernel by the CUkernel that the application gave as a function.

@@ -12,6 +12,7 @@ namespace {
 CUresult to_device(Call& call, CUdeviceptr target, const rpc::Bulk& data, uint64_t bytes, CUstream stream) {
     if (data.size != bytes) return CUDA_ERROR_INVALID_VALUE;
     if (bytes == 0) return CUDA_SUCCESS;
+    if (!outlives_call(call, data, stream)) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
     const void* source = transfer_source(call, data);
     if (!source) return CUDA_ERROR_INVALID_VALUE;
     CUresult status = call.driver.cuMemcpyHtoDAsync(target, source, bytes, stream);
@@ -23,6 +24,7 @@ CUresult to_device(Call& call, CUdeviceptr target, const rpc::Bulk& data, uint64
 CUresult to_host(Call& call, const rpc::Bulk& data, rpc::Bulk* result, CUdeviceptr source, uint64_t bytes, CUstream stream) {
     if (data.size != bytes) return CUDA_ERROR_INVALID_VALUE;
     if (bytes == 0) return CUDA_SUCCESS;
+    if (!outlives_call(call, data, stream)) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
     void* target = transfer_target(call, data, result);
     if (!target) return CUDA_ERROR_INVALID_VALUE;
     CUresult status = call.driver.cuMemcpyDtoHAsync(target, source, bytes, stream);

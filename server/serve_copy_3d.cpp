@@ -69,6 +69,9 @@ CUresult copy_box(Call& call, const cricketCopyBox_args& args, rpc::Bulk* result
     if (args.copy.size != sizeof copy) return CUDA_ERROR_INVALID_VALUE;
     std::memcpy(&copy, args.copy.data, sizeof copy);
     if (!call.stream(args.stream, &stream)) return CUDA_ERROR_INVALID_HANDLE;
+    if ((args.source.size && !outlives_call(call, args.source, stream)) ||
+        (args.target.size && !outlives_call(call, args.target, stream)))
+        return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
     const auto form = static_cast<rpc::CopyForm>(args.form);
     const bool contexts = form == rpc::CopyForm::Peer;
     const rpc::CopyExtent extent = rpc::extent_of(copy);

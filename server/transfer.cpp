@@ -29,6 +29,7 @@ CUevent marker(Call& call, CUstream stream, CUresult* status = nullptr) {
 }  // namespace
 
 CUresult answer_after(Call& call, CUstream stream) {
+    if (call.session.captures.capturing(stream)) return CUDA_SUCCESS;
     CUresult status;
     call.wait_for = marker(call, stream, &status);
     return status;
@@ -37,6 +38,11 @@ CUresult answer_after(Call& call, CUstream stream) {
 const void* transfer_source(Call& call, const rpc::Bulk& data) {
     const bool small = data.where == rpc::Bulk::Where::Shared && data.size <= copied_at_once;
     return small ? call.session.up_pageable(data.offset, data.size) : call.read(data);
+}
+
+// The memory of a node must outlive the call. The client sends nothing else, unless a capture began meanwhile.
+bool outlives_call(Call& call, const rpc::Bulk& data, CUstream stream) {
+    return data.where == rpc::Bulk::Where::Host || !call.session.captures.capturing(stream);
 }
 
 CUresult transfer_source_given(Call& call, const rpc::Bulk& data, CUstream stream) {
@@ -58,7 +64,7 @@ void* transfer_target(Call& call, const rpc::Bulk& data, rpc::Bulk* result) {
 
 CUresult transfer_target_given(Call& call, const rpc::Bulk& data, CUstream stream) {
     if (in_message(data)) return call.driver.cuStreamSynchronize(stream);
-    if (data.where != rpc::Bulk::Where::Host) return CUDA_SUCCESS;
+    if (data.where != rpc::Bulk::Where::Host || call.session.captures.capturing(stream)) return CUDA_SUCCESS;
     CUevent event = marker(call, stream);
     if (!event) return call.driver.cuStreamSynchronize(stream);
     call.session.copies_to_host.push_back({{data.offset, data.size}, event, 0, nullptr});

@@ -18,6 +18,9 @@ CUresult transfer_source_given(Call& call, const rpc::Bulk& data, CUstream strea
 void* transfer_target(Call& call, const rpc::Bulk& data, rpc::Bulk* result);
 CUresult transfer_target_given(Call& call, const rpc::Bulk& data, CUstream stream);
 
+// Whether the copy may be given to the driver: what is captured uses the memory at each launch of its graph.
+bool outlives_call(Call& call, const rpc::Bulk& data, CUstream stream);
+
 // The call is answered when `stream` has done all it has now.
 CUresult answer_after(Call& call, CUstream stream);
 
