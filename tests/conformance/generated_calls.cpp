@@ -72,23 +72,24 @@ struct Call {
     Variant variant;
 };
 
+bool starts_with(const char* name, const char* prefix) { return std::strncmp(name, prefix, std::strlen(prefix)) == 0; }
+
+// What these leave behind when they succeed would be felt by the next case.
+bool changes_process(const char* name) {
+    for (const char* prefix : {"cuInit", "cuDevicePrimaryCtx", "cuCtxDestroy", "cuCtxDetach", "cuCtxSetFlags", "cuCtxSetLimit",
+                               "cuMemHostRegister", "cuThreadExchange", "cuCtxCreate", "cuGreenCtx"})
+        if (starts_with(name, prefix)) return true;
+    return false;
+}
+
 void run(const Unit& unit) {
     static void* const library = dlopen("libcuda.so.1", RTLD_NOW);
     const Call& planned = *static_cast<const Call*>(unit.data);
     void* symbol = library ? dlsym(library, planned.function->name) : nullptr;
     if (!symbol) return say("is not exported");
     std::memset(buffers, 0, sizeof buffers);
-    told_now("", static_cast<CUresult>(planned.function->call(symbol, planned.variant)));
-}
-
-bool starts_with(const char* name, const char* prefix) { return std::strncmp(name, prefix, std::strlen(prefix)) == 0; }
-
-// What these leave behind would be felt by the next case.
-bool changes_process(const char* name) {
-    for (const char* prefix : {"cuInit", "cuDevicePrimaryCtx", "cuCtxDestroy", "cuCtxDetach", "cuCtxSetFlags", "cuCtxSetLimit",
-                               "cuMemHostRegister", "cuThreadExchange", "cuCtxCreate", "cuGreenCtx"})
-        if (starts_with(name, prefix)) return true;
-    return false;
+    const int result = told_now("", static_cast<CUresult>(planned.function->call(symbol, planned.variant)));
+    if (result == CUDA_SUCCESS && changes_process(planned.function->name)) retire_process();
 }
 
 bool worth_it(const char* name, Variant variant, Group group) {
@@ -113,8 +114,7 @@ void add_generated() {
                 calls.push_back({&function, variant});
                 units().push_back({std::string(group_names[static_cast<int>(group)]) + "." + function.name + "." +
                                        variant_names[static_cast<int>(variant)],
-                                   group, group != Group::Uninitialized && changes_process(function.name), &run,
-                                   &calls.back()});
+                                   group, false, &run, &calls.back()});
             }
 }
 

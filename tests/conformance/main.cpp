@@ -16,7 +16,7 @@
 namespace conform {
 namespace {
 
-constexpr unsigned case_seconds = 20;
+constexpr unsigned call_seconds = 5, sequence_seconds = 20;  // of a generated case, of the others
 constexpr int state_lost = 9;  // exit status of a worker whose context is no longer usable
 
 // Shared with the workers.
@@ -28,6 +28,7 @@ struct Progress {
 CUcontext primary;
 CUmodule loaded;
 const Unit* current_unit;
+bool retiring;
 
 // Back to what the next case expects; false when that cannot be.
 bool reset_state() {
@@ -55,13 +56,13 @@ bool reset_state() {
     for (size_t at = from; at < todo.size() && todo[at].group == group; ++at) {
         current_unit = &todo[at];
         progress->begun = at;
-        alarm(case_seconds);
+        alarm(todo[at].data ? call_seconds : sequence_seconds);
         todo[at].run(todo[at]);
         const bool usable = group == Group::Uninitialized || reset_state();
         alarm(0);
         std::fflush(stdout);
         progress->done = at + 1;
-        if (!usable || todo[at].alone) _exit(state_lost);
+        if (!usable || retiring || todo[at].alone) _exit(state_lost);
     }
     _exit(0);
 }
@@ -106,6 +107,8 @@ void bytes(const char* name, const void* data, size_t size) {
 void say(const char* what) { std::printf("%s %s\n", current_unit->name.c_str(), what); }
 
 extern "C" const unsigned char conform_kernels[];  // kernels.ptx, generated
+
+void retire_process() { retiring = true; }
 
 CUmodule kernels() {
     if (!loaded && cuModuleLoadData(&loaded, conform_kernels) != CUDA_SUCCESS) loaded = nullptr;
