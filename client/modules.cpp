@@ -1,15 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Loading program images. The client finds out how long an image is and reads files, since both are in its
 // address space and file system; the image itself crosses as bulk data.
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <cerrno>
 #include <cstdlib>
 #include <cstring>
 
 #include "client/contexts.h"
+#include "client/file_bytes.h"
 #include "client/function_cache.h"
 #include "client/jit_options.h"
 #include "client/log.h"
@@ -99,59 +95,16 @@ CUresult load_library(CUlibrary* library, const Image& image, const LibraryOptio
     return result;
 }
 
-// A whole file in memory, with zeroes behind it: PTX needs the NUL, the look at its first bytes the rest.
-class FileImage {
-  public:
-    FileImage() = default;
-    ~FileImage() { std::free(data_); }
-    FileImage(const FileImage&) = delete;
-    FileImage& operator=(const FileImage&) = delete;
-
-    CUresult read(const char* path) {
-        int saved = errno;
-        CUresult result = read_file(path);
-        if (result != CUDA_SUCCESS) log(LogLevel::Error, "image %s: %s", path, std::strerror(errno));
-        errno = saved;
-        if (result == CUDA_SUCCESS && !image::kind_of(data_)) {
-            log(LogLevel::Error, "image %s: neither fatbin, cubin nor PTX", path);
-            result = CUDA_ERROR_INVALID_IMAGE;
-        }
-        return result;
+CUresult read_image(FileBytes& file, const char* path, Image* found) {
+    if (CUresult result = file.read(path); result != CUDA_SUCCESS) return result;
+    const auto kind = image::kind_of(file.data());
+    if (!kind) {
+        log(LogLevel::Error, "image %s: neither fatbin, cubin nor PTX", path);
+        return CUDA_ERROR_INVALID_IMAGE;
     }
-
-    Image image() const { return {data_, image::kind_of(data_) == image::Kind::Ptx ? size_ + 1 : size_}; }
-
-  private:
-    static constexpr size_t slack = 16;
-
-    CUresult read_file(const char* path) {
-        int fd = ::open(path, O_RDONLY | O_CLOEXEC);
-        if (fd < 0) return CUDA_ERROR_FILE_NOT_FOUND;
-        struct stat about;
-        CUresult result = ::fstat(fd, &about) == 0 ? read_all(fd, static_cast<size_t>(about.st_size))
-                                                   : CUDA_ERROR_OPERATING_SYSTEM;
-        int failure = errno;
-        ::close(fd);
-        errno = failure;
-        return result;
-    }
-
-    CUresult read_all(int fd, size_t size) {
-        data_ = static_cast<char*>(std::calloc(1, size + slack));
-        if (!data_) return CUDA_ERROR_OUT_OF_MEMORY;
-        while (size_ < size) {
-            ssize_t got = ::read(fd, data_ + size_, size - size_);
-            if (got < 0 && errno == EINTR) continue;
-            if (got < 0) return CUDA_ERROR_OPERATING_SYSTEM;
-            if (got == 0) break;  // it became shorter: what there is is for the driver to judge
-            size_ += static_cast<size_t>(got);
-        }
-        return CUDA_SUCCESS;
-    }
-
-    char* data_ = nullptr;
-    size_t size_ = 0;
-};
+    *found = {file.data(), kind == image::Kind::Ptx ? file.size() + 1 : file.size()};
+    return CUDA_SUCCESS;
+}
 
 // Gets each of `names` (NUL-terminated, one behind the other) and puts what it got into `handles`. The names
 // are copied first: they lie in this thread's reply, which the next call replaces.
@@ -187,9 +140,10 @@ CUresult impl_cuModuleLoadFatBinary(CUmodule* module, const void* fatCubin) {
 CUresult impl_cuModuleLoad(CUmodule* module, const char* fname) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     if (!module || !fname) return CUDA_ERROR_INVALID_VALUE;
-    FileImage file;
-    CUresult result = file.read(fname);
-    return result == CUDA_SUCCESS ? load_module(module, file.image()) : result;
+    FileBytes file;
+    Image image;
+    CUresult result = read_image(file, fname, &image);
+    return result == CUDA_SUCCESS ? load_module(module, image) : result;
 }
 
 CUresult impl_cuModuleLoadDataEx(CUmodule* module, const void* image, unsigned int numOptions,
@@ -252,9 +206,10 @@ CUresult impl_cuLibraryLoadFromFile(CUlibrary* library, const char* fileName, CU
     const LibraryOptions given{jitOptions,     jitOptionsValues,    numJitOptions,
                                libraryOptions, libraryOptionValues, numLibraryOptions};
     if (CUresult result = check_library_options(given, true); result != CUDA_SUCCESS) return result;
-    FileImage file;
-    if (CUresult result = file.read(fileName); result != CUDA_SUCCESS) return result;
-    return load_library(library, file.image(), given);
+    FileBytes file;
+    Image image;
+    CUresult result = read_image(file, fileName, &image);
+    return result == CUDA_SUCCESS ? load_library(library, image, given) : result;
 }
 
 CUresult impl_cuModuleUnload(CUmodule hmod) {

@@ -10,7 +10,9 @@
 #include <chrono>
 #include <cstring>
 
+#include "call_image.h"
 #include "log.h"
+#include "session.h"
 
 namespace cricket::server {
 namespace {
@@ -90,6 +92,24 @@ Attachment Images::map(const Offered& offered) {
     hash = offer.hash;
     known = image;
     return image;
+}
+
+// The image of a call, copied out of the channel; null when it is not where the call says.
+Attachment take_image(Call& call, const rpc::Bulk& bulk) {
+    if (!call.attachment && bulk.where == rpc::Bulk::Where::Offered) {
+        call.attachment = call.session.images.take(bulk.offset, bulk.size);
+        return call.attachment;
+    }
+    if (!call.attachment) {
+        const auto* data = static_cast<const std::byte*>(call.read(bulk));
+        if (!data || bulk.size == 0) return nullptr;
+        call.attachment = std::make_shared<const ImageBytes>(std::vector<std::byte>(data, data + bulk.size));
+    }
+    return call.attachment;
+}
+
+CUresult no_image(const rpc::Bulk& bulk) {
+    return bulk.where == rpc::Bulk::Where::Offered ? static_cast<CUresult>(wire::offer_missing) : CUDA_ERROR_INVALID_IMAGE;
 }
 
 }  // namespace cricket::server

@@ -4,80 +4,12 @@
 #include <string>
 #include <vector>
 
+#include "call_image.h"
 #include "dispatch.h"
+#include "jit_options.h"
 #include "session.h"
 
 namespace cricket::server {
-namespace {
-
-// The image of a call, copied out of the channel; null when it is not where the call says.
-Attachment take_image(Call& call, const rpc::Bulk& bulk) {
-    if (!call.attachment && bulk.where == rpc::Bulk::Where::Offered) {
-        call.attachment = call.session.images.take(bulk.offset, bulk.size);
-        return call.attachment;
-    }
-    if (!call.attachment) {
-        const auto* data = static_cast<const std::byte*>(call.read(bulk));
-        if (!data || bulk.size == 0) return nullptr;
-        call.attachment = std::make_shared<const ImageBytes>(std::vector<std::byte>(data, data + bulk.size));
-    }
-    return call.attachment;
-}
-
-CUresult no_image(const rpc::Bulk& bulk) {
-    return bulk.where == rpc::Bulk::Where::Offered ? static_cast<CUresult>(wire::offer_missing) : CUDA_ERROR_INVALID_IMAGE;
-}
-
-// JIT options as the driver takes them; rpc/spec/module.spec says how they travel.
-class JitOptions {
-  public:
-    JitOptions(const rpc::Blob& codes, const rpc::Blob& values, uint32_t count) {
-        if (codes.size != count * sizeof(uint32_t) || values.size != count * sizeof(uint64_t)) return;
-        codes_.resize(count);
-        values_.resize(count);
-        std::vector<uint64_t> numbers(count);
-        if (count) {
-            std::memcpy(static_cast<void*>(codes_.data()), codes.data, codes.size);
-            std::memcpy(numbers.data(), values.data, values.size);
-        }
-        for (uint32_t i = 0; i < count; ++i) values_[i] = reinterpret_cast<void*>(numbers[i]);
-        give_buffer(CU_JIT_INFO_LOG_BUFFER, CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES, &info_);
-        give_buffer(CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES, &error_);
-        ok_ = true;
-    }
-    bool ok() const { return ok_; }
-    unsigned count() const { return static_cast<unsigned>(codes_.size()); }
-    CUjit_option* codes() { return codes_.data(); }
-    void** values() { return values_.data(); }
-
-    template <class Res>
-    void give_back(Res& res) {
-        std::vector<uint64_t> numbers(values_.size());
-        for (size_t i = 0; i < numbers.size(); ++i) {
-            const bool buffer = codes_[i] == CU_JIT_INFO_LOG_BUFFER || codes_[i] == CU_JIT_ERROR_LOG_BUFFER;
-            numbers[i] = buffer ? 0 : reinterpret_cast<uint64_t>(values_[i]);
-        }
-        give_bytes(&res.jit_values, numbers.data(), numbers.size() * sizeof(uint64_t));
-        if (!info_.empty()) give_bytes(&res.info_log, info_.data(), strnlen(info_.data(), info_.size() - 1) + 1);
-        if (!error_.empty()) give_bytes(&res.error_log, error_.data(), strnlen(error_.data(), error_.size() - 1) + 1);
-    }
-
-  private:
-    void give_buffer(CUjit_option pointer, CUjit_option size, std::vector<char>* buffer) {
-        constexpr uint64_t longest = 1u << 20;
-        for (size_t i = 0; i < codes_.size(); ++i)
-            if (codes_[i] == size) buffer->resize(std::min<uint64_t>(reinterpret_cast<uint64_t>(values_[i]), longest));
-        for (size_t i = 0; i < codes_.size(); ++i)
-            if (codes_[i] == pointer) values_[i] = buffer->empty() ? nullptr : buffer->data();
-    }
-    std::vector<CUjit_option> codes_;
-    std::vector<void*> values_;
-    std::vector<char> info_, error_;
-    bool ok_ = false;
-};
-
-}  // namespace
-
 void serve_cuModuleLoadData(Call& call, const cuModuleLoadData_args& args, cuModuleLoadData_res& res) {
     const Attachment image = take_image(call, args.image);
     if (!image) {

@@ -211,6 +211,7 @@ void Session::forget_objects(const std::vector<uint64_t>& gone) {
         captures.forget(number);
         for (auto& [context, streams] : non_blocking_) streams.erase(number);
         loading.object_gone(number);
+        links.erase(number);
         objects.remove(Objects::kind_of(number), number);
     }
 }

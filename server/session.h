@@ -23,6 +23,7 @@
 #include "host_memory.h"
 #include "images.h"
 #include "journal.h"
+#include "links.h"
 #include "loading.h"
 #include "memory_pools.h"
 #include "objects.h"
@@ -61,6 +62,7 @@ class Session {
     Journal journal;
     Loading loading;
     Images images;
+    Links links;
     DeviceMemory device_memory;
     VirtualMemory virtual_memory;
     MemoryPools pools;
