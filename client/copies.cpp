@@ -33,7 +33,8 @@ CUresult up(CUdeviceptr target, const void* source, uint64_t bytes, uint64_t str
     if (!in_place(*session, source, bytes, stream, flags, true)) {
         const StagedCall<cuMemcpyHtoDAsync_v2_args> how{Proc::cuMemcpyHtoDAsync_v2, xdr_cuMemcpyHtoDAsync_v2_args,
                                                         &cuMemcpyHtoDAsync_v2_args::data, flags};
-        return stage_up(*session, how, host_line(source, bytes), describe);
+        const CUresult result = stage_up(*session, how, host_line(source, bytes), describe);
+        return wait ? settle(result, target, bytes, flags) : result;
     }
     auto args = describe({0, 0, 0, {bytes, 1, 1}});
     args.data = pinned(source, bytes);
@@ -72,18 +73,19 @@ CUresult anywhere(CUdeviceptr target, CUdeviceptr source, uint64_t bytes, CUstre
     Session* session;
     if (const CUresult result = Session::with_context(&session); result != CUDA_SUCCESS) return result;
     if (bytes == 0) return CUDA_SUCCESS;
-    const bool to_device = place_of(*session, target, bytes) == Place::Device;
-    const bool from_device = place_of(*session, source, bytes) == Place::Device;
+    const Place to = place_of(*session, target, bytes), from = place_of(*session, source, bytes);
+    const bool to_device = to == Place::Device, from_device = from == Place::Device;
     auto* host_target = reinterpret_cast<void*>(target);
     const auto* host_source = reinterpret_cast<const void*>(source);
     const uint64_t number = handle_number(stream);
-    if (to_device && from_device) {
+    if ((to_device && from_device) || (to == Place::Host && from == Place::Host)) {
         cuMemcpyDtoDAsync_v2_args args{};
         args.dstDevice = target;
         args.srcDevice = source;
         args.ByteCount = bytes;
         args.hStream = number;
-        return post(args, {flags});
+        const CUresult result = post(args, {flags});
+        return wait ? settle(result, target, bytes, flags) : result;
     }
     if (to_device) return up(target, host_source, bytes, number, flags, wait);
     if (from_device) return down(host_target, source, bytes, number, flags, wait);

@@ -23,6 +23,17 @@ Place place_of(Session& session, uint64_t address, uint64_t bytes) {
     return type == CU_MEMORYTYPE_DEVICE ? Place::Device : Place::Unknown;
 }
 
+CUresult settle(CUresult result, uint64_t address, uint64_t bytes, uint32_t flags) {
+    Session* session = Session::get();
+    if (result != CUDA_SUCCESS || !session || !session->ring() || wire::is_device_address(address) ||
+        !session->host_memory().contains(reinterpret_cast<void*>(address), bytes))
+        return result;
+    cuStreamSynchronize_args args{};
+    cuStreamSynchronize_res res{};
+    ReplyGuard guard;
+    return call(args, res, {flags});
+}
+
 bool in_place(Session& session, const void* address, uint64_t bytes, uint64_t stream, uint32_t flags, bool read_only) {
     if (captures::capturing(stream, flags)) {
         captures::share(session, address, bytes, read_only);

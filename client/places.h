@@ -9,11 +9,15 @@
 namespace cricket::client {
 
 enum class Place {
-    Device,   // or managed: the device's own way to it
-    Host,     // host memory that the worker maps too
+    Device,
+    Host,     // host memory that the worker maps too: pinned, managed
     Unknown,  // to the driver; memory of the application's own
 };
 Place place_of(Session& session, uint64_t address, uint64_t bytes);
+
+// After a call that is blocking where it touches host memory was posted: waits for it if [address, address + bytes) is
+// host memory that the device writes in place, which the application may look at next. `result`: of the posting.
+CUresult settle(CUresult result, uint64_t address, uint64_t bytes, uint32_t flags);
 
 // Whether a copy on `stream` (session number, 0 as `flags` say) takes host memory from where it is; else its data goes
 // through the channel. What is captured uses the memory itself, which is shared with the worker for that; where it cannot

@@ -295,6 +295,7 @@ void save_checkpoint(Session& session, Executor& executor, const std::string& di
     meta["journal"] = save_journal(session, writer);
     meta["replies"] = save_replies(executor, writer);
     meta["host"] = save_host(session, coordinated, writer);
+    meta["managed"] = session.managed.describe();
     meta["copies_to_host"] = save_copies(session);
     if (on_device) {
         Staging staging(session.driver);
@@ -433,6 +434,7 @@ void load_host(Session& session, bool coordinated, SnapshotReader& reader) {
         if (status != CUDA_SUCCESS) fail(at_address("host memory", address) + ": " + result_name(session.driver, status));
         if (!coordinated) reader.read("host", one.at("at"), reinterpret_cast<void*>(address), bytes);
     }
+    session.managed.recreate(meta.value("managed", json::array()));
     for (const json& one : meta.at("copies_to_host"))
         session.copies_to_host.push_back({{one[0], one[1]}, nullptr, one[2], nullptr});
 }

@@ -51,11 +51,13 @@ void serve_cuMemFree_v2(Call& call, const cuMemFree_v2_args& args, cuMemFree_v2_
         return;
     }
     const DeviceAllocation* allocation = call.session.device_memory.find(args.dptr);
-    if (!allocation) {
+    const ManagedAllocation* managed = call.session.managed.find(args.dptr);
+    if (!allocation && !managed) {
         res.status = call.driver.cuMemFree(args.dptr);  // memory of a graph, or an error
         return;
     }
-    if (allocation->address != args.dptr || (allocation->imported && !allocation->pool)) {
+    if (managed ? managed->address != args.dptr
+                : allocation->address != args.dptr || (allocation->imported && !allocation->pool)) {
         res.status = CUDA_ERROR_INVALID_VALUE;
         return;
     }
@@ -69,7 +71,7 @@ void serve_cuMemFree_v2(Call& call, const cuMemFree_v2_args& args, cuMemFree_v2_
         res.status = call.driver.cuCtxSynchronize();  // the sticky error that is in the way
         if (res.status != CUDA_SUCCESS) return;
     }
-    if (!allocation->imported)
+    if (allocation && !allocation->imported)
         res.status = allocation->pool ? call.session.pools.free(args.dptr) : call.session.device_memory.free(args.dptr);
     call.reclaim = args.dptr;
 }
@@ -88,6 +90,11 @@ void serve_cuMemGetAddressRange_v2(Call& call, const cuMemGetAddressRange_v2_arg
         res.psize = allocation->bytes;
         return;
     }
+    if (const ManagedAllocation* managed = call.session.managed.find(args.dptr)) {
+        res.pbase = managed->address;
+        res.psize = managed->bytes;
+        return;
+    }
     CUdeviceptr base = 0;
     size_t size = 0;
     res.status = call.driver.cuMemGetAddressRange(&base, &size, args.dptr);
@@ -104,6 +111,10 @@ void serve_cuMemHostAlloc(Call& call, const cuMemHostAlloc_args& args, cuMemHost
 }
 
 void serve_cuMemFreeHost(Call& call, const cuMemFreeHost_args& args, cuMemFreeHost_res& res) {
+    if (call.session.managed.find(args.p)) {
+        res.status = CUDA_ERROR_INVALID_VALUE;
+        return;
+    }
     // The driver's own cuMemFreeHost waits for the work that uses the memory.
     if (CUevent done = call.session.all_work()) {
         call.driver.cuEventSynchronize(done);
@@ -140,7 +151,7 @@ void serve_cuMemHostGetDevicePointer_v2(Call& call, const cuMemHostGetDevicePoin
 void serve_cuMemHostGetFlags(Call& call, const cuMemHostGetFlags_args& args, cuMemHostGetFlags_res& res) {
     const auto& ranges = call.session.host_memory.ranges();
     const auto found = ranges.find(args.p);
-    if (found == ranges.end())
+    if (found == ranges.end() || call.session.managed.find(args.p))
         res.status = CUDA_ERROR_INVALID_VALUE;
     else
         res.pFlags = found->second.flags;
@@ -148,11 +159,66 @@ void serve_cuMemHostGetFlags(Call& call, const cuMemHostGetFlags_args& args, cuM
 
 namespace {
 
+// As the driver tells of its own managed memory, wherever that is at the moment.
+CUresult managed_attribute(const ManagedAllocation& managed, CUpointer_attribute attribute, CUdeviceptr pointer,
+                           uint64_t* value, uint32_t* size) {
+    *size = 8;
+    switch (attribute) {
+        case CU_POINTER_ATTRIBUTE_CONTEXT:
+            *value = managed.context;
+            break;
+        case CU_POINTER_ATTRIBUTE_DEVICE_POINTER:
+        case CU_POINTER_ATTRIBUTE_HOST_POINTER:
+            *value = pointer;
+            break;
+        case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
+            *value = managed.address;
+            break;
+        case CU_POINTER_ATTRIBUTE_RANGE_SIZE:
+            *value = managed.bytes;
+            break;
+        case CU_POINTER_ATTRIBUTE_BUFFER_ID:
+            *value = managed.id;
+            break;
+        case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES:
+        case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE:
+            break;
+        case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
+            *value = CU_MEMORYTYPE_DEVICE;
+            *size = 4;
+            break;
+        case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
+            *value = static_cast<uint32_t>(managed.device);
+            *size = 4;
+            break;
+        case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS:
+            *value = CU_POINTER_ATTRIBUTE_ACCESS_FLAG_READWRITE;
+            *size = 4;
+            break;
+        case CU_POINTER_ATTRIBUTE_IS_MANAGED:
+        case CU_POINTER_ATTRIBUTE_MAPPED:
+            *value = 1;
+            *size = 1;
+            break;
+        case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS:
+        case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
+        case CU_POINTER_ATTRIBUTE_IS_GPU_DIRECT_RDMA_CAPABLE:
+        case CU_POINTER_ATTRIBUTE_IS_HW_DECOMPRESS_CAPABLE:
+            *size = 1;
+            break;
+        default:
+            return CUDA_ERROR_INVALID_VALUE;
+    }
+    return CUDA_SUCCESS;
+}
+
 // One attribute of a pointer as eight bytes, handles as session numbers; `size` is what the application gets.
 CUresult pointer_attribute(Call& call, CUpointer_attribute attribute, CUdeviceptr pointer, uint64_t* value,
                            uint32_t* size) {
     *value = 0;
     *size = 4;
+    if (const ManagedAllocation* managed = call.session.managed.find(pointer))
+        return managed_attribute(*managed, attribute, pointer, value, size);
     alignas(16) std::byte room[128] = {};  // the largest attribute is a CUDA_POINTER_ATTRIBUTE_P2P_TOKENS
     if (const DeviceAllocation* allocation = call.session.device_memory.find(pointer)) {
         switch (attribute) {

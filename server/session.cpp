@@ -8,14 +8,17 @@
 namespace cricket::server {
 
 Session::Session(const DriverTable& table)
-    : driver(table), device_memory(table), virtual_memory(table, objects, device_memory), pools(*this), host_memory(table), captures(table) {}
+    : driver(table), device_memory(table), virtual_memory(table, objects, device_memory), pools(*this), host_memory(table), managed(table), captures(table) {}
 
 void Session::share_through(Exchange* exchange) { device_memory.exchange = virtual_memory.exchange = exchange; }
 
 void Session::reclaim(CUdeviceptr address) {
     if (address == unused_memory)
         pools.synchronized();
-    else if (!pools.reclaim(address) && device_memory.close(address) != CUDA_SUCCESS)
+    else if (managed.find(address)) {
+        managed.remove(address);
+        host_memory.remove(address);
+    } else if (!pools.reclaim(address) && device_memory.close(address) != CUDA_SUCCESS)
         device_memory.reclaim(address);
 }
 

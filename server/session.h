@@ -25,6 +25,7 @@
 #include "journal.h"
 #include "links.h"
 #include "loading.h"
+#include "managed_memory.h"
 #include "memory_pools.h"
 #include "objects.h"
 #include "rpc/ring/message.h"
@@ -67,6 +68,7 @@ class Session {
     VirtualMemory virtual_memory;
     MemoryPools pools;
     HostMemory host_memory;
+    ManagedMemory managed;
     Callbacks callbacks;
     DeviceText device_text;
     // Makes the driver write what kernels have printed and looks how much that is. `done`: an event that has completed;
