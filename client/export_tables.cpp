@@ -185,22 +185,35 @@ CUresult tools_context_id(CUcontext context, uint64_t* id) {
     return result;
 }
 
+// What tools call a stream: opaque to cuBLAS and cuSOLVER, which only ask its id. The default stream has a name too.
+CUresult tools_stream(CUcontext, CUstream stream, CUstream* out) {
+    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
+    if (!out) return CUDA_ERROR_INVALID_VALUE;
+    *out = stream ? stream : CU_STREAM_LEGACY;
+    return CUDA_SUCCESS;
+}
+
+CUresult tools_stream_id(CUcontext, CUstream stream, unsigned long long* id) { return cuStreamGetId(stream, id); }
+
 // ---- functions of a module
 // -----------------------------------------------------------------------------------
 
-using Visit = int (*)(void* user, CUfunction function, const char* name);
+using Visit = void (*)(void* user, CUfunction function, const char* name);
 
-// Returns what the visitor returned last, which the caller takes as its result.
+// cuFFT's visitor takes the function and returns nothing: natively the first function was visited and the answer was 1 in
+// every call seen (each module held one kernel).
 int visit_functions(CUcontext, CUmodule module, Visit visit, void* user) {
     unsigned count = 0;
     if (CUresult result = cuModuleGetFunctionCount(&count, module); result != CUDA_SUCCESS) return result;
-    auto functions = static_cast<CUfunction*>(std::calloc(count ? count : 1, sizeof(CUfunction)));
+    if (count == 0) return 0;
+    auto functions = static_cast<CUfunction*>(std::calloc(count, sizeof(CUfunction)));
     if (!functions) return CUDA_ERROR_OUT_OF_MEMORY;
     int answer = cuModuleEnumerateFunctions(functions, count, module);
-    for (unsigned i = 0; answer == 0 && i < count; ++i) {
-        const char* name = nullptr;
-        answer = cuFuncGetName(&name, functions[i]);
-        if (answer == CUDA_SUCCESS) answer = visit(user, functions[i], name);
+    const char* name = nullptr;
+    if (answer == CUDA_SUCCESS) answer = cuFuncGetName(&name, functions[0]);
+    if (answer == CUDA_SUCCESS) {
+        visit(user, functions[0], name);
+        answer = 1;
     }
     std::free(functions);
     return answer;
@@ -295,6 +308,10 @@ template <>
 constexpr auto entry<tools_context, 3> = &tools_device;
 template <>
 constexpr auto entry<tools_context, 4> = &tools_context_id;
+template <>
+constexpr auto entry<tools_context, 39> = &tools_stream_id;
+template <>
+constexpr auto entry<tools_context, 51> = &tools_stream;
 template <>
 constexpr auto entry<tools_module, 7> = &visit_functions;
 template <>
