@@ -209,7 +209,7 @@ CUresult impl_cuDeviceGetName(char* name, int len, CUdevice dev) {
     }
     size_t length = std::min(std::strlen(text), static_cast<size_t>(len) - 1);
     std::memcpy(name, text, length);
-    name[length] = 0;
+    std::memset(name + length, 0, static_cast<size_t>(len) - length);  // all of it, as the driver does
     return CUDA_SUCCESS;
 }
 

@@ -56,6 +56,8 @@ void log_to(int fd) {
     log_fd = fd;
 }
 
+int log_descriptor() { return log_fd; }
+
 void log_setup(const std::string& new_name) {
     name = new_name;
     level = from_environment();

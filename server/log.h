@@ -9,9 +9,10 @@ namespace cricket::server {
 
 enum class LogLevel { Error, Warn, Info, Debug };
 
-// `name` goes before each line. Reads CRICKET_LOG; without a call the name is "cricket-server".
 // Where lines go: the process's stderr, unless told otherwise.
 void log_to(int fd);
+int log_descriptor();
+// `name` goes before each line. Reads CRICKET_LOG; without a call the name is "cricket-server".
 void log_setup(const std::string& name);
 bool log_wanted(LogLevel level);
 

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "checkpoint.h"
+#include "last_words.h"
 #include "log.h"
 #include "plain_service.h"
 #include "worker_link.h"
@@ -560,6 +561,7 @@ static void settle_address_space() {
 }
 
 int worker_main(const WorkerConfig& config, int link_fd) {
+    leave_last_words();
     settle_address_space();
     if (!config.restore_dir.empty()) set_variables(saved_environment(config.restore_dir));
     const Variables environment = current_variables();
