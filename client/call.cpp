@@ -237,18 +237,4 @@ CUresult call_with_data(Proc proc, xdrproc_t xdr_args, void* args, rpc::Bulk* bu
     return finish_call(*session, pending, proc, xdr_res, res, nullptr, nullptr);
 }
 
-CUresult unsupported(const char* function, const char* reason) {
-    // Once for each function: a small set of the names already said (string literals, compared by address).
-    static std::atomic<const char*> said[1024];
-    auto slot = (reinterpret_cast<uint64_t>(function) >> 3) % 1024;
-    for (unsigned i = 0; i < 1024; ++i, slot = (slot + 1) % 1024) {
-        const char* expected = nullptr;
-        if (said[slot].load() == function) return CUDA_ERROR_NOT_SUPPORTED;
-        if (said[slot].compare_exchange_strong(expected, function)) break;
-        if (expected == function) return CUDA_ERROR_NOT_SUPPORTED;
-    }
-    log(LogLevel::Error, "%s is not supported: %s", function, reason);
-    return CUDA_ERROR_NOT_SUPPORTED;
-}
-
 }  // namespace cricket::client

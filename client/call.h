@@ -31,8 +31,9 @@ void release_reply(bool may_call = true);
 // Needs a current context (CUDA_ERROR_INVALID_CONTEXT).
 CUresult post(Proc proc, xdrproc_t xdr_args, void* args, const CallOptions& options = {});
 
-// An unsupported function names itself once in the log.
-CUresult unsupported(const char* function, const char* reason);
+// CUDA_ERROR_NOT_SUPPORTED. The function is named once in the log for each library that asks, and listed by cricketctl
+// status. `caller`: the return address of the application's call, where it is known.
+CUresult unsupported(const char* function, const char* reason, const void* caller = nullptr);
 
 template <class H>
 uint64_t handle_number(H handle) {

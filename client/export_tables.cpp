@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <utility>
@@ -264,12 +265,11 @@ CUresult establish_validity(uint32_t version, uint64_t unix_seconds, uint64_t* r
 
 template <Table table, size_t slot>
 CUresult unlisted() {
-    static constinit std::atomic<bool> said{false};
     char uuid[37];
     format_uuid(tables[table].uuid, uuid);
-    log_once(said, LogLevel::Warn, "export table %s (%s): slot %zu is not supported", uuid,
-             tables[table].name, slot);
-    return CUDA_ERROR_NOT_SUPPORTED;
+    char name[96];
+    std::snprintf(name, sizeof name, "export table %s slot %zu", uuid, slot);
+    return unsupported(name, tables[table].name, __builtin_return_address(0));
 }
 
 template <Table table, size_t slot>

@@ -21,6 +21,7 @@
 #include "client/environment.h"
 #include "client/function_cache.h"
 #include "client/log.h"
+#include "client/unsupported.h"
 #include "client/server_path.h"
 #include "client/parameter_layout.h"
 
@@ -126,6 +127,7 @@ CUresult Session::start() {
         return result;
     }
     current_.store(session, std::memory_order_release);
+    report_unsupported(*session);
     return CUDA_SUCCESS;
 }
 
@@ -303,6 +305,7 @@ void Session::forget_in_child() {
     callbacks::forget_in_child();
     device_text::forget_in_child();
     captures::forget();
+    forget_unsupported_in_child();
     this_thread = 0;
     posted_error.store(0);
     ended_.store(false);

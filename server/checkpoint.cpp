@@ -276,6 +276,8 @@ void save_checkpoint(Session& session, Executor& executor, const std::string& di
     meta["coordinated"] = coordinated;
     meta["program"] = session.program;
     meta["environment"] = session.environment;
+    for (const auto& [names, times] : session.unsupported)
+        meta["unsupported"].push_back({names.first, names.second, times});
     meta["pid"] = session.client_pid;
     meta["previous_epoch"] = session.previous_epoch;
     meta["attached_at"] = session.attached_at;
@@ -478,6 +480,8 @@ bool load_checkpoint(Session& session, Executor& executor, const std::string& di
     session.up_end = meta.at("up_end");
     session.callbacks.set_done(meta.value("callbacks_done", uint64_t(0)));
     session.program = meta.at("program");
+    session.environment = meta.value("environment", Variables());
+    for (const json& one : meta.value("unsupported", json::array())) session.unsupported[{one[0], one[1]}] = one[2];
     session.client_pid = meta.at("pid");
     session.set_posted({meta.at("posted")[0], meta.at("posted")[1]});
     load_journal(session, executor, reader);

@@ -29,7 +29,7 @@ ControlClient::ControlClient(UniqueFd fd, std::string peer_name) : peer_name_(st
     buffer.maxlen = sizeof address;
     buffer.len = sizeof address;
     buffer.buf = &address;
-    CLIENT* client = clnt_vc_create(fd.get(), &buffer, CRICKET_CONTROL, CRICKET_CONTROL_V1, 0, 0);
+    CLIENT* client = clnt_vc_create(fd.get(), &buffer, CRICKET_CONTROL, CRICKET_CONTROL_V2, 0, 0);
     if (!client)
         throw ControlError("cannot talk to " + peer_name_ + ": " + clnt_spcreateerror("control plane"));
     clnt_control(client, CLSET_FD_CLOSE, nullptr);
@@ -95,7 +95,7 @@ OpResult ControlClient::simple(Procedure procedure, Arguments* arguments, std::c
 
 ControlStatus ControlClient::status(std::chrono::seconds timeout) {
     ctl_status result;
-    call(ctl_status_1, static_cast<void*>(nullptr), &result, timeout);
+    call(ctl_status_2, static_cast<void*>(nullptr), &result, timeout);
     ControlStatus converted = from_xdr(result);
     xdr_free(reinterpret_cast<xdrproc_t>(xdr_ctl_status), reinterpret_cast<char*>(&result));
     return converted;
@@ -103,29 +103,29 @@ ControlStatus ControlClient::status(std::chrono::seconds timeout) {
 
 OpResult ControlClient::quiesce(const std::string& target, uint32_t timeout_ms, bool hold) {
     ctl_quiesce_args arguments{plain(target), timeout_ms, hold};
-    return simple(ctl_quiesce_1, &arguments);
+    return simple(ctl_quiesce_2, &arguments);
 }
 
 OpResult ControlClient::resume(const std::string& target) {
     char* argument = plain(target);
-    return simple(ctl_resume_1, &argument);
+    return simple(ctl_resume_2, &argument);
 }
 
 OpResult ControlClient::snapshot(const std::string& target, const std::string& directory,
                                  const std::string& checkpoint) {
     ctl_snapshot_args arguments{plain(target), plain(directory), plain(checkpoint)};
-    return simple(ctl_snapshot_1, &arguments);
+    return simple(ctl_snapshot_2, &arguments);
 }
 
 OpResult ControlClient::drop(const std::string& target, bool force, std::chrono::seconds timeout) {
     ctl_drop_args arguments{plain(target), force};
-    return simple(ctl_drop_1, &arguments, timeout);
+    return simple(ctl_drop_2, &arguments, timeout);
 }
 
 LoadResult ControlClient::load(const std::string& directory) {
     char* argument = plain(directory);
     ctl_load_result result;
-    call(ctl_load_1, &argument, &result, no_hurry);
+    call(ctl_load_2, &argument, &result, no_hurry);
     LoadResult converted{from_xdr(result.result), from_xdr(result.session)};
     xdr_free(reinterpret_cast<xdrproc_t>(xdr_ctl_load_result), reinterpret_cast<char*>(&result));
     return converted;

@@ -35,6 +35,17 @@ void to_xdr(const SessionStatus& from, ctl_session* to) {
     to->calls = from.calls;
     to->started = from.started;
     to->state_since = from.state_since;
+    const size_t uses = std::min<size_t>(from.unsupported.size(), CTL_UNSUPPORTED);
+    to->unsupported.unsupported_val =
+        static_cast<ctl_unsupported*>(std::calloc(std::max<size_t>(uses, 1), sizeof(ctl_unsupported)));
+    if (!to->unsupported.unsupported_val) throw std::bad_alloc();
+    to->unsupported.unsupported_len = static_cast<u_int>(uses);
+    for (size_t i = 0; i < uses; ++i) {
+        ctl_unsupported& use = to->unsupported.unsupported_val[i];
+        use.function = to_xdr(from.unsupported[i].function, CTL_NAME);
+        use.library = to_xdr(from.unsupported[i].library, CTL_NAME);
+        use.times = from.unsupported[i].times;
+    }
 }
 
 void to_xdr(const ControlStatus& from, ctl_status* to) {
@@ -66,6 +77,10 @@ SessionStatus from_xdr(const ctl_session& from) {
     to.calls = from.calls;
     to.started = from.started;
     to.state_since = from.state_since;
+    for (u_int i = 0; i < from.unsupported.unsupported_len; ++i) {
+        const ctl_unsupported& use = from.unsupported.unsupported_val[i];
+        to.unsupported.push_back({use.function ? use.function : "", use.library ? use.library : "", use.times});
+    }
     return to;
 }
 

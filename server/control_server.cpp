@@ -15,7 +15,7 @@
 #include "control_service.h"
 #include "log.h"
 
-extern "C" void cricket_control_1(struct svc_req* request, SVCXPRT* transport);
+extern "C" void cricket_control_2(struct svc_req* request, SVCXPRT* transport);
 
 namespace cricket::server {
 namespace {
@@ -110,10 +110,10 @@ bool serve_one(Connection& connection) {
     request.rq_xprt = &connection.transport;
     if (request.rq_prog != CRICKET_CONTROL)
         svcerr_noprog(&connection.transport);
-    else if (request.rq_vers != CRICKET_CONTROL_V1)
-        svcerr_progvers(&connection.transport, CRICKET_CONTROL_V1, CRICKET_CONTROL_V1);
+    else if (request.rq_vers != CRICKET_CONTROL_V2)
+        svcerr_progvers(&connection.transport, CRICKET_CONTROL_V2, CRICKET_CONTROL_V2);
     else
-        cricket_control_1(&request, &connection.transport);
+        cricket_control_2(&request, &connection.transport);
     return !connection.broken && !connection.service->finished();
 }
 
@@ -163,37 +163,37 @@ using namespace cricket::server;
 
 extern "C" {
 
-bool_t ctl_status_1_svc(void*, ctl_status* result, svc_req* request) {
+bool_t ctl_status_2_svc(void*, ctl_status* result, svc_req* request) {
     return answer(request, result, [](ControlService& service) { return service.status(); });
 }
 
-bool_t ctl_quiesce_1_svc(ctl_quiesce_args* args, ctl_result* result, svc_req* request) {
+bool_t ctl_quiesce_2_svc(ctl_quiesce_args* args, ctl_result* result, svc_req* request) {
     return answer(request, result, [&](ControlService& service) {
         return service.quiesce(text(args->target), args->timeout_ms, args->hold != 0);
     });
 }
 
-bool_t ctl_resume_1_svc(char** target, ctl_result* result, svc_req* request) {
+bool_t ctl_resume_2_svc(char** target, ctl_result* result, svc_req* request) {
     return answer(request, result, [&](ControlService& service) { return service.resume(text(*target)); });
 }
 
-bool_t ctl_snapshot_1_svc(ctl_snapshot_args* args, ctl_result* result, svc_req* request) {
+bool_t ctl_snapshot_2_svc(ctl_snapshot_args* args, ctl_result* result, svc_req* request) {
     return answer(request, result, [&](ControlService& service) {
         return service.snapshot(text(args->target), text(args->directory), text(args->checkpoint));
     });
 }
 
-bool_t ctl_drop_1_svc(ctl_drop_args* args, ctl_result* result, svc_req* request) {
+bool_t ctl_drop_2_svc(ctl_drop_args* args, ctl_result* result, svc_req* request) {
     return answer(request, result, [&](ControlService& service) {
         return service.drop(text(args->target), args->force != 0);
     });
 }
 
-bool_t ctl_load_1_svc(char** directory, ctl_load_result* result, svc_req* request) {
+bool_t ctl_load_2_svc(char** directory, ctl_load_result* result, svc_req* request) {
     return answer(request, result, [&](ControlService& service) { return service.load(text(*directory)); });
 }
 
-int cricket_control_1_freeresult(SVCXPRT*, xdrproc_t routine, caddr_t result) {
+int cricket_control_2_freeresult(SVCXPRT*, xdrproc_t routine, caddr_t result) {
     xdr_free(routine, result);
     return TRUE;
 }

@@ -81,6 +81,8 @@ class Session {
     uint64_t executed = 0;     // every call up to this one has been executed
     uint64_t up_end = 0;       // up-buffer position behind the last executed call's data
     std::string program;
+    // Uses by the application of functions that the client does not have: (function, library that called) -> times.
+    std::map<std::pair<std::string, std::string>, uint64_t> unsupported;
     Variables environment;                  // the application's CUDA_* variables
     CUresult driver_result = CUDA_SUCCESS;  // of cuInit
     int32_t client_pid = 0;    // of the attached process, or the last one; in the server's pid namespace

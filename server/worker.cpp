@@ -161,6 +161,9 @@ void Worker::publish_status() {
     published_.device_bytes = session_.device_memory.bytes();
     published_.host_bytes = session_.host_memory.bytes();
     published_.calls = session_.executed;
+    published_.unsupported.clear();
+    for (const auto& [names, times] : session_.unsupported)
+        published_.unsupported.push_back({names.first, names.second, times});
 }
 
 void Worker::set_state(SessionState state) {

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "cricket/image_offer.h"
 #include "cricket/unique_fd.h"
@@ -22,6 +23,13 @@ struct OpResult {
 
 enum class SessionState : uint32_t { Starting = 0, Running = 1, Parked = 2, Quiesced = 3 };
 
+// A function that the application used in vain.
+struct UnsupportedUse {
+    std::string function;
+    std::string library;  // file name of the object that called it; empty where that is not known
+    uint64_t times = 0;
+};
+
 struct SessionStatus {
     uint64_t id = 0;
     wire::Token token{};
@@ -34,6 +42,7 @@ struct SessionStatus {
     uint64_t calls = 0;       // executed since the session began
     int64_t started = 0;      // unix seconds
     int64_t state_since = 0;  // unix seconds
+    std::vector<UnsupportedUse> unsupported;
 };
 
 class WorkerOps {

@@ -61,7 +61,10 @@ void show_status(const std::string& socket, bool as_json) {
     const int64_t now = std::time(nullptr);
     if (as_json) {
         nlohmann::json sessions = nlohmann::json::array();
-        for (const SessionStatus& session : status.sessions)
+        for (const SessionStatus& session : status.sessions) {
+            nlohmann::json unsupported = nlohmann::json::array();
+            for (const server::UnsupportedUse& use : session.unsupported)
+                unsupported.push_back({{"function", use.function}, {"library", use.library}, {"times", use.times}});
             sessions.push_back({{"id", server::session_name(session.id)},
                                 {"token", server::token_text(session.token)},
                                 {"epoch", server::hex64(session.epoch)},
@@ -73,7 +76,9 @@ void show_status(const std::string& socket, bool as_json) {
                                 {"calls", session.calls},
                                 {"started", session.started},
                                 {"age_seconds", now - session.started},
-                                {"state_seconds", now - session.state_since}});
+                                {"state_seconds", now - session.state_since},
+                                {"unsupported", std::move(unsupported)}});
+        }
         const nlohmann::json answer = {
             {"server", {{"pid", status.pid}, {"version", status.version}, {"driver", status.driver}}},
             {"sessions", std::move(sessions)}};
@@ -85,11 +90,16 @@ void show_status(const std::string& socket, bool as_json) {
     if (status.sessions.empty()) return;
     std::printf("%-8s %8s  %-20s %-9s %12s %12s %12s %10s\n", "SESSION", "PID", "PROGRAM", "STATE", "DEVICE",
                 "HOST", "CALLS", "AGE");
-    for (const SessionStatus& session : status.sessions)
+    for (const SessionStatus& session : status.sessions) {
         std::printf("%-8s %8d  %-20s %-9s %12s %12s %12llu %10s\n", server::session_name(session.id).c_str(),
                     session.pid, session.program.c_str(), state_name(session.state),
                     bytes_text(session.device_bytes).c_str(), bytes_text(session.host_bytes).c_str(),
                     static_cast<unsigned long long>(session.calls), age_text(now - session.started).c_str());
+        for (const server::UnsupportedUse& use : session.unsupported)
+            std::printf("  not supported: %s, used %llu time%s%s%s\n", use.function.c_str(),
+                        static_cast<unsigned long long>(use.times), use.times == 1 ? "" : "s",
+                        use.library.empty() ? "" : " by ", use.library.c_str());
+    }
 }
 
 std::string describe(const SessionStatus& session) {

@@ -313,7 +313,7 @@ CUresult post(Proc proc, xdrproc_t xdr_args, void* args, const CallOptions& opti
     return CUDA_SUCCESS;
 }
 bool initialized() { return link_->initialized; }
-CUresult unsupported(const char* function, const char* reason) {
+CUresult unsupported(const char* function, const char* reason, const void*) {
     link_->refused.push_back(std::string(function) + ": " + reason);
     return CUDA_ERROR_NOT_SUPPORTED;
 }

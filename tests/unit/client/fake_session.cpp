@@ -38,7 +38,7 @@ CUresult call_with_data(Proc proc, xdrproc_t xdr_args, void* args, rpc::Bulk*, c
 
 void release_reply(bool) {}
 
-CUresult unsupported(const char*, const char*) {
+CUresult unsupported(const char*, const char*, const void*) {
     return CUDA_ERROR_NOT_SUPPORTED;
 }
 
