@@ -3,6 +3,7 @@
 
 #include <cstdio>
 
+#include "array.h"
 #include "event.h"
 #include "heap.h"
 #include "memory.h"
@@ -10,6 +11,7 @@
 #include "pool.h"
 #include "storage.h"
 #include "stream.h"
+#include "texture.h"
 
 namespace softgpu {
 namespace {
@@ -104,6 +106,8 @@ void Context::tear_down() {
     events().remove_if([&](auto& event) { return event.context.get() == this; });
     unload_modules_of(*this);
     forget_pooled(handle);
+    destroy_textures_of(handle);
+    destroy_arrays_of(handle);
     for (auto& range : memory_map().of_owner(handle)) free_range(memory_map().remove(range.base));
 }
 

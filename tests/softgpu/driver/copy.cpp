@@ -13,11 +13,12 @@ size_t span_of(const End& end, const Box& box) {
     return (box.depth - 1) * end.slice + (box.height - 1) * end.pitch + box.width;
 }
 
-enum class Memory { Pageable, Locked, Device };
+enum class Memory { Pageable, Locked, Device, Array };
 
 // Whether [address, address + size) is memory the driver knows. Mappings may be adjacent; anything else is
 // one allocation.
 Memory classify(uint64_t address, size_t size, Side side) {
+    if (side == Side::Array) return Memory::Array;  // checked where the end was made
     auto range = memory_map().find(address);
     if (!range || range->kind == MemoryKind::Heap) {
         // Unknown memory is pageable host memory, but not within the fixed regions.
@@ -39,7 +40,7 @@ Memory classify(uint64_t address, size_t size, Side side) {
 
 // The memory may be gone by the time the stream comes to the operation.
 void check_again(Memory memory, const End& end, const Box& box) {
-    if (memory == Memory::Pageable) return;
+    if (memory == Memory::Pageable || memory == Memory::Array) return;
     try {
         classify(end.base, span_of(end, box), Side::Device);
     } catch (const Error&) {
@@ -71,6 +72,7 @@ void join_rows(End& to, End& from, Box& box) {
 CUmemorytype type_of(Side side) {
     return side == Side::Host     ? CU_MEMORYTYPE_HOST
            : side == Side::Device ? CU_MEMORYTYPE_DEVICE
+           : side == Side::Array  ? CU_MEMORYTYPE_ARRAY
                                   : CU_MEMORYTYPE_UNIFIED;
 }
 
@@ -78,15 +80,29 @@ CUmemorytype type_of(Side side) {
 CUDA_MEMCPY3D described(const End& to, const End& from, const Box& box) {
     CUDA_MEMCPY3D p = {};
     p.srcMemoryType = type_of(from.side);
-    p.srcHost = from.side == Side::Host ? reinterpret_cast<const void*>(from.base) : nullptr;
-    p.srcDevice = from.side == Side::Host ? 0 : from.base;
-    p.srcPitch = from.pitch;
-    p.srcHeight = from.pitch ? from.slice / from.pitch : 0;
+    if (from.side == Side::Array) {
+        p.srcArray = from.array->handle;
+        p.srcXInBytes = from.x, p.srcY = from.y, p.srcZ = from.z;
+    } else {
+        if (from.side == Side::Host)
+            p.srcHost = reinterpret_cast<const void*>(from.base);
+        else
+            p.srcDevice = from.base;
+        p.srcPitch = from.pitch;
+        p.srcHeight = from.pitch ? from.slice / from.pitch : 0;
+    }
     p.dstMemoryType = type_of(to.side);
-    p.dstHost = to.side == Side::Host ? reinterpret_cast<void*>(to.base) : nullptr;
-    p.dstDevice = to.side == Side::Host ? 0 : to.base;
-    p.dstPitch = to.pitch;
-    p.dstHeight = to.pitch ? to.slice / to.pitch : 0;
+    if (to.side == Side::Array) {
+        p.dstArray = to.array->handle;
+        p.dstXInBytes = to.x, p.dstY = to.y, p.dstZ = to.z;
+    } else {
+        if (to.side == Side::Host)
+            p.dstHost = reinterpret_cast<void*>(to.base);
+        else
+            p.dstDevice = to.base;
+        p.dstPitch = to.pitch;
+        p.dstHeight = to.pitch ? to.slice / to.pitch : 0;
+    }
     p.WidthInBytes = box.width;
     p.Height = box.height;
     p.Depth = box.depth;
@@ -135,7 +151,7 @@ void copy(const std::shared_ptr<Stream>& stream, End to, End from, Box box, bool
     auto source = classify(from.base, span_of(from, box), from.side);
     join_rows(to, from, box);
 
-    if (source == Memory::Pageable && target == Memory::Device && !wait) {
+    if (source == Memory::Pageable && (target == Memory::Device || target == Memory::Array) && !wait) {
         auto staged = std::make_shared<std::vector<std::byte>>(box.width * box.height * box.depth);
         End middle{Side::Host, reinterpret_cast<uint64_t>(staged->data()), box.width, box.width * box.height};
         copy_now(middle, from, box);
@@ -154,7 +170,8 @@ void copy(const std::shared_ptr<Stream>& stream, End to, End from, Box box, bool
         copy_now(to, from, box);
     };
     // Between device memories even the synchronous functions do not wait.
-    bool on_device = source == Memory::Device && target == Memory::Device;
+    auto device = [](Memory memory) { return memory == Memory::Device || memory == Memory::Array; };
+    bool on_device = device(source) && device(target);
     if ((wait && !on_device) || target == Memory::Pageable || source == Memory::Pageable) {
         stream->run(std::move(now));
         if (wait) stream->context->output.flush();
@@ -254,9 +271,16 @@ CUresult cuMemcpyPeerAsync(CUdeviceptr to, CUcontext to_context, CUdeviceptr fro
 
 namespace {
 
+End end_of_array(CUarray handle, size_t x, size_t y, size_t z, const Box& box) {
+    auto of = array(handle);
+    require(x + box.width <= of->pitch() && y + box.height <= of->rows() && z + box.depth <= of->slices());
+    return {
+        Side::Array, of->base + z * of->slice() + y * of->pitch() + x, of->pitch(), of->slice(), of, x, y, z};
+}
+
 // One end of a CUDA_MEMCPY2D/3D: its fields by name differ only in the prefix.
-End end_of(CUmemorytype type, const void* host_pointer, CUdeviceptr device_pointer, size_t x, size_t y,
-           size_t z, size_t pitch, size_t height, const Box& box) {
+End end_of(CUmemorytype type, const void* host_pointer, CUdeviceptr device_pointer, CUarray array_handle,
+           size_t x, size_t y, size_t z, size_t pitch, size_t height, const Box& box) {
     End end{Side::Either, 0, pitch, pitch * height};
     switch (type) {
         case CU_MEMORYTYPE_HOST:
@@ -269,7 +293,7 @@ End end_of(CUmemorytype type, const void* host_pointer, CUdeviceptr device_point
             end.base = device_pointer;
             break;
         case CU_MEMORYTYPE_ARRAY:
-            fail(CUDA_ERROR_NOT_SUPPORTED);
+            return end_of_array(array_handle, x, y, z, box);
         default:
             fail(CUDA_ERROR_INVALID_VALUE);
     }
@@ -283,13 +307,13 @@ End end_of(CUmemorytype type, const void* host_pointer, CUdeviceptr device_point
 
 template <typename Params>
 End target_of(const Params& p, const Box& box) {
-    return end_of(p.dstMemoryType, p.dstHost, p.dstDevice, p.dstXInBytes, p.dstY, p.dstZ, p.dstPitch,
-                  p.dstHeight, box);
+    return end_of(p.dstMemoryType, p.dstHost, p.dstDevice, p.dstArray, p.dstXInBytes, p.dstY, p.dstZ,
+                  p.dstPitch, p.dstHeight, box);
 }
 template <typename Params>
 End source_of(const Params& p, const Box& box) {
-    return end_of(p.srcMemoryType, p.srcHost, p.srcDevice, p.srcXInBytes, p.srcY, p.srcZ, p.srcPitch,
-                  p.srcHeight, box);
+    return end_of(p.srcMemoryType, p.srcHost, p.srcDevice, p.srcArray, p.srcXInBytes, p.srcY, p.srcZ,
+                  p.srcPitch, p.srcHeight, box);
 }
 
 CUresult copy_2d(const CUDA_MEMCPY2D* p, CUstream on, bool wait) {
@@ -298,10 +322,10 @@ CUresult copy_2d(const CUDA_MEMCPY2D* p, CUstream on, bool wait) {
         auto s = stream(on);
         Box box{p->WidthInBytes, p->Height};
         if (!box.width || !box.height) return;
-        auto to = end_of(p->dstMemoryType, p->dstHost, p->dstDevice, p->dstXInBytes, p->dstY, 0, p->dstPitch,
-                         0, box);
-        auto from = end_of(p->srcMemoryType, p->srcHost, p->srcDevice, p->srcXInBytes, p->srcY, 0,
-                           p->srcPitch, 0, box);
+        auto to = end_of(p->dstMemoryType, p->dstHost, p->dstDevice, p->dstArray, p->dstXInBytes, p->dstY, 0,
+                         p->dstPitch, 0, box);
+        auto from = end_of(p->srcMemoryType, p->srcHost, p->srcDevice, p->srcArray, p->srcXInBytes, p->srcY,
+                           0, p->srcPitch, 0, box);
         copy(s, to, from, box, wait);
     });
 }
@@ -323,7 +347,7 @@ namespace {
 // For steps of graphs: what their memory is shows when they run, since the graph may allocate it.
 void check_later_end(const End& end, const Box& box) {
     size_t size = span_of(end, box);
-    if (!in_graph_memory(end.base, size)) classify(end.base, size, end.side);
+    if (end.side != Side::Array && !in_graph_memory(end.base, size)) classify(end.base, size, end.side);
 }
 
 }  // namespace

@@ -2,18 +2,21 @@
 // Copies and fills of boxes of bytes: a line is a box of one row, a rectangle one of many.
 #pragma once
 
+#include "array.h"
 #include "memory.h"
 #include "stream.h"
 
 namespace softgpu {
 
-enum class Side { Host, Device, Either };
+enum class Side { Host, Device, Either, Array };
 
 // Where one end of a copy lies. Row y of slice z begins at base + y * pitch + z * slice.
 struct End {
     Side side;
     uint64_t base;
     size_t pitch = 0, slice = 0;
+    std::shared_ptr<Array> array = nullptr;  // with Side::Array, and where in it the copy begins, x in bytes
+    size_t x = 0, y = 0, z = 0;
 };
 
 struct Box {

@@ -6,6 +6,7 @@
 #include "event.h"
 #include "heap.h"
 #include "memory.h"
+#include "texture.h"
 
 namespace softgpu {
 namespace {
@@ -154,6 +155,7 @@ Action action(const KernelStep& step) {
         launch.heap_allocate = [=](size_t size) { return context->heap().allocate(size); };
         launch.heap_free = [=](void* address) { context->heap().release(address); };
         launch.set_conditional = set_conditional;
+        launch.texture = texture_of;
         launch.complain = [=](std::string_view text) { context->output.complain(text); };
         launch.cancel = &context->faulted;
         auto may_access = [=](uint64_t address, uint64_t size, bool write) -> ptx::AccessRange {

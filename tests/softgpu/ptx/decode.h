@@ -129,6 +129,12 @@ class Decoder {
     void prefetch();
     void cp();
 
+    // decode_texture.cpp
+    void tex();
+    void surface();
+    void texture_query();
+    void texture_place(const Operand& o, TextureAccess& access, Type coordinate);
+    void texture_values(const Operand& o, TextureAccess& access, bool written);
     // decode_control.cpp
     void bra();
     void brx();

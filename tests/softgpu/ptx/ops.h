@@ -175,6 +175,11 @@ Handler match(bool all, unsigned width);
 Handler redux(Op, Type);
 Handler elect();
 Handler activemask();
+Handler sample();  // with Instr::data a TextureAccess
+Handler gather();
+Handler surface_load();
+Handler surface_store();
+Handler texture_query(bool surface);
 Handler cp_async();
 }  // namespace plain
 

@@ -90,6 +90,24 @@ struct BranchTable {
     std::vector<const Instr*> targets;
 };
 
+// tex, tld4, suld, sust, txq and suq: more operands than an Instr has.
+struct TextureAccess {
+    enum class Shape : uint8_t { D1, D2, D3, Cube } shape = Shape::D2;
+    enum class Level : uint8_t { Base, Explicit, Gradient } level = Level::Base;
+    enum class Outside : uint8_t { Trap, Clamp, Zero } outside = Outside::Trap;
+    bool layered = false;
+    bool integer = false;  // coordinates of a texture are texel numbers
+    uint8_t gather = 0;    // component of tld4
+    uint8_t count = 4;     // values moved
+    uint8_t bytes = 4;     // of each, for surfaces
+    uint8_t query = 0;     // of txq and suq: 0 width, 1 height, 2 depth
+    unsigned width = 4;    // of the registers, in bytes
+    uint32_t value[4] = {kNone, kNone, kNone, kNone};
+    uint32_t handle = kNone, layer = kNone;
+    uint32_t at[3] = {kNone, kNone, kNone};
+    uint32_t lod[6] = {kNone, kNone, kNone, kNone, kNone, kNone};  // or gradients: x by dimension, then y
+};
+
 struct Function {
     std::string name;
     const FunctionDecl* decl = nullptr;
@@ -98,6 +116,7 @@ struct Function {
     std::vector<Instr> code;
     std::vector<std::unique_ptr<CallSite>> calls;
     std::vector<std::unique_ptr<BranchTable>> tables;
+    std::vector<std::unique_ptr<TextureAccess>> textures;
     std::vector<Slot> params, results;
     uint32_t register_bytes = 0;
     uint32_t frame_bytes = 0;  // local memory per thread of one activation

@@ -70,6 +70,28 @@ struct Kernel {
     uint32_t registers = 0;            // an estimate: 32-bit virtual registers, capped at 255
 };
 
+// What a texture or surface object stands for: elements in memory, and how they are read.
+struct Texture {
+    enum class Channel : uint8_t { Unsigned, Signed, Float };
+    enum class Address : uint8_t { Wrap, Clamp, Mirror, Border };  // as CUaddress_mode
+
+    // Rows follow each other without gaps, unless `pitch` says more.
+    struct Level {
+        uint8_t* data = nullptr;
+        uint32_t width = 0, height = 1, depth = 1;  // elements; the depth of layers and faces is in `layers`
+        uint64_t pitch = 0, slice = 0;              // bytes from row to row, from slice (or layer) to slice
+    };
+    std::vector<Level> levels;
+    Channel channel = Channel::Unsigned;
+    uint8_t channel_bytes = 1, channels = 1;
+    uint32_t layers = 1;  // of a layered one, six for each cube
+    bool linear = false, mip_linear = false, normalized = false, as_integer = false;
+    Address address[3] = {Address::Clamp, Address::Clamp, Address::Clamp};
+    float border[4] = {};
+    float bias = 0, min_level = 0, max_level = 0;
+    std::shared_ptr<const void> keep;  // the memory behind it
+};
+
 struct Dim3 {
     uint32_t x = 1, y = 1, z = 1;
 };
@@ -86,6 +108,8 @@ struct Launch {
     // given out must pass the AccessCheck. Without them malloc() answers null.
     std::function<void*(size_t size)> heap_allocate;
     std::function<void(void* address)> heap_free;
+    // The texture or surface behind a handle, null for one that is none.
+    std::function<std::shared_ptr<const Texture>(uint64_t handle, bool surface)> texture;
     // cudaGraphSetConditional() in kernels.
     std::function<void(uint64_t handle, unsigned value)> set_conditional;
     // Text of failed assertions; without it, that goes where printf goes.

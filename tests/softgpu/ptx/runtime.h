@@ -93,6 +93,11 @@ struct Worker {
 
     LaunchState& launch;
     CachedRange ranges[2][kCachedRanges];
+    // The latest texture and surface.
+    struct {
+        uint64_t handle = 0;
+        std::shared_ptr<const Texture> texture;
+    } textures[2];
 };
 
 // The run loop: executes w until every fragment waits or its fuel is used up. Returns true when it did

@@ -217,7 +217,7 @@ TEST_F(Copies, RectanglesAndBoxes) {
     p.WidthInBytes = 70;  // wider than the pitch of the source
     EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuMemcpy2D(&p));
     p.srcMemoryType = CU_MEMORYTYPE_ARRAY;
-    EXPECT_CU(CUDA_ERROR_NOT_SUPPORTED, cuMemcpy2D(&p));
+    EXPECT_CU(CUDA_ERROR_INVALID_HANDLE, cuMemcpy2D(&p));
 
     auto box = allocate(4 * 5 * 6);
     std::vector<unsigned char> back(4 * 5 * 6, 1);
