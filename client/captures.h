@@ -14,12 +14,12 @@
 
 namespace cricket::client::captures {
 
-extern std::atomic<uint64_t> state;  // serial << 16 | captures
+extern std::atomic<uint64_t> state;  // server/captures.h: state()
 extern constinit thread_local uint32_t thread_mode __attribute__((tls_model("initial-exec")));  // CUstreamCaptureMode
 
 // Whether any stream of the session may be capturing.
 inline bool active() { return state.load(std::memory_order_acquire) & 0xffff; }
-// What the server said last: a serial number and how many captures there are (server/captures.h). Later ones win.
+// What the server said last, in whatever order answers are read.
 void told(uint64_t state);
 // A forked child has no session, so no captures.
 void forget();

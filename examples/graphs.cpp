@@ -111,8 +111,10 @@ static unsigned device_value(unsigned index) {
 }
 
 // A capture over two streams, of copies from and to pageable memory: a vector of the heap, and a variable of this stack.
+static std::vector<unsigned> kept(kCount);
 static void captured(unsigned round) {
-    std::vector<unsigned> source(kCount);
+    std::vector<unsigned> fresh(kCount);
+    std::vector<unsigned>& source = round % 2 ? kept : fresh;
     volatile unsigned last = 0;
     CUgraph graph = nullptr;
     CUgraphExec exec = nullptr;
@@ -423,6 +425,22 @@ static void appended(unsigned round) {
     CU_CHECK(cuGraphDestroy(graph));
 }
 
+// No graph at all, over memory that graphs have used.
+static void plain(unsigned round) {
+    unsigned last = 0;
+    for (unsigned turn = 0; turn < 50; ++turn) {
+        for (unsigned i = 0; i < kCount; ++i) kept[i] = i ^ turn;
+        CU_CHECK(cuMemcpyHtoDAsync(values, kept.data(), kCount * sizeof(unsigned), stream));
+        Affine(3, round).launch(stream);
+        CU_CHECK(cuMemcpyDtoHAsync(kept.data(), values, kCount * sizeof(unsigned), stream));
+        CU_CHECK(cuMemcpyDtoHAsync(&last, values + 4 * sizeof last, sizeof last, stream));
+        CU_CHECK(cuStreamSynchronize(stream));
+        CHECK(last == (4 ^ turn) * 3 + round);
+        for (unsigned i = 0; i < kCount; ++i)
+            if (kept[i] != (i ^ turn) * 3 + round) fail("plain: word %u is %u, should be %u", i, kept[i], (i ^ turn) * 3 + round);
+    }
+}
+
 static std::atomic<unsigned> destroyed{0};
 static void CUDA_CB destroy(void* data) { destroyed += static_cast<unsigned>(reinterpret_cast<uintptr_t>(data)); }
 
@@ -474,6 +492,7 @@ int main(int argc, char** argv) {
         forbidden();
         appended(unsigned(step));
         owned();
+        plain(unsigned(step));
         if (time_to_report(common)) {
             std::printf("step %ld\n", step);
             std::fflush(stdout);

@@ -44,7 +44,6 @@ Captures::Capture* Captures::find(CUstream stream) {
 
 void Captures::began(CUstream stream, const Capture& capture) {
     Capture& place = all_[stream] = capture;
-    ++serial_;
     CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
     if (driver_.cuStreamGetCaptureInfo_v1) driver_.cuStreamGetCaptureInfo_v1(stream, &status, &place.id);
 }
@@ -55,7 +54,7 @@ void Captures::told(cuuint64_t id, CUgraph graph) {
 }
 
 void Captures::forget(uint64_t stream_number) {
-    if (std::erase_if(all_, [&](const auto& entry) { return entry.second.stream_number == stream_number; })) ++serial_;
+    std::erase_if(all_, [&](const auto& entry) { return entry.second.stream_number == stream_number; });
 }
 
 bool Captures::look_for_ended() {
@@ -64,9 +63,7 @@ bool Captures::look_for_ended() {
         CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
         return driver_.cuStreamIsCapturing(entry.first, &status) == CUDA_SUCCESS && status == CU_STREAM_CAPTURE_STATUS_NONE;
     });
-    if (all_.size() == before) return false;
-    ++serial_;
-    return true;
+    return all_.size() != before;
 }
 
 std::string Captures::describe() const {

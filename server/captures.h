@@ -48,8 +48,8 @@ class Captures {
     // The application was told which graph the capture with this id makes.
     void told(cuuint64_t id, CUgraph graph);
     void forget(uint64_t stream_number);  // the stream is gone
-    // For the client: a serial number in front of 16 bits of how many there are.
-    uint64_t state() const { return serial_ << 16 | (all_.size() & 0xffff); }
+    // For the client, in the answer to a call: its sequence number in front of 16 bits of how many captures there are.
+    uint64_t state(const rpc::Credential& credential) const { return credential.seq << 16 | (all_.size() & 0xffff); }
     std::string describe() const;
 
     // Before and after a call of the application is executed.
@@ -80,7 +80,6 @@ class Captures {
 
     const DriverTable& driver_;
     std::map<CUstream, Capture> all_;
-    uint64_t serial_ = 0;
     bool refusing_ = false;
 };
 

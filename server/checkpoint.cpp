@@ -34,6 +34,7 @@ std::string result_name(const DriverTable& driver, CUresult result) {
 void refuse_unrestorable(Session& session) {
     if (const std::string callbacks = session.callbacks.describe_pending(); !callbacks.empty())
         fail("device work waits for " + callbacks + ": let the program go on until it has run");
+    session.forget_destroyed();
     if (session.captures.any()) fail(session.captures.describe() + ", which cannot be restored");
     for (const auto& [place, entry] : session.journal.entries()) {
         if (entry.effect.kind != Effect::Kind::Create) continue;

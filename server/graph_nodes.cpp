@@ -293,14 +293,8 @@ void DroppedNumbers::graph(CUgraph graph) {
 
 void DroppedNumbers::drop() {
     for (uint64_t number : nodes_) call_.objects.remove(HandleKind::GraphNode, number);
-    for (uint64_t number : graphs_) {
-        // A graph that was moved into its parent was made as one of its own.
-        JournalEntry gone;
-        gone.effect.kind = Effect::Kind::Destroy;
-        gone.effect.object = number;
-        call_.session.forget_objects(call_.session.journal.record(std::move(gone)));
-        call_.objects.remove(HandleKind::Graph, number);
-    }
+    // A graph that was moved into its parent was made as one of its own.
+    for (uint64_t number : graphs_) call_.session.forget_object(number);
 }
 
 }  // namespace cricket::server

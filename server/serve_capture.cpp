@@ -34,7 +34,7 @@ void serve_cuStreamBeginCapture_v2(Call& call, const cuStreamBeginCapture_v2_arg
     else if (!call.stream(args.hStream, &stream)) res.status = CUDA_ERROR_INVALID_HANDLE;
     else res.status = call.driver.cuStreamBeginCapture(stream, static_cast<CUstreamCaptureMode>(args.mode));
     if (res.status == CUDA_SUCCESS) captures.began(stream, capture_of(call, args.hStream, args.mode));
-    res.captures = captures.state();
+    res.captures = captures.state(call.credential);
 }
 
 void serve_cuStreamBeginCaptureToGraph(Call& call, const cuStreamBeginCaptureToGraph_args& args,
@@ -44,7 +44,7 @@ void serve_cuStreamBeginCaptureToGraph(Call& call, const cuStreamBeginCaptureToG
     std::vector<CUgraphNode> nodes;
     std::vector<CUgraphEdgeData> edges(args.dependencyData.size / sizeof(CUgraphEdgeData));
     Captures& captures = call.session.captures;
-    res.captures = captures.state();
+    res.captures = captures.state(call.credential);
     if (!call.driver.cuStreamBeginCaptureToGraph) {
         res.status = CUDA_ERROR_NOT_SUPPORTED;
         return;
@@ -69,13 +69,13 @@ void serve_cuStreamBeginCaptureToGraph(Call& call, const cuStreamBeginCaptureToG
         capture.to_graph = true;
         captures.began(stream, capture);
     }
-    res.captures = captures.state();
+    res.captures = captures.state(call.credential);
 }
 
 void serve_cuStreamEndCapture(Call& call, const cuStreamEndCapture_args& args, cuStreamEndCapture_res& res) {
     CUstream stream = nullptr;
     Captures& captures = call.session.captures;
-    res.captures = captures.state();
+    res.captures = captures.state(call.credential);
     if (!call.driver.cuStreamEndCapture || !call.stream(args.hStream, &stream)) {
         res.status = call.driver.cuStreamEndCapture ? CUDA_ERROR_INVALID_HANDLE : CUDA_ERROR_NOT_SUPPORTED;
         return;
@@ -100,7 +100,7 @@ void serve_cuStreamEndCapture(Call& call, const cuStreamEndCapture_args& args, c
         call.objects.remove(HandleKind::Graph, call.objects.find(HandleKind::Graph, told));
     }
     if (ended) call.session.captures_ended();
-    res.captures = captures.state();
+    res.captures = captures.state(call.credential);
 }
 
 void serve_cuStreamIsCapturing(Call& call, const cuStreamIsCapturing_args& args, cuStreamIsCapturing_res& res) {
@@ -110,7 +110,7 @@ void serve_cuStreamIsCapturing(Call& call, const cuStreamIsCapturing_args& args,
     if (!call.stream(args.hStream, &stream)) res.status = CUDA_ERROR_INVALID_HANDLE;
     else res.status = call.driver.cuStreamIsCapturing ? call.driver.cuStreamIsCapturing(stream, &status) : CUDA_SUCCESS;
     res.captureStatus = status;
-    res.captures = call.session.captures.state();
+    res.captures = call.session.captures.state(call.credential);
 }
 
 void serve_cricketCaptureInfo(Call& call, const cricketCaptureInfo_args& args, cricketCaptureInfo_res& res) {

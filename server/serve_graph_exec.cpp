@@ -29,18 +29,6 @@ void instantiate(Call& call, Function function, const Args& args, Res& res) {
     if (!log.empty()) give_bytes(&res.log, log.c_str(), strnlen(log.data(), log.size() - 1) + 1);
 }
 
-// Numbers of objects whose destructor has been called.
-void forget_destroyed(Call& call) {
-    for (CUuserObject object : call.session.user_objects.take_gone()) {
-        const uint64_t number = call.objects.find(HandleKind::UserObject, object);
-        JournalEntry gone;
-        gone.effect.kind = Effect::Kind::Destroy;
-        gone.effect.object = number;
-        if (number) call.session.forget_objects(call.session.journal.record(std::move(gone)));
-        call.objects.remove(HandleKind::UserObject, number);
-    }
-}
-
 }  // namespace
 
 void serve_cuGraphInstantiate(Call& call, const cuGraphInstantiate_args& args, cuGraphInstantiate_res& res) {
@@ -105,7 +93,7 @@ void serve_cuUserObjectCreate(Call& call, const cuUserObjectCreate_args& args, c
         res.status = CUDA_ERROR_NOT_SUPPORTED;
         return;
     }
-    forget_destroyed(call);
+    call.session.forget_destroyed();
     Callbacks& callbacks = call.session.callbacks;
     void* context = callbacks.context(args.id, Callbacks::Use::Once);
     void* prepared = call.session.user_objects.prepare(context);

@@ -191,6 +191,19 @@ CUevent Session::all_work() {
     return nullptr;
 }
 
+void Session::forget_object(uint64_t number) {
+    JournalEntry gone;
+    gone.effect.kind = Effect::Kind::Destroy;
+    gone.effect.object = number;
+    forget_objects(journal.record(std::move(gone)));
+    objects.remove(Objects::kind_of(number), number);
+}
+
+void Session::forget_destroyed() {
+    for (CUuserObject object : user_objects.take_gone())
+        if (const uint64_t number = objects.find(HandleKind::UserObject, object)) forget_object(number);
+}
+
 CUresult Session::refused_by_capture() {
     CUevent event = take_event();
     const CUresult status = event ? driver.cuEventQuery(event) : CUDA_SUCCESS;

@@ -101,6 +101,8 @@ class Session {
     CUstream thread_stream(uint32_t thread);
     void note_created(const Effect& effect);
     void forget_objects(const std::vector<uint64_t>& gone);
+    void forget_object(uint64_t number);  // that went without a call of its own
+    void forget_destroyed();              // user objects whose last reference went
     void forget_context(uint64_t number);
 
     // Posted errors, until a reply carries them.

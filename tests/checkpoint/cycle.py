@@ -28,13 +28,14 @@ def test(world, arguments):
             replace = world.random.random() < 0.5
             time.sleep(moment)  # not a wait for anything: the moment is the test's input
             app.dump(images)
-            if replace and arguments.callbacks:
-                # Device work that waits for a callback of the frozen program cannot be saved, and is refused by name.
+            if replace and arguments.refused_for:
+                # Device work that waits for a callback of the frozen program cannot be saved, nor can graphs: refused by name.
                 saved = world.control("snapshot", app.pid, gpu, accept_failure=True)
                 replace = saved.returncode == 0
                 if not replace:
                     refused += 1
-                    check_message(saved.returncode, saved.stdout, "host function", "the snapshot")
+                    named = [word for word in arguments.refused_for if word in saved.stdout]
+                    check_message(saved.returncode, saved.stdout, named or arguments.refused_for, "the snapshot")
             elif replace:
                 world.control("snapshot", app.pid, gpu)
             if replace:
@@ -59,12 +60,13 @@ def test(world, arguments):
             check(seen == wanted, f"step {step}: the loss is {seen}, undisturbed it is {wanted}")
     server.stop()
     print(f"{arguments.cycles} dumps and restores, {replaced} of them with a new server"
-          f"{f', {refused} with callbacks pending' if arguments.callbacks else ''}; {output.splitlines()[-1]}")
+          f"{f', {refused} snapshots refused' if arguments.refused_for else ''}; {output.splitlines()[-1]}")
 
 
 def add_arguments(parser):
     parser.add_argument("--cycles", type=int, default=60)
-    parser.add_argument("--callbacks", action="store_true", help="a snapshot may be refused while callbacks are pending")
+    parser.add_argument("--refused-for", action="append", metavar="WORD", default=[],
+                        help="a snapshot may be refused with a message that names this; may be repeated")
     parser.add_argument("program", nargs="+", help="an example and its options (after --)")
 
 
