@@ -121,4 +121,41 @@ void serve_cuDevicePrimaryCtxReset_v2(Call& call, const cuDevicePrimaryCtxReset_
         primary_is_empty(call, Proc::cuDevicePrimaryCtxReset_v2, xdr_cuDevicePrimaryCtxReset_v2_args, args);
 }
 
+// Peer access is the contexts', memory is the devices': our chunks are opened for the other device as the driver's own
+// allocations would be.
+static bool peer_of(Call& call, uint64_t number, CUcontext* peer, CUdevice* owner, int32_t* status) {
+    if (!call.session.current()) {
+        *status = CUDA_ERROR_INVALID_CONTEXT;
+        return false;
+    }
+    if (!number || !driver_handle(call.objects, HandleKind::Context, number, peer)) {
+        *status = CUDA_ERROR_INVALID_CONTEXT;
+        return false;
+    }
+    *owner = call.session.context_devices.at(number);
+    return true;
+}
+
+void serve_cuCtxEnablePeerAccess(Call& call, const cuCtxEnablePeerAccess_args& args, cuCtxEnablePeerAccess_res& res) {
+    CUcontext peer = nullptr;
+    CUdevice owner = 0;
+    if (!peer_of(call, args.peerContext, &peer, &owner, &res.status)) return;
+    res.status = call.driver.cuCtxEnablePeerAccess(peer, args.Flags);
+    if (res.status != CUDA_SUCCESS) return;
+    res.status = call.session.device_memory.allow_peer(owner, call.session.current_device());
+    if (res.status != CUDA_SUCCESS) call.driver.cuCtxDisablePeerAccess(peer);
+}
+
+void serve_cuCtxDisablePeerAccess(Call& call, const cuCtxDisablePeerAccess_args& args, cuCtxDisablePeerAccess_res& res) {
+    CUcontext peer = nullptr;
+    CUdevice owner = 0;
+    if (!peer_of(call, args.peerContext, &peer, &owner, &res.status)) return;
+    res.status = call.driver.cuCtxDisablePeerAccess(peer);
+    // A journal keeps the last of each: disabling may come first, before the enabling that followed it.
+    if (call.replaying && res.status == CUDA_ERROR_PEER_ACCESS_NOT_ENABLED)
+        res.status = CUDA_SUCCESS;
+    else if (res.status == CUDA_SUCCESS)
+        call.session.device_memory.forbid_peer(owner, call.session.current_device());
+}
+
 }  // namespace cricket::server
