@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "device.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -336,5 +337,43 @@ CUresult cuDeviceGetExecAffinitySupport(int* supported, CUexecAffinityType type,
         require(supported && type == CU_EXEC_AFFINITY_TYPE_SM_COUNT);
         device(dev);
         *supported = 0;
+    });
+}
+
+namespace {
+
+// Every atomic of PTX is the host's: all of them, on one or two words.
+void atomic_capabilities(unsigned* capabilities, const CUatomicOperation* operations, unsigned count) {
+    require(capabilities && operations && count);
+    for (unsigned i = 0; i < count; ++i) {
+        require(operations[i] < CU_ATOMIC_OPERATION_MAX);
+        capabilities[i] = CU_ATOMIC_CAPABILITY_SIGNED | CU_ATOMIC_CAPABILITY_UNSIGNED |
+                          CU_ATOMIC_CAPABILITY_REDUCTION | CU_ATOMIC_CAPABILITY_SCALAR_32 |
+                          CU_ATOMIC_CAPABILITY_SCALAR_64;
+    }
+}
+
+}  // namespace
+
+CUresult cuDeviceGetHostAtomicCapabilities(unsigned* capabilities, const CUatomicOperation* operations,
+                                           unsigned count, CUdevice dev) {
+    return api([&] {
+        device(dev);
+        atomic_capabilities(capabilities, operations, count);
+    });
+}
+
+CUresult cuDeviceGetP2PAtomicCapabilities(unsigned* capabilities, const CUatomicOperation* operations,
+                                          unsigned count, CUdevice from, CUdevice to) {
+    return api([&] {
+        require(&device(from) != &device(to), CUDA_ERROR_INVALID_DEVICE);
+        atomic_capabilities(capabilities, operations, count);
+    });
+}
+
+CUresult cuDeviceTotalMem(unsigned* bytes, CUdevice dev) {
+    return api([&] {
+        require(bytes);
+        *bytes = static_cast<unsigned>(std::min<size_t>(device(dev).memory, 0xffffffff));
     });
 }

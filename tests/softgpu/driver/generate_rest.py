@@ -3,7 +3,8 @@
 """Writes what the hand-written sources leave out, so that the library exports what the real one does.
 
 - NAME_ptds and NAME_ptsz of each implemented NAME: the same with the per-thread default stream.
-- Any other symbol of the stub library: a function that refuses.
+- Any other symbol of the stub library: a function that refuses; the first forms of functions, with 32-bit addresses, as
+  the real driver does.
 - The table of versioned names, from the #defines of cuda.h.
 """
 import argparse
@@ -92,6 +93,11 @@ def main():
     lines += ["    };", "    return table;", "}", "", "}  // namespace softgpu", "",
               "// Refused whatever the arguments; the names alone matter, so the real prototypes are hidden by aliases."]
     for name in refused:
+        # With 32-bit addresses and sizes: the real driver finds no context that was made for them.
+        if name + "_v2" in own:
+            lines += [f'extern "C" [[gnu::visibility("default")]] CUresult legacy_{name}() __asm__("{name}");',
+                      f'extern "C" CUresult legacy_{name}() {{ return CUDA_ERROR_INVALID_CONTEXT; }}']
+            continue
         lines += [f'extern "C" [[gnu::visibility("default")]] CUresult refuse_{name}() __asm__("{name}");',
                   f'extern "C" CUresult refuse_{name}() {{ return unsupported("{name}"); }}']
     with open(args.output, "w", encoding="utf-8") as file:

@@ -163,3 +163,47 @@ CUresult cuStreamAttachMemAsync(CUstream on, CUdeviceptr pointer, size_t size, u
         s->mark();
     });
 }
+
+namespace {
+
+// Batches of prefetches: each place is meant for the ranges from its index to the next one's.
+CUresult prefetch_batch(CUdeviceptr* pointers, size_t* sizes, size_t count, CUmemLocation* places,
+                        size_t* first_of, size_t place_count, unsigned long long flags, CUstream on) {
+    return api([&] {
+        require(pointers && sizes && count && places && first_of && place_count && place_count <= count);
+        require(flags == 0 && first_of[0] == 0);
+        auto s = stream(on);
+        for (size_t i = 0, k = 0; i < count; ++i) {
+            while (k + 1 < place_count && first_of[k + 1] <= i) ++k;
+            auto range = managed_range(pointers[i], sizes[i]);
+            std::unique_lock lock(hints_mutex);
+            hints()[range.id].last_prefetch = place(places[k]);
+        }
+        s->mark();
+    });
+}
+
+}  // namespace
+
+CUresult cuMemPrefetchBatchAsync(CUdeviceptr* pointers, size_t* sizes, size_t count, CUmemLocation* places,
+                                 size_t* first_of, size_t place_count, unsigned long long flags,
+                                 CUstream on) {
+    return prefetch_batch(pointers, sizes, count, places, first_of, place_count, flags, on);
+}
+
+// Discarding allows the contents to go; they need not.
+CUresult cuMemDiscardBatchAsync(CUdeviceptr* pointers, size_t* sizes, size_t count, unsigned long long flags,
+                                CUstream on) {
+    return api([&] {
+        require(pointers && sizes && count && flags == 0);
+        auto s = stream(on);
+        for (size_t i = 0; i < count; ++i) managed_range(pointers[i], sizes[i]);
+        s->mark();
+    });
+}
+
+CUresult cuMemDiscardAndPrefetchBatchAsync(CUdeviceptr* pointers, size_t* sizes, size_t count,
+                                           CUmemLocation* places, size_t* first_of, size_t place_count,
+                                           unsigned long long flags, CUstream on) {
+    return prefetch_batch(pointers, sizes, count, places, first_of, place_count, flags, on);
+}

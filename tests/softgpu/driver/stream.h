@@ -67,6 +67,7 @@ class Stream : public std::enable_shared_from_this<Stream> {
     // After close(): waits until the thread has ended.
     void join();
     bool finished() const;
+    std::map<CUstreamAttrID, CUstreamAttrValue> attributes;  // set so far; guarded by context->mutex
     CompletionRef tail;               // of the latest operation; guarded by context->mutex
     CompletionRef running_elsewhere;  // what run() does on its caller's thread; guarded by context->mutex
 
