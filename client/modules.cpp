@@ -106,27 +106,6 @@ CUresult read_image(FileBytes& file, const char* path, Image* found) {
     return CUDA_SUCCESS;
 }
 
-// Gets each of `names` (NUL-terminated, one behind the other) and puts what it got into `handles`. The names
-// are copied first: they lie in this thread's reply, which the next call replaces.
-template <class Handle, class Get>
-CUresult get_each(const rpc::Blob& names, Handle* handles, unsigned room, Get get) {
-    if (!names.size) return CUDA_SUCCESS;
-    auto copy = static_cast<char*>(std::malloc(names.size));
-    if (!copy) return CUDA_ERROR_OUT_OF_MEMORY;
-    std::memcpy(copy, names.data, names.size);
-    CUresult result = copy[names.size - 1] ? CUDA_ERROR_UNKNOWN : CUDA_SUCCESS;
-    const char* name = copy;
-    for (unsigned i = 0; result == CUDA_SUCCESS && i < room && name < copy + names.size; ++i) {
-        result = get(&handles[i], name);
-        name += std::strlen(name) + 1;
-    }
-    std::free(copy);
-    return result;
-}
-
-// Longest text of all names that an enumeration may bring back.
-constexpr uint64_t names_bytes = 16u << 20;
-
 }  // namespace
 
 CUresult impl_cuModuleLoadData(CUmodule* module, const void* image) {
@@ -166,21 +145,6 @@ CUresult impl_cuModuleLoadDataEx(CUmodule* module, const void* image, unsigned i
     jit.write_back(res.jit_values, res.info_log, res.error_log);
     if (result == CUDA_SUCCESS) *module = handle_pointer<CUmodule>(res.module);
     return result;
-}
-
-CUresult impl_cuModuleEnumerateFunctions(CUfunction* functions, unsigned int numFunctions, CUmodule mod) {
-    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
-    if (!functions) return CUDA_ERROR_INVALID_VALUE;
-    cuModuleEnumerateFunctions_args args{};
-    cuModuleEnumerateFunctions_res res{};
-    args.numFunctions = numFunctions;
-    args.mod = handle_number(mod);
-    ReplyGuard guard;
-    CUresult result = call(args, res, {.reply_bytes = names_bytes});
-    if (result != CUDA_SUCCESS) return result;
-    return get_each(res.names, functions, numFunctions, [&](CUfunction* function, const char* name) {
-        return ::cuModuleGetFunction(function, mod, name);
-    });
 }
 
 CUresult impl_cuLibraryLoadData(CUlibrary* library, const void* code, CUjit_option* jitOptions,
@@ -232,21 +196,6 @@ CUresult impl_cuLibraryUnload(CUlibrary library) {
     const CUresult result = call(args, res);
     function_cache::forget_all();
     return result;
-}
-
-CUresult impl_cuLibraryEnumerateKernels(CUkernel* kernels, unsigned int numKernels, CUlibrary lib) {
-    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
-    if (!kernels) return CUDA_ERROR_INVALID_VALUE;
-    cuLibraryEnumerateKernels_args args{};
-    cuLibraryEnumerateKernels_res res{};
-    args.numKernels = numKernels;
-    args.lib = handle_number(lib);
-    ReplyGuard guard;
-    CUresult result = call(args, res, {.reply_bytes = names_bytes});
-    if (result != CUDA_SUCCESS) return result;
-    return get_each(res.names, kernels, numKernels, [&](CUkernel* kernel, const char* name) {
-        return ::cuLibraryGetKernel(kernel, lib, name);
-    });
 }
 
 }  // namespace cricket::client

@@ -204,35 +204,5 @@ TEST_F(Modules, Libraries) {
               CUDA_ERROR_INVALID_VALUE);
 }
 
-TEST_F(Modules, EnumerationGetsEachByName) {
-    static const char names[] = "a\0four\0seven..";
-    fake::session().answer<cuModuleEnumerateFunctions_args, cuModuleEnumerateFunctions_res>(
-        Proc::cuModuleEnumerateFunctions, [](auto&, auto& res) {
-            res.names = {names, sizeof names, true, false};
-            return CUDA_SUCCESS;
-        });
-    fake::session().answer<cuLibraryEnumerateKernels_args, cuLibraryEnumerateKernels_res>(
-        Proc::cuLibraryEnumerateKernels, [](auto&, auto& res) {
-            res.names = {names, sizeof names, true, false};
-            return CUDA_SUCCESS;
-        });
-    CUfunction functions[3] = {};
-    ASSERT_EQ(impl_cuModuleEnumerateFunctions(functions, 3, expected_), CUDA_SUCCESS);
-    EXPECT_EQ(functions[0], reinterpret_cast<CUfunction>(16));
-    EXPECT_EQ(functions[1], reinterpret_cast<CUfunction>(64));
-    EXPECT_EQ(functions[2], reinterpret_cast<CUfunction>(112));
-    CUkernel kernels[3] = {};
-    ASSERT_EQ(impl_cuLibraryEnumerateKernels(kernels, 2, nullptr),
-              CUDA_SUCCESS);  // no more than there is room for
-    EXPECT_EQ(kernels[1], reinterpret_cast<CUkernel>(64));
-    EXPECT_EQ(kernels[2], nullptr);
-    fake::session().answer<cuModuleEnumerateFunctions_args, cuModuleEnumerateFunctions_res>(
-        Proc::cuModuleEnumerateFunctions, [](auto&, auto& res) {
-            res.names = {"bad", 4, true, false};
-            return CUDA_SUCCESS;
-        });
-    EXPECT_EQ(impl_cuModuleEnumerateFunctions(functions, 3, expected_), CUDA_ERROR_NOT_FOUND);
-}
-
 }  // namespace
 }  // namespace cricket::client
