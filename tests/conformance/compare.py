@@ -139,25 +139,11 @@ def function_base(function, names):
     return function in names or any(re.fullmatch(re.escape(function) + r"_v\d+", name) for name in names)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--build", type=Path, required=True, help="the build folder")
-    parser.add_argument("--driver", default="soft", help="soft or real")
-    parser.add_argument("--only", default="*", metavar="GLOB", help="only cases whose name matches")
-    parser.add_argument("--native", type=Path, metavar="FILE", help="take the native answers from here if it is there, else write them")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="put both outputs, the differences and the server's log here")
-    parser.add_argument("--spec", type=Path, default=HERE.parents[1] / "rpc/spec")
-    parser.add_argument("--known", type=Path, default=HERE / "known.txt")
-    options = parser.parse_args()
-    if options.driver == "real" and not Path("/dev/nvidiactl").exists():
-        print("SKIP: there is no NVIDIA driver here")
-        return 77
+def run_both(options):
     build = options.build.resolve()
-    known = Known(options.known, options.driver)
     stage = runner.Stage(SimpleNamespace(build=build, driver=options.driver, seed=0, transport="ring", keep_runs=False,
                                          forbidden="/dev/nvidia"))
     case = runner.Case("conform", [build / "tests/conformance/conform", options.only], limit=800)
-    log = ""
     try:
         if options.native and options.native.exists():
             native = runner.Run(0, 0.0, options.native.read_text())
@@ -166,10 +152,30 @@ def main():
             if options.native and native.status == 0:
                 options.native.write_text(native.out)
         stage.start_server()
-        shimmed = stage.run(case, shim=True)
-        log = stage.server_log()
+        return native, stage.run(case, shim=True), stage.server_log()
     finally:
         stage.close()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--build", type=Path, required=True, help="the build folder")
+    parser.add_argument("--driver", default="soft", help="soft or real")
+    parser.add_argument("--only", default="*", metavar="GLOB", help="only cases whose name matches")
+    parser.add_argument("--native", type=Path, metavar="FILE", help="take the native answers from here if it is there, else write them")
+    parser.add_argument("--shim", type=Path, metavar="FILE", help="with --native: compare two outputs of earlier runs, run nothing")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="put both outputs, the differences and the server's log here")
+    parser.add_argument("--spec", type=Path, default=HERE.parents[1] / "rpc/spec")
+    parser.add_argument("--known", type=Path, default=HERE / "known.txt")
+    options = parser.parse_args()
+    known = Known(options.known, options.driver)
+    if options.shim:
+        native, shimmed, log = runner.Run(0, 0.0, options.native.read_text()), runner.Run(0, 0.0, options.shim.read_text()), ""
+    elif options.driver == "real" and not Path("/dev/nvidiactl").exists():
+        print("SKIP: there is no NVIDIA driver here")
+        return 77
+    else:
+        native, shimmed, log = run_both(options)
     if options.keep:
         options.keep.mkdir(parents=True, exist_ok=True)
         for name, run in (("native", native), ("shim", shimmed)):
