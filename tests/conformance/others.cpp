@@ -76,7 +76,7 @@ CASE_ALONE(asserting_kernels) {
     CHECK(cuCtxSynchronize());
     CHECK(cuCtxSynchronize());
     CUdeviceptr memory = 0;
-    CHECK(cuMemsetD8(memory, 0, 0));
+    CHECK(cuMemAlloc(&memory, 16));
     CHECK(cuStreamQuery(nullptr));
 }
 
