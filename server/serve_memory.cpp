@@ -7,12 +7,26 @@
 #include "session.h"
 
 namespace cricket::server {
+namespace {
+
+// Memory comes out of what the worker has already, so the driver would not be asked; but natively an allocation tells
+// of an error that has ended the context. (Unlike a query of a stream this is no harm to a capture.)
+CUresult context_error(Call& call) {
+    unsigned version = 0;
+    if (!call.driver.cuCtxGetApiVersion) return CUDA_SUCCESS;
+    const CUresult status = call.driver.cuCtxGetApiVersion(nullptr, &version);
+    return status >= CUDA_ERROR_ILLEGAL_ADDRESS && status < CUDA_ERROR_NOT_PERMITTED ? status : CUDA_SUCCESS;
+}
+
+}  // namespace
 
 void serve_cuMemAlloc_v2(Call& call, const cuMemAlloc_v2_args& args, cuMemAlloc_v2_res& res) {
     if (!call.session.current()) {
         res.status = CUDA_ERROR_INVALID_CONTEXT;
         return;
     }
+    res.status = context_error(call);
+    if (res.status != CUDA_SUCCESS) return;
     CUdeviceptr address = 0;
     res.status = call.session.device_memory.allocate(call.session.current_device(), args.bytesize,
                                                      call.session.current(), &address);

@@ -322,7 +322,8 @@ CUresult cuCtxGetId(CUcontext ctx, unsigned long long* id) {
 CUresult cuCtxGetApiVersion(CUcontext ctx, unsigned* version) {
     return api([&] {
         require(version);
-        context_or_current(ctx);
+        const CUresult sticky = context_or_current(ctx)->sticky();
+        require(sticky == CUDA_SUCCESS, sticky);
         *version = 3020;  // what the driver says of every context made by cuCtxCreate_v2 or later
     });
 }

@@ -55,13 +55,13 @@ CUresult api(Body&& body) noexcept {
     return api_always(body);
 }
 
-// Live objects of one type by handle. `Tag` tells types apart in the handle itself.
-template <typename T, typename Handle, uint64_t Tag>
+// Live objects of one type by handle. `Tag` tells types apart in the handle itself, in its bits from `Shift` on.
+template <typename T, typename Handle, uint64_t Tag, unsigned Shift = 40>
 class Registry {
   public:
     Handle add(std::shared_ptr<T> object) {
         std::unique_lock lock(mutex_);
-        uint64_t value = (Tag << 40) + (++last_ << 4);
+        uint64_t value = (Tag << Shift) + (++last_ << 4);
         objects_.emplace(value, std::move(object));
         return (Handle)value;
     }
@@ -69,7 +69,7 @@ class Registry {
     // Makes a handle that find() does not know yet.
     Handle reserve() {
         std::unique_lock lock(mutex_);
-        return (Handle)((Tag << 40) + (++last_ << 4));
+        return (Handle)((Tag << Shift) + (++last_ << 4));
     }
 
     void set(Handle handle, std::shared_ptr<T> object) {
@@ -101,7 +101,7 @@ class Registry {
     bool known(Handle handle) const {
         std::shared_lock lock(mutex_);
         auto value = (uint64_t)handle;
-        return value > Tag << 40 && value <= (Tag << 40) + (last_ << 4) && value % 16 == 0;
+        return value > Tag << Shift && value <= (Tag << Shift) + (last_ << 4) && value % 16 == 0;
     }
 
     // Removes and returns all objects of which `which(object)` is true.

@@ -20,9 +20,10 @@ struct Object {
     std::shared_ptr<const ptx::Texture> seen;
 };
 
-// Handles of both are numbers that kernels pass around, so both are told apart by their tags.
-using Textures = Registry<Object, CUtexObject, 0x7c11>;
-using Surfaces = Registry<Object, CUsurfObject, 0x7c12>;
+// Handles of both are numbers that kernels pass around, so both are told apart by their tags. Natively they are small
+// numbers, below 2^31.
+using Textures = Registry<Object, CUtexObject, 1, 28>;
+using Surfaces = Registry<Object, CUsurfObject, 2, 28>;
 Textures& textures() {
     return immortal<Textures>();
 }
