@@ -181,9 +181,10 @@ struct Known {
 };
 
 const void* find(const CUuuid& id) {
-    // 1 and 4 tell tools of graphs being made; there are none.
+    // 1, 3 and 4 tell tools of graphs and launches; there are none.
     static const Table<7> callback_hooks{{1, slot(&check_nothing)},
                                          {2, slot(&hand_out_buffer<1024>)},
+                                         {3, slot(&check_nothing)},
                                          {4, slot(&check_nothing)},
                                          {6, slot(&hand_out_buffer<14>)}};
     static const Table<3> tools_tls{{2, slot(&current_context)}};
