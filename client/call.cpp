@@ -52,16 +52,76 @@ CUresult lost(const char* what) {
     return session_lost;
 }
 
+// Errors after which a context is of no use: every call in it answers them until it is destroyed or reset.
+bool is_sticky(int32_t status) {
+    switch (status) {
+        case CUDA_ERROR_ECC_UNCORRECTABLE:
+        case CUDA_ERROR_NVLINK_UNCORRECTABLE:
+        case CUDA_ERROR_ILLEGAL_ADDRESS:
+        case CUDA_ERROR_LAUNCH_TIMEOUT:
+        case CUDA_ERROR_ASSERT:
+        case CUDA_ERROR_HARDWARE_STACK_ERROR:
+        case CUDA_ERROR_ILLEGAL_INSTRUCTION:
+        case CUDA_ERROR_MISALIGNED_ADDRESS:
+        case CUDA_ERROR_INVALID_ADDRESS_SPACE:
+        case CUDA_ERROR_INVALID_PC:
+        case CUDA_ERROR_LAUNCH_FAILED:
+            return true;
+    }
+    return false;
+}
+
+// The last context that answered a sticky error, and which: posted calls in it answer it at once, as the driver's do.
+std::atomic<uint64_t> broken_context{0};
+std::atomic<int32_t> broken_by{0};
+
+// Ends contexts: what earlier posted calls had to complain about is over with them.
+bool ends_context(Proc proc) {
+    return proc == Proc::cuDevicePrimaryCtxReset_v2 || proc == Proc::cuDevicePrimaryCtxRelease_v2 ||
+           proc == Proc::cuCtxDestroy_v2;
+}
+
+// What the driver answers in a broken context too: questions about devices and itself, and the end of contexts. The rest
+// answers the error that broke it, also where our server would know an answer without the driver.
+bool needs_whole_context(Proc proc) {
+    constexpr const char* others[] = {"cuDevice", "cuCtxDestroy", "cuCtxCreate", "cuCtxGetDevice", "cuDriver",
+                                      "cuLogs",   "cuCoredump",   "cuProfiler",  "cricket"};
+    const char* name = proc_name(proc);
+    for (const char* other : others)
+        if (std::strncmp(name, other, std::strlen(other)) == 0) return false;
+    return true;
+}
+
+// CUDA_SUCCESS, or the error that has broken the current context, for calls that need it whole.
+CUresult broken(Proc proc) {
+    const int32_t by = broken_by.load(std::memory_order_relaxed);
+    if (by == 0) [[likely]] return CUDA_SUCCESS;
+    return broken_context.load() == current_context() && needs_whole_context(proc) ? static_cast<CUresult>(by) : CUDA_SUCCESS;
+}
+
 // A driver's answer, or what an earlier posted call has to say instead.
-CUresult result_of(Session& session, const rpc::PostedError& posted, void* res) {
+CUresult result_of(Session& session, Proc proc, const rpc::PostedError& posted, void* res) {
     if (posted.result)
         session.note_posted_error(posted.result);
     else if (posted.seq)
         device_text::note(posted.seq);
     int32_t status;
     std::memcpy(&status, res, sizeof status);
+    if (ends_context(proc)) {
+        take_posted_error();
+        broken_by.store(0);
+    } else if (is_sticky(status)) {
+        take_posted_error();  // the same accident, or one that it has made meaningless
+        broken_context.store(current_context());
+        broken_by.store(status);
+    }
     if (status != CUDA_SUCCESS) return static_cast<CUresult>(status);
-    return static_cast<CUresult>(take_posted_error());
+    const int32_t earlier = take_posted_error();
+    if (is_sticky(earlier)) {
+        broken_context.store(current_context());
+        broken_by.store(earlier);
+    }
+    return static_cast<CUresult>(earlier);
 }
 
 CUresult of_rpc(clnt_stat status, Proc proc) {
@@ -79,7 +139,7 @@ CUresult call_plain(Session& session, Proc proc, xdrproc_t xdr_args, void* args,
     if (status != RPC_SUCCESS) return of_rpc(status, proc);
     reply_buffer.xdr_res = xdr_res;
     reply_buffer.res = res;
-    return result_of(session, posted, res);
+    return result_of(session, proc, posted, res);
 }
 
 }  // namespace
@@ -120,13 +180,14 @@ CUresult finish_call(Session& session, ring::Pending& pending, Proc proc, xdrpro
     rpc::PostedError posted;
     const clnt_stat status = rpc::decode_reply(copy, bytes, xid, &posted, xdr_res, res);
     if (status != RPC_SUCCESS) return of_rpc(status, proc);
-    return result_of(session, posted, res);
+    return result_of(session, proc, posted, res);
 }
 
 CUresult call(Proc proc, xdrproc_t xdr_args, void* args, xdrproc_t xdr_res, void* res, const CallOptions& options) {
     KeepErrno keep;
     Session* session = Session::get();
     if (!session) return Session::absent();
+    if (const CUresult status = broken(proc); status != CUDA_SUCCESS) return status;
     if (!session->ring()) return call_plain(*session, proc, xdr_args, args, xdr_res, res, options);
     ring::Request request{static_cast<uint32_t>(proc), credential_for(options, true), xdr_args, args,
                           options.reply_bytes ? options.reply_bytes + 256 : 0};
@@ -154,6 +215,7 @@ CUresult post(Proc proc, xdrproc_t xdr_args, void* args, const CallOptions& opti
     Session* session = Session::get();
     if (!session) return Session::absent();
     if (current_context() == 0) return CUDA_ERROR_INVALID_CONTEXT;
+    if (const CUresult status = broken(proc); status != CUDA_SUCCESS) return status;
     if (session->ring() && Session::launch_blocking()) {
         int32_t status = 0;
         const CUresult result = call(proc, xdr_args, args, reinterpret_cast<xdrproc_t>(rpc::xdr_i32), &status,
@@ -187,6 +249,7 @@ CUresult call_with_data(Proc proc, xdrproc_t xdr_args, void* args, rpc::Bulk* bu
     KeepErrno keep;
     Session* session = Session::get();
     if (!session) return Session::absent();
+    if (const CUresult status = broken(proc); status != CUDA_SUCCESS) return status;
     *bulk = {};
     bulk->size = size;
     if (!session->ring()) {

@@ -59,6 +59,7 @@ void program_name(char (&name)[64]) {
 
 std::atomic<Session*> Session::current_{nullptr};
 std::atomic<bool> Session::ended_{false};
+std::atomic<bool> Session::orphaned_{false};
 bool Session::launch_blocking_ = false;
 
 CUresult Session::absent() {
@@ -106,6 +107,7 @@ CUresult Session::start() {
     std::lock_guard lock(start_mutex);
     if (current_.load()) return CUDA_SUCCESS;
     if (ended_.load()) return CUDA_ERROR_DEINITIALIZED;
+    if (orphaned_.load()) return CUDA_ERROR_NOT_INITIALIZED;
     // Applications ask again and again whether there is a GPU: a driver that finds none is asked once.
     static CUresult driver_said = CUDA_SUCCESS;
     static uint64_t asked_with = 0;
@@ -302,6 +304,9 @@ void Session::note_posted_error(int32_t result) {
 
 void Session::forget_in_child() {
     Session* session = current_.exchange(nullptr);
+    // What libraries in this process remember of devices, modules and contexts is the parent's session's: as with the
+    // driver itself there is no beginning anew here. An exec makes one.
+    if (session) orphaned_.store(true);
     callbacks::forget_in_child();
     device_text::forget_in_child();
     captures::forget();

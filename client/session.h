@@ -66,6 +66,7 @@ class Session final : public ring::Attacher {
 
     static std::atomic<Session*> current_;
     static std::atomic<bool> ended_;
+    static std::atomic<bool> orphaned_;  // forked from a process that had a session
     static bool launch_blocking_;
 
     ring::RingClient ring_;

@@ -46,6 +46,8 @@ void refuse_unrestorable(Session& session) {
             case HandleKind::Function:
             case HandleKind::Stream:
             case HandleKind::Event:
+            case HandleKind::LogsCallback:
+            case HandleKind::AsyncCallback:
                 break;
             default:
                 fail(std::string("the session holds a ") + handle_kind_name(kind) + " (made by " +

@@ -25,6 +25,7 @@ enum class LinkKind : uint32_t {
     Withdraw = 6,  // to the supervisor: nobody needs `name` any more; no answer
     Fetch = 7,     // to the supervisor: what was left under `name`?
     Answer = 8,    // to the worker: whether it was done, to Fetch with the descriptor
+    Replaced = 10,  // to the worker: the process that started at `request` has begun another session (it called exec)
     Image = 9,     // to the worker, with a file that a call will load (cricket/image_offer.h)
 };
 

@@ -70,6 +70,7 @@ class Session {
     HostMemory host_memory;
     ManagedMemory managed;
     Callbacks callbacks;
+    std::map<uint64_t, uint64_t> callback_ids;  // registered log and notification callbacks, by number
     DeviceText device_text;
     // Makes the driver write what kernels have printed and looks how much that is. `done`: an event that has completed;
     // `idle`: a stream whose work is over, if one is known; `status`: what the device answered.

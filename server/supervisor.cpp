@@ -18,6 +18,7 @@
 
 #include "log.h"
 #include "partial_directory.h"
+#include "process_time.h"
 #include "worker_process.h"
 
 namespace cricket::server {
@@ -207,6 +208,20 @@ void Supervisor::adopt(const SessionRef& session, const wire::Hello& hello, cons
               session_name(session->id).c_str());
 }
 
+// A process that begins a session has no other: one that it had it lost by exec.
+void Supervisor::replaced(const SessionRef& by, pid_t pid) {
+    std::vector<SessionRef> others;
+    {
+        std::lock_guard lock(mutex_);
+        for (const auto& [id, session] : sessions_)
+            if (session != by && session->client_pid == pid && session->worker > 0) others.push_back(session);
+    }
+    LinkMessage message;
+    message.kind = LinkKind::Replaced;
+    message.request = others.empty() ? 0 : process_start_time(pid);
+    for (const SessionRef& session : others) send_link_message(session->link.get(), message, {});
+}
+
 void Supervisor::on_hello() {
     bool more = true;
     for (int burst = 0; more && burst < 64; ++burst) {
@@ -227,6 +242,7 @@ void Supervisor::on_hello() {
         message.peer = received->peer;
         if (send_link_message(session->link.get(), message,
                               {received->channel.get(), received->host.get()})) {
+            if (received->hello.epoch == 0) replaced(session, received->peer.pid);
             adopt(session, received->hello, received->peer);
             if (!session->started) session->unanswered = std::move(received);
         } else  // it is dying, or stuck; the client says hello again

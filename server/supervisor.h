@@ -99,6 +99,7 @@ class Supervisor {
     void begin_end();
     SessionRef start_session(const wire::Token& token, const std::string& restore_dir, const Variables& environment);
     SessionRef session_for(const wire::Hello& hello, wire::Refusal* refusal, std::string* error);
+    void replaced(const SessionRef& by, pid_t pid);
     void adopt(const SessionRef& session, const wire::Hello& hello, const ucred& peer);
     void serve_connection(UniqueFd fd);
     void collect_connections(bool all);

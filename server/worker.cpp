@@ -28,6 +28,7 @@ namespace {
 constexpr uint64_t spin_ns = 60'000;           // an application between two calls is usually back sooner
 constexpr uint64_t spin_for_device_ns = 500'000;  // a kernel or a copy for which the application waits
 constexpr uint64_t longest_sleep_us = 20'000;  // then look whether the client still lives
+constexpr uint64_t between_looks_ns = 250'000'000;  // at whether the client is still the same program
 constexpr int control_threads = 4;             // that may run at once without a new stack
 constexpr uint32_t settle_ms = 10'000;         // for a client that was just killed to be noticed as gone
 
@@ -42,17 +43,6 @@ bool same_file(int a, int b) {
     }, second{};
     return ::fstat(a, &first) == 0 && ::fstat(b, &second) == 0 && first.st_ino == second.st_ino &&
            first.st_dev == second.st_dev;
-}
-
-// Whether a process is stopped, traced (as by criu) or gone.
-bool stopped(pid_t pid) {
-    char text[512];
-    const UniqueFd fd(::open(("/proc/" + std::to_string(pid) + "/stat").c_str(), O_RDONLY | O_CLOEXEC));
-    const ssize_t bytes = fd ? ::read(fd.get(), text, sizeof text - 1) : 0;
-    if (bytes <= 0) return true;
-    text[bytes] = 0;
-    const char* name_end = std::strrchr(text, ')');
-    return !name_end || name_end[1] == 0 || std::strchr("tTZX", name_end[2]);
 }
 
 const char* state_name(SessionState state) {
@@ -178,12 +168,6 @@ void Worker::set_state(SessionState state) {
     changed_.notify_all();
 }
 
-bool Worker::client_exited() {
-    if (!client_pidfd_) return false;
-    pollfd client{client_pidfd_.get(), POLLIN, 0};
-    return ::poll(&client, 1, 0) == 1;
-}
-
 void Worker::run() {
     ::prctl(PR_SET_TIMERSLACK, 1'000);  // of idle(), in ns
     uint64_t active = 0;  // when something last moved; 0: since the last look at the clock
@@ -233,7 +217,7 @@ bool Worker::may_step() {
         return true;
     }
     if (++behind_callback_ < 256 || behind_callback_ % 64) return true;
-    if (!stopped(session_.client_pid)) return true;
+    if (!client_.stopped()) return true;
     --behind_callback_;  // asked again next time
     return false;
 }
@@ -244,11 +228,20 @@ void Worker::idle(uint64_t idle_ns) {
         for (int i = 0; i < 8; ++i) __builtin_ia32_pause();
         return;
     }
-    if (state_ == SessionState::Running && client_exited()) {
+    if (state_ == SessionState::Running && client_.exited()) {
         // It posts nothing more: what is in the ring now is all there will be. What a callback that cannot run any more
         // is in the way of is sent again by the client when it is back.
         if (ring_->empty() || session_.callbacks.pending()) park();
         return;
+    }
+    if (const uint64_t now = now_ns(); state_ == SessionState::Running && now - looked_at_client_ > between_looks_ns) {
+        looked_at_client_ = now;
+        if (client_.became_another(ring_->channel().fd())) {
+            log_info("session %llu: process %d runs another program now", id(), session_.client_pid);
+            over_ = true;
+            if (end_) end_();
+            return;
+        }
     }
     // While the device is awaited, look again after a hundredth of the time already waited.
     if (executor_.waiting() && idle_ns < spin_for_device_ns) return;
@@ -263,7 +256,7 @@ void Worker::park() {
     session_.callbacks.detach();
     while (!session_.callbacks.pending() && (executor_.waiting() || session_.busy()))
         if (!executor_.poll(ring_.get())) ::usleep(50);
-    client_pidfd_.reset();
+    client_.forget();
     if (!session_.callbacks.pending())
         settle();
     else
@@ -361,7 +354,7 @@ void Worker::do_attach(const wire::Hello& hello, const ucred& peer, UniqueFd cha
                 answer(ring_->channel(), hello, config_.session_id, wire::Refusal::None, "");
             return;
         }
-        const bool gone = client_exited();
+        const bool gone = client_.exited();
         if (gone && state_ == SessionState::Running) {
             while (may_step() && executor_.step(*ring_)) {
             }
@@ -437,13 +430,13 @@ void Worker::do_attach(const wire::Hello& hello, const ucred& peer, UniqueFd cha
     session_.attached_at = session_.executed;
     client_host_wins_ = false;
     session_.client_pid = peer.pid;
-    client_pidfd_.reset(static_cast<int>(::syscall(SYS_pidfd_open, peer.pid, 0)));
-    if (!client_pidfd_) log_warn("session %llu: pid %d is gone already", id(), peer.pid);
+    const bool there = client_.follow(peer.pid);
+    if (!there) log_warn("session %llu: pid %d is gone already", id(), peer.pid);
     ring_->begin(session_.executed, session_.up_end);
     executor_.republish(*ring_);
     set_state(SessionState::Running);
     answer(ring_->channel(), hello, config_.session_id, wire::Refusal::None, "");
-    if (!client_pidfd_) park();
+    if (!there) park();
 }
 
 void Worker::attach(const wire::Hello& hello, const ucred& peer, UniqueFd channel, UniqueFd host) {
@@ -478,6 +471,20 @@ void Worker::serve_stream(const ucred& peer, UniqueFd connection) {
     serve_plain(session_, executor_, std::move(connection), [this] { set_state(SessionState::Running); });
     log_info("session %llu: the stream connection of pid %d is over: the session ends", id(), peer.pid);
     if (end_) end_();
+}
+
+void Worker::replaced(uint64_t process_started) {
+    std::lock_guard lock(mutex_);
+    commands_.emplace_back([=, this] {
+        // Parked or not: it was this process, which lives on as another program.
+        if (process_started == 0 || client_.started() != process_started || over_) return OpResult{};
+        log_info("session %llu: process %d runs another program now", id(), session_.client_pid);
+        over_ = true;
+        if (end_) end_();
+        return OpResult{};
+    });
+    have_commands_.store(true);
+    changed_.notify_all();
 }
 
 SessionStatus Worker::status() {
@@ -545,7 +552,7 @@ OpResult Worker::snapshot(const std::string& directory, const std::string& check
 OpResult Worker::drop(bool force) {
     return on_executor([this, force]() -> OpResult {
         if (!force && (state_ == SessionState::Running || state_ == SessionState::Quiesced) &&
-            !client_exited())
+            !client_.exited())
             return OpResult::failure("process " + std::to_string(session_.client_pid) + " is attached");
         return {};
     });

@@ -11,6 +11,7 @@
 #include <mutex>
 #include <thread>
 
+#include "client_process.h"
 #include "executor.h"
 #include "session.h"
 #include "worker_config.h"
@@ -34,6 +35,7 @@ class Worker final : public WorkerOps {
     void attach(const wire::Hello& hello, const ucred& peer, UniqueFd channel, UniqueFd host) override;
     void attach_stream(const ucred& peer, UniqueFd connection) override;
     void offer(const wire::ImageOffer& offer, UniqueFd file) override { session_.images.offer(offer, std::move(file)); }
+    void replaced(uint64_t process_started) override;
     SessionStatus status() override;
     OpResult quiesce(uint32_t timeout_ms) override;
     OpResult resume() override;
@@ -50,7 +52,6 @@ class Worker final : public WorkerOps {
     void settle();
     void step_joining();
     std::string begin_joining(const wire::Hello& hello, const ucred& peer, ring::Channel& channel, UniqueFd host);
-    bool client_exited();
     void idle(uint64_t idle_ns);
     void set_state(SessionState state);
     void publish_status();
@@ -63,7 +64,8 @@ class Worker final : public WorkerOps {
     Executor executor_;
     std::unique_ptr<ring::RingServer> ring_;
     std::string no_driver_;  // why the driver's cuInit failed
-    UniqueFd client_pidfd_;
+    ClientProcess client_;
+    uint64_t looked_at_client_ = 0;  // monotonic ns
     // A client that comes back to device work that waits for its callbacks. ring_ is still the channel of its earlier life.
     struct Joining {
         wire::Hello hello{};

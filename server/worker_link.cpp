@@ -82,6 +82,8 @@ void WorkerLink::run() {
             Connection& connection = connections_.emplace_back();
             connection.fd = std::move(fds[0]);
             connection.thread = std::thread([this, &connection] { serve(connection); });
+        } else if (received.message.kind == LinkKind::Replaced) {
+            ops_.replaced(received.message.request);
         } else if (received.message.kind == LinkKind::Image && fds.size() == 1) {
             ops_.offer(received.message.image, std::move(fds[0]));
         } else if (received.message.kind == LinkKind::Answer && exchange_ && fds.size() <= 1) {

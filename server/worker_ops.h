@@ -61,6 +61,8 @@ class WorkerOps {
         (void)offer;
         file.reset();
     }
+    // The process that started at this time has begun another session: what it attached before, it has let go.
+    virtual void replaced(uint64_t process_started) { (void)process_started; }
     virtual SessionStatus status() = 0;
     // Stops execution at a call boundary and waits for the device, at most `timeout_ms`. Blocks.
     virtual OpResult quiesce(uint32_t timeout_ms) = 0;
