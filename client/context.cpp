@@ -11,18 +11,14 @@
 namespace cricket::client {
 namespace {
 
-CUresult create(CUcontext* pctx, unsigned flags, CUdevice device) {
-    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
-    if (!pctx) return CUDA_ERROR_INVALID_VALUE;
-    cuCtxCreate_v2_args args{};
-    cuCtxCreate_v2_res res{};
-    args.flags = flags;
-    args.dev = device;
+// A new context, made by `args`; current from now on.
+template <class Args, class Res>
+CUresult create(CUcontext* pctx, Args& args, Res& res) {
     {
         ReplyGuard guard;
         if (CUresult result = call(args, res); result != CUDA_SUCCESS) return result;
     }
-    if (!contexts::add(res.pctx, device, false) || !contexts::push(res.pctx)) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!contexts::add(res.pctx, args.dev, false) || !contexts::push(res.pctx)) return CUDA_ERROR_OUT_OF_MEMORY;
     *pctx = handle_pointer<CUcontext>(res.pctx);
     return CUDA_SUCCESS;
 }
@@ -65,22 +61,64 @@ CUresult pop(CUcontext* pctx) {
 }  // namespace
 
 CUresult impl_cuCtxCreate_v2(CUcontext* pctx, unsigned int flags, CUdevice dev) {
-    return create(pctx, flags, dev);
+    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
+    if (!pctx) return CUDA_ERROR_INVALID_VALUE;
+    cuCtxCreate_v2_args args{};
+    cuCtxCreate_v2_res res{};
+    args.flags = flags;
+    args.dev = dev;
+    return create(pctx, args, res);
 }
 
 CUresult impl_cuCtxCreate_v3(CUcontext* pctx, CUexecAffinityParam* paramsArray, int numParams,
                              unsigned int flags, CUdevice dev) {
-    if (paramsArray || numParams) return unsupported("cuCtxCreate_v3", "execution affinity");
-    return create(pctx, flags, dev);
+    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
+    if (!pctx || numParams < 0 || numParams > 1024 || (numParams && !paramsArray)) return CUDA_ERROR_INVALID_VALUE;
+    cuCtxCreate_v3_args args{};
+    cuCtxCreate_v3_res res{};
+    args.numParams = numParams;
+    args.paramsArray = {paramsArray, static_cast<uint32_t>(static_cast<unsigned>(numParams) * sizeof *paramsArray),
+                        paramsArray != nullptr, false};
+    args.flags = flags;
+    args.dev = dev;
+    return create(pctx, args, res);
 }
 
 CUresult impl_cuCtxCreate_v4(CUcontext* pctx, CUctxCreateParams* ctxCreateParams, unsigned int flags,
                              CUdevice dev) {
-    if (ctxCreateParams && (ctxCreateParams->execAffinityParams || ctxCreateParams->numExecAffinityParams))
-        return unsupported("cuCtxCreate_v4", "execution affinity");
-    if (ctxCreateParams && ctxCreateParams->cigParams)
-        return unsupported("cuCtxCreate_v4", "CUDA in graphics");
-    return create(pctx, flags, dev);
+    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
+    if (!pctx) return CUDA_ERROR_INVALID_VALUE;
+    cuCtxCreate_v4_args args{};
+    cuCtxCreate_v4_res res{};
+    if (ctxCreateParams) {
+        if (ctxCreateParams->cigParams) return unsupported("cuCtxCreate_v4", "CUDA in graphics");
+        const int count = ctxCreateParams->numExecAffinityParams;
+        const CUexecAffinityParam* params = ctxCreateParams->execAffinityParams;
+        if (count < 0 || count > 1024 || (count && !params)) return CUDA_ERROR_INVALID_VALUE;
+        args.numParams = static_cast<uint32_t>(count);
+        args.paramsArray = {params, static_cast<uint32_t>(static_cast<unsigned>(count) * sizeof *params), true, false};
+    }
+    args.flags = flags;
+    args.dev = dev;
+    return create(pctx, args, res);
+}
+
+// Reference counts of CUDA before version 4: cuCtxDetach() ends a context that was not attached since it was created.
+CUresult impl_cuCtxAttach(CUcontext* pctx, unsigned int flags) {
+    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
+    if (!pctx || flags) return CUDA_ERROR_INVALID_VALUE;
+    const uint64_t number = current_context();
+    if (!number || !contexts::attach(number)) return CUDA_ERROR_INVALID_CONTEXT;
+    *pctx = handle_pointer<CUcontext>(number);
+    return CUDA_SUCCESS;
+}
+
+CUresult impl_cuCtxDetach(CUcontext ctx) {
+    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
+    const uint64_t number = handle_number(ctx);
+    if (!number || number != current_context()) return CUDA_ERROR_INVALID_CONTEXT;
+    if (contexts::detach(number)) return CUDA_SUCCESS;
+    return contexts::is_primary(number) ? CUDA_ERROR_INVALID_CONTEXT : destroy(ctx);
 }
 
 CUresult impl_cuCtxDestroy_v2(CUcontext ctx) {

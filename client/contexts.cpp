@@ -81,6 +81,7 @@ struct Context {
     bool active;  // a primary context may not be
     uint64_t driver_id;
     Value* values;
+    unsigned attached;
 };
 
 // Guards the list and everything in it; never held over a call to the server or to a destructor. Not taken
@@ -120,7 +121,7 @@ Value* find_value(Context* context, void* key, Value*** link = nullptr) {
 bool add_new(uint64_t number, CUdevice device, bool primary) {
     auto fresh = static_cast<Context*>(std::malloc(sizeof(Context)));
     if (!fresh) return false;
-    *fresh = {nullptr, number, device, primary, false, 0, nullptr};
+    *fresh = {nullptr, number, device, primary, false, 0, nullptr, 0};
     Locked locked;
     if (find(number)) {
         std::free(fresh);
@@ -234,6 +235,21 @@ bool is_primary(uint64_t number) {
     Locked locked;
     const Context* context = find(number);
     return context && context->primary;
+}
+
+bool attach(uint64_t number) {
+    Locked locked;
+    Context* context = find(number);
+    if (context) ++context->attached;
+    return context != nullptr;
+}
+
+bool detach(uint64_t number) {
+    Locked locked;
+    Context* context = find(number);
+    if (!context || !context->attached) return false;
+    --context->attached;
+    return true;
 }
 
 CUresult device_of(uint64_t number, CUdevice* device) {

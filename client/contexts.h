@@ -38,6 +38,8 @@ void deactivate(uint64_t number);
 void remove(uint64_t number);
 bool known(uint64_t number);
 bool is_primary(uint64_t number);
+bool attach(uint64_t number);  // one more reference; false: unknown
+bool detach(uint64_t number);  // one less; false: there was none
 CUresult device_of(uint64_t number, CUdevice* device);  // CUDA_ERROR_INVALID_CONTEXT: unknown
 
 // The driver's own number of the context (cuCtxGetId), 0 while nobody asked.

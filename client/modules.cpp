@@ -198,4 +198,17 @@ CUresult impl_cuLibraryUnload(CUlibrary library) {
     return result;
 }
 
+// Host functions of a library are told by a table among its options, which is never sent: the driver knows none.
+CUresult impl_cuLibraryGetUnifiedFunction(void** fptr, CUlibrary library, const char* symbol) {
+    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
+    if (!fptr || !symbol) return CUDA_ERROR_INVALID_VALUE;
+    cuLibraryGetUnifiedFunction_args args{};
+    cuLibraryGetUnifiedFunction_res res{};
+    args.library = handle_number(library);
+    args.symbol = {symbol, static_cast<uint32_t>(std::strlen(symbol) + 1), true, false};
+    ReplyGuard guard;
+    if (CUresult result = call(args, res); result != CUDA_SUCCESS) return result;
+    return unsupported("cuLibraryGetUnifiedFunction", "the function is one of the server's process");
+}
+
 }  // namespace cricket::client

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Contexts. The application's contexts are the driver's; which one is current travels with each call.
+#include <cstring>
+#include <vector>
+
 #include "cricket/primary_contexts.h"
 #include "dispatch.h"
 #include "record.h"
@@ -17,6 +20,13 @@ uint64_t adopt(Call& call, CUcontext context, CUdevice device) {
     return number;
 }
 
+bool affinity_of(const rpc::Blob& bytes, int64_t count, std::vector<CUexecAffinityParam>* params) {
+    if (count < 0 || bytes.size != static_cast<uint64_t>(count) * sizeof(CUexecAffinityParam)) return false;
+    params->resize(static_cast<size_t>(count));
+    if (bytes.size) std::memcpy(static_cast<void*>(params->data()), bytes.data, bytes.size);
+    return true;
+}
+
 }  // namespace
 
 void serve_cuCtxCreate_v2(Call& call, const cuCtxCreate_v2_args& args, cuCtxCreate_v2_res& res) {
@@ -26,18 +36,25 @@ void serve_cuCtxCreate_v2(Call& call, const cuCtxCreate_v2_args& args, cuCtxCrea
 }
 
 void serve_cuCtxCreate_v3(Call& call, const cuCtxCreate_v3_args& args, cuCtxCreate_v3_res& res) {
-    if (args.numParams != 0) {
-        res.status = CUDA_ERROR_NOT_SUPPORTED;  // execution affinity
-        return;
-    }
+    std::vector<CUexecAffinityParam> params;
     CUcontext context = nullptr;
-    res.status = call.driver.cuCtxCreate_v3(&context, nullptr, 0, args.flags, args.dev);
+    res.status = affinity_of(args.paramsArray, args.numParams, &params)
+                     ? call.driver.cuCtxCreate_v3(&context, params.data(), args.numParams, args.flags, args.dev)
+                     : CUDA_ERROR_INVALID_VALUE;
     if (res.status == CUDA_SUCCESS) res.pctx = adopt(call, context, args.dev);
 }
 
 void serve_cuCtxCreate_v4(Call& call, const cuCtxCreate_v4_args& args, cuCtxCreate_v4_res& res) {
+    std::vector<CUexecAffinityParam> params;
+    if (!affinity_of(args.paramsArray, static_cast<int64_t>(args.numParams), &params)) {
+        res.status = CUDA_ERROR_INVALID_VALUE;
+        return;
+    }
+    CUctxCreateParams create{};
+    create.execAffinityParams = params.data();
+    create.numExecAffinityParams = static_cast<int>(params.size());
     CUcontext context = nullptr;
-    res.status = call.driver.cuCtxCreate_v4(&context, nullptr, args.flags, args.dev);
+    res.status = call.driver.cuCtxCreate_v4(&context, args.paramsArray.present ? &create : nullptr, args.flags, args.dev);
     if (res.status == CUDA_SUCCESS) res.pctx = adopt(call, context, args.dev);
 }
 

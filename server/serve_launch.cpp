@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Kernel launches. Parameters arrive packed at their offsets, as the driver's `extra` takes them.
 #include <cstring>
+#include <deque>
 #include <vector>
 
+#include "cricket/multi_launch.h"
 #include "dispatch.h"
 #include "graph_nodes.h"
 #include "launch_config.h"
@@ -93,6 +95,37 @@ void serve_cuLaunchKernelEx(Call& call, const cuLaunchKernelEx_args& args, cuLau
     res.status = args.f && driver_function(call, args.f, &function) ? launch_config(call, args, &attributes, &config)
                                                                             : CUDA_ERROR_INVALID_HANDLE;
     if (res.status == CUDA_SUCCESS) res.status = launch(call, config, function, args.f, args.params);
+}
+
+void serve_cuLaunchCooperativeKernelMultiDevice(Call& call, const cuLaunchCooperativeKernelMultiDevice_args& args,
+                                                cuLaunchCooperativeKernelMultiDevice_res& res) {
+    const size_t count = args.launches.size / sizeof(MultiLaunch);
+    if (count != args.numDevices || count > most_multi_launches || !call.driver.cuLaunchCooperativeKernelMultiDevice) {
+        res.status = count != args.numDevices ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_NOT_SUPPORTED;
+        return;
+    }
+    std::vector<CUDA_LAUNCH_PARAMS> launches(count);
+    std::deque<KernelParameters> parameters(count);
+    uint64_t used = 0;
+    for (size_t i = 0; i < count; ++i) {
+        MultiLaunch one;
+        std::memcpy(&one, static_cast<const std::byte*>(args.launches.data) + i * sizeof one, sizeof one);
+        CUfunction function = nullptr;
+        CUstream stream = nullptr;
+        res.status = CUDA_SUCCESS;
+        if (!one.function || !driver_function(call, one.function, &function) || !call.stream(one.stream, &stream))
+            res.status = CUDA_ERROR_INVALID_HANDLE;
+        else if (one.param_bytes > args.params.size - used)
+            res.status = CUDA_ERROR_INVALID_VALUE;
+        else
+            res.status = parameters[i].unpack(
+                call, one.function, {static_cast<const std::byte*>(args.params.data) + used, one.param_bytes, true, false});
+        if (res.status != CUDA_SUCCESS) return;
+        used += one.param_bytes;
+        launches[i] = {function,     one.grid[0],      one.grid[1], one.grid[2],           one.block[0],
+                       one.block[1], one.block[2],     one.shared_bytes, stream, parameters[i].pointers()};
+    }
+    res.status = call.driver.cuLaunchCooperativeKernelMultiDevice(launches.data(), args.numDevices, args.flags);
 }
 
 void serve_cuFuncLoad(Call& call, const cuFuncLoad_args& args, cuFuncLoad_res& res) {

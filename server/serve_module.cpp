@@ -71,4 +71,18 @@ void serve_cuLibraryUnload(Call& call, const cuLibraryUnload_args& args, cuLibra
     if (res.status == CUDA_SUCCESS) call.objects.remove(HandleKind::Library, args.library);
 }
 
+void serve_cuLibraryGetUnifiedFunction(Call& call, const cuLibraryGetUnifiedFunction_args& args,
+                                       cuLibraryGetUnifiedFunction_res& res) {
+    CUlibrary library = nullptr;
+    if (!args.library || !driver_handle(call.objects, HandleKind::Library, args.library, &library)) {
+        res.status = CUDA_ERROR_INVALID_HANDLE;
+        return;
+    }
+    void* function = nullptr;
+    res.status = call.driver.cuLibraryGetUnifiedFunction
+                     ? call.driver.cuLibraryGetUnifiedFunction(&function, library, static_cast<const char*>(args.symbol.data))
+                     : CUDA_ERROR_NOT_SUPPORTED;
+    res.found = function != nullptr;
+}
+
 }  // namespace cricket::server

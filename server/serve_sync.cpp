@@ -2,6 +2,7 @@
 // Waiting for the device, and events. An event's time survives a restore: it is kept relative to a base event that
 // the session records when the first event is recorded in each of its lives.
 #include "dispatch.h"
+#include "record.h"
 #include "session.h"
 
 namespace cricket::server {
@@ -139,6 +140,27 @@ void serve_cuEventSynchronize(Call& call, const cuEventSynchronize_args& args, c
     }
     if (done) call.session.give_event(done);
     res.status = call.driver.cuEventSynchronize(event);
+}
+
+// The source may be gone when this is repeated: journalled as what the other has now.
+void serve_cuStreamCopyAttributes(Call& call, const cuStreamCopyAttributes_args& args, cuStreamCopyAttributes_res& res) {
+    CUstream to = nullptr, from = nullptr;
+    if (!call.stream(args.dstStream, &to) || !call.stream(args.srcStream, &from)) {
+        res.status = CUDA_ERROR_INVALID_HANDLE;
+        return;
+    }
+    res.status = call.driver.cuStreamCopyAttributes(to, from);
+    if (res.status != CUDA_SUCCESS || args.dstStream < 16) return;  // default streams are no objects of the journal
+    for (const CUstreamAttrID attribute :
+         {CU_STREAM_ATTRIBUTE_ACCESS_POLICY_WINDOW, CU_STREAM_ATTRIBUTE_SYNCHRONIZATION_POLICY,
+          CU_STREAM_ATTRIBUTE_MEM_SYNC_DOMAIN_MAP, CU_STREAM_ATTRIBUTE_MEM_SYNC_DOMAIN}) {
+        cuStreamSetAttribute_args set{};
+        if (call.driver.cuStreamGetAttribute(to, attribute, &set.param) != CUDA_SUCCESS) continue;
+        set.hStream = args.dstStream;
+        set.attr = attribute;
+        record_extra(call, Proc::cuStreamSetAttribute, xdr_routine(xdr_cuStreamSetAttribute_args), &set,
+                     {Effect::Kind::State, args.dstStream, 0, {static_cast<uint64_t>(attribute), 0}});
+    }
 }
 
 }  // namespace cricket::server

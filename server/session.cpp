@@ -170,7 +170,8 @@ CUstream Session::waiting_stream() {
 }
 
 CUevent Session::all_work() {
-    if (captures.any()) return nullptr;
+    // A primary context's work is that of its green contexts too: the driver knows it all.
+    if (captures.any() || !green_contexts.empty()) return nullptr;
     CUevent done = take_event();
     if (!done) return nullptr;
     CUresult status = driver.cuEventRecord(done, CU_STREAM_LEGACY);

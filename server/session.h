@@ -96,6 +96,11 @@ class Session {
     CUresult synchronize_all();                   // every context's device work; the first error
     std::map<CUdevice, unsigned> primary_retained;
     std::map<CUdevice, uint64_t> primary_numbers;  // once retained, for ever
+    struct GreenContext {
+        CUdevice device;
+        uint64_t context;  // the number of its CUcontext, once asked for
+    };
+    std::map<uint64_t, GreenContext> green_contexts;  // by number
     std::set<CUdevice> empty_primaries;            // released or reset: the next retain makes it anew
     std::map<uint64_t, CUdevice> context_devices; // living contexts and retained primaries, by number
     CUdevice current_device();

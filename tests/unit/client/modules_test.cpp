@@ -13,18 +13,6 @@
 #include "custom.h"
 #include "fake_session.h"
 
-// The exported functions that enumerations use to get each name.
-extern "C" {
-CUresult CUDAAPI cuModuleGetFunction(CUfunction* function, CUmodule, const char* name) {
-    *function = reinterpret_cast<CUfunction>(strlen(name) * 16);
-    return strcmp(name, "bad") ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
-}
-CUresult CUDAAPI cuLibraryGetKernel(CUkernel* kernel, CUlibrary, const char* name) {
-    *kernel = reinterpret_cast<CUkernel>(strlen(name) * 16);
-    return CUDA_SUCCESS;
-}
-}
-
 namespace cricket::client {
 namespace {
 
