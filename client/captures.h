@@ -36,4 +36,8 @@ bool capturing(uint64_t stream, uint32_t call_flags);
 // is that already. `from_host`: the memory is only read. CUDA_ERROR_NOT_SUPPORTED, named in the log, where it cannot be.
 CUresult share(Session& session, const void* address, uint64_t bytes, bool from_host);
 
+// [start, end) is not registered any more, in pages of the memfd from `offset` on. Where graphs may use part of it the worker
+// is to see it on; false: nothing of it was ever shared.
+bool share_again(Session& session, uint64_t start, uint64_t end, uint64_t offset);
+
 }  // namespace cricket::client::captures

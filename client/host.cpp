@@ -3,11 +3,14 @@
 // no memory can be shared: pinned memory is then ordinary memory, and kernels cannot reach it.
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <map>
 #include <mutex>
 
+#include "client/captures.h"
 #include "client/contexts.h"
+#include "client/fork_pages.h"
 #include "client/log.h"
 #include "client/pinned.h"
 #include "client/reply_guard.h"
@@ -97,12 +100,15 @@ CUresult impl_cuMemHostRegister_v2(void* p, size_t bytesize, unsigned int Flags)
     const uint64_t start = reinterpret_cast<uint64_t>(p) / page * page;
     const uint64_t end = (reinterpret_cast<uint64_t>(p) + bytesize + page - 1) / page * page;
     HostMemory& host = session->host_memory();
-    if (host.contains(p, bytesize)) return CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED;
+    if (host.contains(p, bytesize) || host.any_registered_in(start, end)) return CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED;
     const char* why = nullptr;
-    if (!replaceable(start, end - start, &why)) {
+    struct stat memfd {};
+    ::fstat(host.fd(), &memfd);
+    if (!replaceable(start, end - start, memfd.st_ino, &why)) {
         log(LogLevel::Error, "cuMemHostRegister(%p, %zu): %s", p, bytesize, why);
         return CUDA_ERROR_INVALID_VALUE;
     }
+    fork_pages::note();
     void* copy = host.allocate(end - start);
     if (!copy) return CUDA_ERROR_OUT_OF_MEMORY;
     const uint64_t offset = reinterpret_cast<uint64_t>(copy) - wire::host_base;
@@ -141,6 +147,7 @@ CUresult impl_cuMemHostUnregister(void* p) {
     if (result != CUDA_SUCCESS) return result;
     host.forget_registered(start);
     void* copy = reinterpret_cast<void*>(wire::host_base + offset);
+    if (captures::share_again(*session, start, start + bytes, offset)) return CUDA_SUCCESS;
     if (replace_pages(start, bytes, -1, 0, copy)) host.free(copy);
     return CUDA_SUCCESS;
 }

@@ -146,6 +146,12 @@ bool HostMemory::registered_at(uint64_t address, uint64_t* bytes, uint64_t* offs
     return true;
 }
 
+bool HostMemory::any_registered_in(uint64_t start, uint64_t end) {
+    std::lock_guard lock(mutex_);
+    auto next = registered_.lower_bound(end);
+    return next != registered_.begin() && std::prev(next)->first + std::prev(next)->second.bytes > start;
+}
+
 void HostMemory::forget_registered(uint64_t address) {
     std::lock_guard lock(mutex_);
     registered_.erase(address);

@@ -28,6 +28,7 @@ class HostMemory {
     void note_registered(uint64_t address, uint64_t bytes, uint64_t offset);
     bool registered_at(uint64_t address, uint64_t* bytes, uint64_t* offset);
     void forget_registered(uint64_t address);
+    bool any_registered_in(uint64_t start, uint64_t end);
 
     int fd() const { return fd_; }
     // Length of the memfd: the mapped prefix of the range.

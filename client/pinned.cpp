@@ -2,46 +2,20 @@
 #include "client/pinned.h"
 
 #include <fcntl.h>
-#include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <signal.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
+#include "client/held_writers.h"
+
 namespace cricket::client {
-namespace {
 
-// Holds writers to a range until it is gone. Does nothing where the kernel has no userfaultfd for us: then a write
-// by another thread in the microseconds of the exchange would be lost, as nothing but the application could tell.
-class HeldWriters {
-  public:
-    HeldWriters(uint64_t address, uint64_t bytes) {
-        fd_ = static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY));
-        if (fd_ < 0) return;
-        uffdio_api api{UFFD_API, UFFD_FEATURE_PAGEFAULT_FLAG_WP, 0};
-        uffdio_register range{{address, bytes}, UFFDIO_REGISTER_MODE_WP, 0};
-        uffdio_writeprotect protect{{address, bytes}, UFFDIO_WRITEPROTECT_MODE_WP};
-        if (::ioctl(fd_, UFFDIO_API, &api) == 0 && ::ioctl(fd_, UFFDIO_REGISTER, &range) == 0)
-            ::ioctl(fd_, UFFDIO_WRITEPROTECT, &protect);
-    }
-    ~HeldWriters() {
-        if (fd_ >= 0) ::close(fd_);  // wakes whoever was held; the write is tried again, on the new pages
-    }
-    HeldWriters(const HeldWriters&) = delete;
-
-  private:
-    int fd_;
-};
-
-}  // namespace
-
-bool replaceable(uint64_t address, uint64_t bytes, const char** why) {
+bool replaceable(uint64_t address, uint64_t bytes, uint64_t inode, const char** why) {
     FILE* maps = ::fopen("/proc/self/maps", "re");
     if (!maps) {
         *why = "/proc/self/maps cannot be read";
@@ -52,11 +26,11 @@ bool replaceable(uint64_t address, uint64_t bytes, const char** why) {
     uint64_t covered = address;
     *why = nullptr;
     while (!*why && covered < address + bytes && ::getline(&line, &room, maps) > 0) {
-        unsigned long long start = 0, end = 0;
+        unsigned long long start = 0, end = 0, of_file = 0;
         char mode[5] = {};
-        if (std::sscanf(line, "%llx-%llx %4s", &start, &end, mode) != 3 || end <= covered) continue;
+        if (std::sscanf(line, "%llx-%llx %4s %*s %*s %llu", &start, &end, mode, &of_file) != 4 || end <= covered) continue;
         if (start > covered) break;
-        if (mode[3] != 'p') *why = "it is shared with others";
+        if (mode[3] != 'p' && of_file != inode) *why = "it is shared with others";
         if (mode[0] != 'r' || mode[1] != 'w') *why = "it cannot be read and written";
         if (std::strstr(line, "[stack]")) *why = "it is the stack";
         covered = end;

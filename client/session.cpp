@@ -19,6 +19,7 @@
 #include "client/contexts.h"
 #include "client/device_text.h"
 #include "client/environment.h"
+#include "client/fork_pages.h"
 #include "client/function_cache.h"
 #include "client/log.h"
 #include "client/unsupported.h"
@@ -114,7 +115,7 @@ CUresult Session::start() {
     const uint64_t now_with = environment::fingerprint();
     if (driver_said != CUDA_SUCCESS && asked_with == now_with) return driver_said;
     __wrap_stderr = stderr;
-    if (!atfork_registered.exchange(true)) ::pthread_atfork(nullptr, nullptr, forget_in_child);
+    if (!atfork_registered.exchange(true)) ::pthread_atfork(fork_pages::prepare, fork_pages::parent, forget_in_child);
     // Never destroyed: other threads may be in a call while the process exits.
     void* memory = ::malloc(sizeof(Session));
     if (!memory) return CUDA_ERROR_OUT_OF_MEMORY;
@@ -303,6 +304,7 @@ void Session::note_posted_error(int32_t result) {
 }
 
 void Session::forget_in_child() {
+    fork_pages::child();
     Session* session = current_.exchange(nullptr);
     // What libraries in this process remember of devices, modules and contexts is the parent's session's: as with the
     // driver itself there is no beginning anew here. An exec makes one.

@@ -12,6 +12,7 @@
 #include <mutex>
 
 #include "client/captures.h"
+#include "client/fork_pages.h"
 #include "client/log.h"
 #include "client/pinned.h"
 #include "client/reply_guard.h"
@@ -97,6 +98,7 @@ CUresult share_piece(Session& session, Known& all, const Mapping& map, const str
     if (map.mode[3] != 'p') *why = "it is shared with others";
     else if (map.mode[0] != 'r' || (map.mode[1] != 'w' && !from_host)) *why = "its protection does not allow the copy";
     if (*why) return CUDA_ERROR_NOT_SUPPORTED;
+    fork_pages::note();
     void* copy = host.allocate(end - start);
     if (!copy) return CUDA_ERROR_OUT_OF_MEMORY;
     const uint64_t offset = reinterpret_cast<uint64_t>(copy) - wire::host_base;
@@ -109,6 +111,16 @@ CUresult share_piece(Session& session, Known& all, const Mapping& map, const str
 }
 
 }  // namespace
+
+bool share_again(Session& session, uint64_t start, uint64_t end, uint64_t offset) {
+    Known& all = known();
+    std::lock_guard lock(all.mutex);
+    if (all.session != &session) return false;
+    auto next = all.told.upper_bound(start);
+    if (next != all.told.begin() && std::prev(next)->second.end > start) --next;
+    if (next == all.told.end() || next->first >= end) return false;
+    return tell(all, start, end, offset) == CUDA_SUCCESS;
+}
 
 CUresult share(Session& session, const void* address, uint64_t bytes, bool from_host) {
     const auto number = reinterpret_cast<uint64_t>(address);

@@ -2,6 +2,7 @@
 // Graphs of the driver API: captured from streams and built node by node, changed, cloned, updated, launched again and again
 // while the memory they copy from and to (pageable, on the stack too) changes under them; and what a capture forbids.
 #include <cuda.h>
+#include <sys/wait.h>
 
 #include <atomic>
 #include <cstdint>
@@ -112,6 +113,24 @@ static unsigned device_value(unsigned index) {
 
 // A capture over two streams, of copies from and to pageable memory: a vector of the heap, and a variable of this stack.
 static std::vector<unsigned> kept(kCount);
+
+// Memory of a graph's copies is the child's own after a fork, like all other.
+static void forked_child(volatile unsigned* on_stack) {
+    volatile unsigned* on_heap = kept.data();
+    *on_stack = 17;
+    on_heap[0] = on_heap[kCount - 1] = 18;
+    const pid_t child = fork();
+    if (child == 0) {
+        const bool same = *on_stack == 17 && on_heap[0] == 18 && on_heap[kCount - 1] == 18;
+        for (unsigned i = 0; i < 1000000; ++i) on_heap[i % kCount] = *on_stack = i;
+        _exit(same ? 5 : 6);
+    }
+    for (unsigned i = 0; i < 1000; ++i) on_heap[1] = i;
+    int status = 0;
+    CHECK(child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 5);
+    CHECK(*on_stack == 17 && on_heap[0] == 18 && on_heap[1] == 999 && on_heap[kCount - 1] == 18);
+}
+
 static void captured(unsigned round) {
     std::vector<unsigned> fresh(kCount);
     std::vector<unsigned>& source = round % 2 ? kept : fresh;
@@ -150,6 +169,7 @@ static void captured(unsigned round) {
     CHECK(nodes == 5);
     CU_CHECK(cuGraphInstantiate(&exec, graph, 0));
     CU_CHECK(cuGraphDestroy(graph));
+    if (round == 1) forked_child(&last);
     for (unsigned launch = 0; launch < 3; ++launch) {
         for (unsigned i = 0; i < kCount; ++i) source[i] = i + launch + round;
         CU_CHECK(cuGraphLaunch(exec, stream));
@@ -428,6 +448,8 @@ static void appended(unsigned round) {
 // No graph at all, over memory that graphs have used.
 static void plain(unsigned round) {
     unsigned last = 0;
+    const bool pinned = round % 3 == 2;
+    if (pinned) CU_CHECK(cuMemHostRegister(kept.data(), kCount * sizeof(unsigned), 0));
     for (unsigned turn = 0; turn < 50; ++turn) {
         for (unsigned i = 0; i < kCount; ++i) kept[i] = i ^ turn;
         CU_CHECK(cuMemcpyHtoDAsync(values, kept.data(), kCount * sizeof(unsigned), stream));
@@ -439,6 +461,7 @@ static void plain(unsigned round) {
         for (unsigned i = 0; i < kCount; ++i)
             if (kept[i] != (i ^ turn) * 3 + round) fail("plain: word %u is %u, should be %u", i, kept[i], (i ^ turn) * 3 + round);
     }
+    if (pinned) CU_CHECK(cuMemHostUnregister(kept.data()));
 }
 
 static std::atomic<unsigned> destroyed{0};

@@ -37,12 +37,18 @@ bool Captures::capturing(CUstream stream) const {
     return driver_.cuStreamIsCapturing(stream, &status) != CUDA_SUCCESS || status != CU_STREAM_CAPTURE_STATUS_NONE;
 }
 
+bool Captures::captured(CUstream stream) const {
+    CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
+    return any() && driver_.cuStreamIsCapturing(stream, &status) == CUDA_SUCCESS && status == CU_STREAM_CAPTURE_STATUS_ACTIVE;
+}
+
 Captures::Capture* Captures::find(CUstream stream) {
     auto found = all_.find(stream);
     return found == all_.end() ? nullptr : &found->second;
 }
 
 void Captures::began(CUstream stream, const Capture& capture) {
+    if (!refusing_) begin_thread();
     Capture& place = all_[stream] = capture;
     CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
     if (driver_.cuStreamGetCaptureInfo_v1) driver_.cuStreamGetCaptureInfo_v1(stream, &status, &place.id);

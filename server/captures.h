@@ -41,6 +41,8 @@ class Captures {
     bool any() const { return !all_.empty(); }
     // Whether work in the stream would become part of a capture, or break one.
     bool capturing(CUstream stream) const;
+    // Whether it is captured. Not: a stream that must be left alone because of other streams' captures.
+    bool captured(CUstream stream) const;
     Capture* find(CUstream stream);
     // After the driver began a capture; when one may have ended, by whatever call: asks the driver about all.
     void began(CUstream stream, const Capture& capture);

@@ -42,7 +42,7 @@ const void* transfer_source(Call& call, const rpc::Bulk& data) {
 
 // The memory of a node must outlive the call. The client sends nothing else, unless a capture began meanwhile.
 bool outlives_call(Call& call, const rpc::Bulk& data, CUstream stream) {
-    return data.where == rpc::Bulk::Where::Host || !call.session.captures.capturing(stream);
+    return data.where == rpc::Bulk::Where::Host || !call.session.captures.captured(stream);
 }
 
 CUresult transfer_source_given(Call& call, const rpc::Bulk& data, CUstream stream) {
