@@ -3,6 +3,8 @@
 #include "calls.h"
 #include "client/contexts.h"
 #include "client/packed_parameters.h"
+#include "client/reply_guard.h"
+#include "cricket/wire.h"
 #include "custom.h"
 
 namespace cricket::client {
@@ -65,6 +67,15 @@ CUresult impl_cuLaunchKernelEx(uint32_t call_flags, const CUlaunchConfig* config
     if (result != CUDA_SUCCESS) return result;
     args.attributes = {config->attrs, static_cast<uint32_t>(config->numAttrs * sizeof(CUlaunchAttribute)), true, false};
     args.params = packed.blob;
+    for (unsigned i = 0; i < config->numAttrs; ++i) {
+        if (config->attrs[i].id != CU_LAUNCH_ATTRIBUTE_DEVICE_UPDATABLE_KERNEL_NODE) continue;
+        cuLaunchKernelEx_res res{};
+        ReplyGuard guard;
+        result = call(args, res, {call_flags | wire::answer_at_once});
+        if (result == CUDA_SUCCESS)
+            config->attrs[i].value.deviceUpdatableKernelNode.devNode = from_number<CUgraphDeviceNode>(res.device_node);
+        return result;
+    }
     return post(args, {call_flags});
 }
 

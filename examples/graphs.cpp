@@ -240,6 +240,10 @@ static void built(unsigned round) {
     CUgraphNode root = nullptr;
     CU_CHECK(cuGraphGetRootNodes(graph, &root, &count));
     CHECK(root == up && count == 1);
+    nodes.assign(12, up);
+    count = nodes.size();
+    CU_CHECK(cuGraphGetNodes(graph, nodes.data(), &count));
+    CHECK(count == 8 && nodes[7] && !nodes[8] && !nodes[11]);
     CUgraphNode before = nullptr;
     count = 1;
     CU_CHECK(cuGraphNodeGetDependencies(empty, &before, nullptr, &count));

@@ -95,6 +95,10 @@ void serve_cuLaunchKernelEx(Call& call, const cuLaunchKernelEx_args& args, cuLau
     res.status = args.f && driver_function(call, args.f, &function) ? launch_config(call, args, &attributes, &config)
                                                                             : CUDA_ERROR_INVALID_HANDLE;
     if (res.status == CUDA_SUCCESS) res.status = launch(call, config, function, args.f, args.params);
+    // The driver tells which node kernels may update: an address that they know.
+    for (const CUlaunchAttribute& attribute : attributes)
+        if (attribute.id == CU_LAUNCH_ATTRIBUTE_DEVICE_UPDATABLE_KERNEL_NODE)
+            res.device_node = to_number(attribute.value.deviceUpdatableKernelNode.devNode);
 }
 
 void serve_cuLaunchCooperativeKernelMultiDevice(Call& call, const cuLaunchCooperativeKernelMultiDevice_args& args,
