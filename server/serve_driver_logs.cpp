@@ -12,6 +12,13 @@ namespace {
 constexpr size_t largest_log = 25600;
 constexpr size_t largest_setting = 1024;
 
+// Drivers before CUDA 12.9 do not have all of this.
+template <class Function, class Res>
+bool known(Function* function, Res& res) {
+    if (!function) res.status = CUDA_ERROR_NOT_SUPPORTED;
+    return function != nullptr;
+}
+
 // Called by the driver in the thread whose call failed: nobody waits for the application's function.
 void CUDA_CB log_message(void* context, CUlogLevel level, char* message, size_t length) {
     Callbacks::tell(context, static_cast<uint32_t>(level), message, length);
@@ -32,6 +39,10 @@ void unregistered(Call& call, uint64_t number, uint64_t* id) {
 
 template <class Get, class Args, class Res>
 void get_setting(Get* get, const Args& args, Res& res) {
+    if (!get) {
+        res.status = CUDA_ERROR_NOT_SUPPORTED;
+        return;
+    }
     std::vector<std::byte> value(std::min<uint64_t>(args.size, largest_setting));
     size_t size = value.size();
     res.status = get(static_cast<CUcoredumpSettings>(args.attrib), args.has_value ? value.data() : nullptr, &size);
@@ -42,6 +53,10 @@ void get_setting(Get* get, const Args& args, Res& res) {
 
 template <class Set, class Args, class Res>
 void set_setting(Set* set, const Args& args, Res& res) {
+    if (!set) {
+        res.status = CUDA_ERROR_NOT_SUPPORTED;
+        return;
+    }
     if (!args.data.present || args.data.size > largest_setting) {
         res.status = CUDA_ERROR_INVALID_VALUE;
         return;
@@ -56,6 +71,7 @@ void set_setting(Set* set, const Args& args, Res& res) {
 }  // namespace
 
 void serve_cuLogsDumpToMemory(Call& call, const cuLogsDumpToMemory_args& args, cuLogsDumpToMemory_res& res) {
+    if (!known(call.driver.cuLogsDumpToMemory, res)) return;
     std::vector<char> text(std::min<uint64_t>(args.size, largest_log));
     size_t size = text.size();
     CUlogIterator iterator = args.iterator;
@@ -68,6 +84,7 @@ void serve_cuLogsDumpToMemory(Call& call, const cuLogsDumpToMemory_args& args, c
 }
 
 void serve_cuLogsRegisterCallback(Call& call, const cuLogsRegisterCallback_args& args, cuLogsRegisterCallback_res& res) {
+    if (!known(call.driver.cuLogsRegisterCallback, res)) return;
     CUlogsCallbackHandle handle = nullptr;
     void* context = call.session.callbacks.context(args.id, Callbacks::Use::Repeated);
     res.status = call.driver.cuLogsRegisterCallback(log_message, context, &handle);
@@ -78,6 +95,7 @@ void serve_cuLogsRegisterCallback(Call& call, const cuLogsRegisterCallback_args&
 
 void serve_cuLogsUnregisterCallback(Call& call, const cuLogsUnregisterCallback_args& args,
                                     cuLogsUnregisterCallback_res& res) {
+    if (!known(call.driver.cuLogsUnregisterCallback, res)) return;
     CUlogsCallbackHandle handle = nullptr;
     if (!args.callback || !driver_handle(call.objects, HandleKind::LogsCallback, args.callback, &handle)) {
         res.status = CUDA_ERROR_INVALID_VALUE;
@@ -89,6 +107,7 @@ void serve_cuLogsUnregisterCallback(Call& call, const cuLogsUnregisterCallback_a
 
 void serve_cuDeviceRegisterAsyncNotification(Call& call, const cuDeviceRegisterAsyncNotification_args& args,
                                              cuDeviceRegisterAsyncNotification_res& res) {
+    if (!known(call.driver.cuDeviceRegisterAsyncNotification, res)) return;
     CUasyncCallbackHandle handle = nullptr;
     void* context = call.session.callbacks.context(args.id, Callbacks::Use::Repeated);
     res.status = call.driver.cuDeviceRegisterAsyncNotification(args.device, async_notification, context, &handle);
@@ -99,6 +118,7 @@ void serve_cuDeviceRegisterAsyncNotification(Call& call, const cuDeviceRegisterA
 
 void serve_cuDeviceUnregisterAsyncNotification(Call& call, const cuDeviceUnregisterAsyncNotification_args& args,
                                                cuDeviceUnregisterAsyncNotification_res& res) {
+    if (!known(call.driver.cuDeviceUnregisterAsyncNotification, res)) return;
     CUasyncCallbackHandle handle = nullptr;
     if (!args.callback || !driver_handle(call.objects, HandleKind::AsyncCallback, args.callback, &handle)) {
         res.status = CUDA_ERROR_INVALID_VALUE;

@@ -571,6 +571,7 @@ static void settle_address_space() {
 }
 
 int worker_main(const WorkerConfig& config, int link_fd) {
+    DeviceText::take_standard_streams();
     leave_last_words();
     settle_address_space();
     if (!config.restore_dir.empty()) set_variables(saved_environment(config.restore_dir));

@@ -13,7 +13,6 @@
 #include <system_error>
 #include <vector>
 
-#include "device_text.h"
 #include "log.h"
 
 namespace cricket::server {
@@ -72,7 +71,6 @@ WorkerProcess start_worker(const WorkerConfig& config) {
 
 int run_worker(const WorkerConfig& config, int link_fd) {
     log_setup("worker s" + std::to_string(config.session_id));
-    DeviceText::take_standard_streams();
     ::signal(SIGPIPE, SIG_IGN);
     ::fcntl(link_fd, F_SETFD, FD_CLOEXEC);
     const int now = ::personality(0xffffffff);

@@ -235,6 +235,14 @@ TEST(Ptx, DeviceHeap) {
     EXPECT_TRUE(uses_device_heap(members(read("heap.cubin"))[0]));
 }
 
+TEST(Ptx, Printing) {
+    auto may = [](std::string_view text) { return prints(members(std::as_bytes(std::span(text)))[0]); };
+    EXPECT_TRUE(may(".version 9.0\n.target sm_75\n.extern .func (.param .b32 r) vprintf\n(\n.param .b64 a,\n.param .b64 b\n)\n;\n"));
+    EXPECT_TRUE(may(".version 9.0\n.target sm_75\n.extern .func __assertfail\n(\n.param .b64 a\n)\n;\n"));
+    EXPECT_FALSE(prints(members(read("plain.ptx"))[0]));
+    EXPECT_FALSE(prints(members(read("sm_75.cubin"))[0]));
+}
+
 TEST(Kinds, NothingElseIsTaken) {
     EXPECT_EQ(kind_of(nullptr), std::nullopt);
     EXPECT_EQ(kind_of(""), std::nullopt);
