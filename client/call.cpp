@@ -12,11 +12,18 @@
 #include "client/image_offer.h"
 #include "client/device_text.h"
 #include "client/log.h"
+#include "client/managed_variables.h"
 #include "client/session.h"
 
 namespace cricket::client {
 
 namespace {
+
+// Calls that leave their stream, context or event done when they succeed.
+bool waits_for_device(Proc proc) {
+    return proc == Proc::cuStreamSynchronize || proc == Proc::cuCtxSynchronize || proc == Proc::cuCtxSynchronize_v2 ||
+           proc == Proc::cuEventSynchronize || proc == Proc::cuStreamQuery || proc == Proc::cuEventQuery;
+}
 
 constexpr uint32_t small_reply = 1024;
 
@@ -183,18 +190,29 @@ CUresult finish_call(Session& session, ring::Pending& pending, Proc proc, xdrpro
     return result_of(session, proc, posted, res);
 }
 
+static CUresult call_ring_or_plain(Session& session, Proc proc, xdrproc_t xdr_args, void* args, xdrproc_t xdr_res,
+                                   void* res, const CallOptions& options) {
+    if (!session.ring()) return call_plain(session, proc, xdr_args, args, xdr_res, res, options);
+    ring::Request request{static_cast<uint32_t>(proc), credential_for(options, true), xdr_args, args,
+                          options.reply_bytes ? options.reply_bytes + 256 : 0};
+    ring::Pending pending;
+    if (const auto status = session.ring()->begin(request, &pending); status != ring::Status::Ok)
+        return of_status(status);
+    return finish_call(session, pending, proc, xdr_res, res, nullptr, nullptr);
+}
+
 CUresult call(Proc proc, xdrproc_t xdr_args, void* args, xdrproc_t xdr_res, void* res, const CallOptions& options) {
     KeepErrno keep;
     Session* session = Session::get();
     if (!session) return Session::absent();
     if (const CUresult status = broken(proc); status != CUDA_SUCCESS) return status;
-    if (!session->ring()) return call_plain(*session, proc, xdr_args, args, xdr_res, res, options);
-    ring::Request request{static_cast<uint32_t>(proc), credential_for(options, true), xdr_args, args,
-                          options.reply_bytes ? options.reply_bytes + 256 : 0};
-    ring::Pending pending;
-    if (const auto status = session->ring()->begin(request, &pending); status != ring::Status::Ok)
-        return of_status(status);
-    return finish_call(*session, pending, proc, xdr_res, res, nullptr, nullptr);
+    if (managed::any()) [[unlikely]] {
+        managed::flush();
+        const CUresult result = call_ring_or_plain(*session, proc, xdr_args, args, xdr_res, res, options);
+        if (result == CUDA_SUCCESS && (waits_for_device(proc) || Session::launch_blocking())) managed::fetch();
+        return result;
+    }
+    return call_ring_or_plain(*session, proc, xdr_args, args, xdr_res, res, options);
 }
 
 void release_reply(bool may_call) {
@@ -216,6 +234,8 @@ CUresult post(Proc proc, xdrproc_t xdr_args, void* args, const CallOptions& opti
     if (!session) return Session::absent();
     if (current_context() == 0) return CUDA_ERROR_INVALID_CONTEXT;
     if (const CUresult status = broken(proc); status != CUDA_SUCCESS) return status;
+    if (managed::any()) [[unlikely]]
+        managed::flush();
     if (session->ring() && Session::launch_blocking()) {
         int32_t status = 0;
         const CUresult result = call(proc, xdr_args, args, reinterpret_cast<xdrproc_t>(rpc::xdr_i32), &status,

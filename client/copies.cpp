@@ -5,6 +5,7 @@
 
 #include "client/captures.h"
 #include "client/contexts.h"
+#include "client/managed_variables.h"
 #include "client/places.h"
 #include "client/reply_guard.h"
 #include "client/staging.h"
@@ -19,6 +20,7 @@ rpc::Bulk pinned(const void* address, uint64_t bytes) {
 
 // `wait`: until the device has read pinned memory; pageable memory is copied before this returns.
 CUresult up(CUdeviceptr target, const void* source, uint64_t bytes, uint64_t stream, uint32_t flags, bool wait) {
+    const managed::Copying copying(wait, flags);
     Session* session;
     if (const CUresult result = Session::with_context(&session); result != CUDA_SUCCESS) return result;
     if (bytes == 0) return CUDA_SUCCESS;
@@ -45,6 +47,7 @@ CUresult up(CUdeviceptr target, const void* source, uint64_t bytes, uint64_t str
 }
 
 CUresult down(void* target, CUdeviceptr source, uint64_t bytes, uint64_t stream, uint32_t flags, bool wait) {
+    const managed::Copying copying(wait, flags);
     Session* session;
     if (const CUresult result = Session::with_context(&session); result != CUDA_SUCCESS) return result;
     if (bytes == 0) return CUDA_SUCCESS;
@@ -70,6 +73,7 @@ CUresult down(void* target, CUdeviceptr source, uint64_t bytes, uint64_t stream,
 }
 
 CUresult anywhere(CUdeviceptr target, CUdeviceptr source, uint64_t bytes, CUstream stream, uint32_t flags, bool wait) {
+    const managed::Copying copying(wait, flags);
     Session* session;
     if (const CUresult result = Session::with_context(&session); result != CUDA_SUCCESS) return result;
     if (bytes == 0) return CUDA_SUCCESS;

@@ -2,6 +2,7 @@
 // Managed memory. What is not of cuMemAllocManaged may be a __managed__ variable, which the driver placed: it answers.
 #include <cstring>
 
+#include "cricket/quick_hash.h"
 #include "dispatch.h"
 #include "session.h"
 
@@ -150,6 +151,43 @@ void serve_cuStreamAttachMemAsync(Call& call, const cuStreamAttachMemAsync_args&
     if (!known || args.dptr != allocation.address || (args.length && args.length != allocation.bytes) ||
         (args.flags == CU_MEM_ATTACH_SINGLE && stream == CU_STREAM_LEGACY))
         res.status = CUDA_ERROR_INVALID_VALUE;
+}
+
+// Memory of a __managed__ variable, which this process's own code can reach; null when it is none (its module is gone).
+static void* variable_at(Call& call, uint64_t address, uint64_t bytes) {
+    if (ours(call, address) || bytes == 0 || bytes > rpc::max_blob_bytes) return nullptr;
+    unsigned managed = 0;
+    CUdeviceptr start = 0;
+    size_t size = 0;
+    if (call.driver.cuPointerGetAttribute(&managed, CU_POINTER_ATTRIBUTE_IS_MANAGED, address) != CUDA_SUCCESS || !(managed & 0xff) ||
+        call.driver.cuPointerGetAttribute(&start, CU_POINTER_ATTRIBUTE_RANGE_START_ADDR, address) != CUDA_SUCCESS ||
+        call.driver.cuPointerGetAttribute(&size, CU_POINTER_ATTRIBUTE_RANGE_SIZE, address) != CUDA_SUCCESS)
+        return nullptr;
+    return address - start < size && bytes <= size - (address - start) ? reinterpret_cast<void*>(address) : nullptr;
+}
+
+void serve_cricketManagedRead(Call& call, const cricketManagedRead_args& args, cricketManagedRead_res& res) {
+    const void* from = variable_at(call, args.address, args.bytes);
+    if (!from)
+        res.status = CUDA_ERROR_INVALID_VALUE;
+    else if (!args.hash || quick_hash(from, args.bytes) != args.hash)
+        res.status = give_bytes(&res.data, from, args.bytes) ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+void serve_cricketManagedWrite(Call& call, const cricketManagedWrite_args& args, cricketManagedWrite_res& res) {
+    const auto* at = static_cast<const std::byte*>(args.runs.data);
+    for (uint64_t left = args.runs.size; left && res.status == CUDA_SUCCESS;) {
+        uint64_t head[2];
+        void* to = nullptr;
+        if (left >= sizeof head) std::memcpy(head, at, sizeof head);
+        if (left < sizeof head || head[1] > left - sizeof head || !(to = variable_at(call, head[0], head[1]))) {
+            res.status = CUDA_ERROR_INVALID_VALUE;
+            return;
+        }
+        std::memcpy(to, at + sizeof head, head[1]);
+        at += sizeof head + head[1];
+        left -= sizeof head + head[1];
+    }
 }
 
 }  // namespace cricket::server

@@ -119,7 +119,20 @@ namespace {
 CUresult variable_of(CUdeviceptr* address, size_t* size, CUlibrary handle, const char* name, bool managed) {
     return api([&] {
         require(name && (address || size));
-        auto module = module_of_library(handle, current());
+        // The runtime asks for managed variables before it has made a context.
+        std::shared_ptr<Context> context;
+        if (managed && !current_handle()) {
+            auto& d = device(0);
+            std::unique_lock lock(d.primary.mutex);
+            context = contexts().find(d.primary.handle);
+            if (!context) {
+                context = Context::make(d, d.primary.handle, d.primary.flags, true);
+                ++d.primary.retained;  // for the variables' sake
+            }
+        } else {
+            context = current();
+        }
+        auto module = module_of_library(handle, context);
         auto& variable = module->variable(name);
         require(variable.managed == managed || !managed, CUDA_ERROR_NOT_FOUND);
         if (address) *address = variable.address;
