@@ -10,7 +10,6 @@
 #include <stdexcept>
 
 #include "dispatch.h"
-#include "rpc/image/image.h"
 #include "session_names.h"
 #include "snapshot_store.h"
 #include "variables.h"
@@ -54,15 +53,11 @@ void refuse_unrestorable(Session& session) {
                      dispatch_table[entry.procedure - wire::first_cuda_proc].name + "), which cannot be restored yet");
         }
     }
-    for (const auto& [place, entry] : session.journal.entries()) {
-        if (!entry.attachment || session.journal.creation(entry.effect.object) != &entry) continue;
-        for (const image::Member& member : image::members(entry.attachment->span())) {
-            if (!image::uses_device_heap(member)) continue;
-            const std::vector<std::string> kernels = image::kernels(member);
-            fail("the module with kernel " + (kernels.empty() ? std::string("(none)") : kernels.front()) +
+    each_loaded_image(session, [](const LoadedImage& image) {
+        if (!image.facts.heap_user.empty())
+            fail("the module with kernel " + image.facts.heap_user +
                  " calls malloc() on the device, and the device heap cannot be restored yet");
-        }
-    }
+    });
     if (const std::string why = session.shared_refusal(); !why.empty()) fail(why + ", which cannot be restored yet");
     if (const CUresult status = session.synchronize_all(); status != CUDA_SUCCESS)
         fail("a context has the sticky error " + result_name(session.driver, status) + ", which cannot be restored");

@@ -1,26 +1,21 @@
 // SPDX-License-Identifier: MIT
 #include "variables.h"
 
-#include <set>
 #include <stdexcept>
-
-#include "rpc/image/image.h"
 
 namespace cricket::server {
 namespace {
 
-std::set<std::string> names_in(std::span<const std::byte> bytes) {
-    std::set<std::string> names;
-    for (const image::Member& member : image::members(bytes))
-        for (const image::Variable& variable : image::variables(member)) names.insert(variable.name);
-    return names;
+int arch_of(const DriverTable& driver, CUdevice device) {
+    int major = 0, minor = 0;
+    driver.cuDeviceGetAttribute(&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, device);
+    driver.cuDeviceGetAttribute(&minor, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, device);
+    return 10 * major + minor;
 }
 
 }  // namespace
 
-std::vector<ModuleVariable> module_variables(Session& session) {
-    std::vector<ModuleVariable> found;
-    const DriverTable& driver = session.driver;
+void each_loaded_image(Session& session, const std::function<void(const LoadedImage&)>& visit) {
     for (const auto& [place, entry] : session.journal.entries()) {
         const uint64_t number = entry.effect.object;
         if (entry.effect.kind != Effect::Kind::Create || !entry.attachment) continue;
@@ -28,21 +23,28 @@ std::vector<ModuleVariable> module_variables(Session& session) {
         const bool library = Objects::kind_of(number) == HandleKind::Library;
         void* handle = session.objects.get(Objects::kind_of(number), number);
         if (!handle) continue;
-        const std::set<std::string> names = names_in(entry.attachment->span());
-        if (names.empty()) continue;
-        for (const auto& [context, device] : session.context_devices) {
-            if (library ? !session.loading.library_in(number, context) : entry.effect.owner != context) continue;
-            if (session.make_current(context) != CUDA_SUCCESS) continue;
-            CUmodule module = library ? nullptr : static_cast<CUmodule>(handle);
-            if (library && driver.cuLibraryGetModule(&module, static_cast<CUlibrary>(handle)) != CUDA_SUCCESS) continue;
-            for (const std::string& name : names) {
-                CUdeviceptr address = 0;
-                size_t bytes = 0;
-                if (driver.cuModuleGetGlobal(&address, &bytes, module, name.c_str()) != CUDA_SUCCESS || !bytes) continue;
-                found.push_back({number, context, name, address, bytes});
-            }
-        }
+        for (const auto& [context, device] : session.context_devices)
+            if (library ? session.loading.library_in(number, context) : entry.effect.owner == context)
+                visit({number, context, library, handle, image_facts(entry.attachment, arch_of(session.driver, device))});
     }
+}
+
+std::vector<ModuleVariable> module_variables(Session& session) {
+    std::vector<ModuleVariable> found;
+    const DriverTable& driver = session.driver;
+    each_loaded_image(session, [&](const LoadedImage& image) {
+        if (image.facts.variables.empty() || session.make_current(image.context) != CUDA_SUCCESS) return;
+        CUmodule module = image.library ? nullptr : static_cast<CUmodule>(image.handle);
+        if (image.library &&
+            driver.cuLibraryGetModule(&module, static_cast<CUlibrary>(image.handle)) != CUDA_SUCCESS)
+            return;
+        for (const std::string& name : image.facts.variables) {
+            CUdeviceptr address = 0;
+            size_t bytes = 0;
+            if (driver.cuModuleGetGlobal(&address, &bytes, module, name.c_str()) == CUDA_SUCCESS && bytes)
+                found.push_back({image.number, image.context, name, address, bytes});
+        }
+    });
     return found;
 }
 

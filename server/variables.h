@@ -4,12 +4,23 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
+#include "image_facts.h"
 #include "session.h"
 
 namespace cricket::server {
+
+// A living module, or a library as it is loaded in one context.
+struct LoadedImage {
+    uint64_t number, context;
+    bool library;
+    void* handle;  // CUmodule or CUlibrary
+    const ImageFacts& facts;
+};
+void each_loaded_image(Session& session, const std::function<void(const LoadedImage&)>& visit);
 
 struct ModuleVariable {
     uint64_t image = 0;    // session number of the module or library

@@ -69,7 +69,14 @@ Member read_entry(const FatbinEntry& entry, Bytes payload, size_t index) {
     return member;
 }
 
-std::vector<Member> fatbin_members(Bytes image) {
+struct Place {
+    FatbinEntry entry;
+    Bytes payload;
+    size_t index;
+};
+
+// Where the members lie that a driver can load.
+std::vector<Place> fatbin_places(Bytes image) {
     FatbinHeader header;
     if (image.size() < sizeof header) throw ImageError("fatbin: truncated header");
     std::memcpy(&header, image.data(), sizeof header);
@@ -79,7 +86,7 @@ std::vector<Member> fatbin_members(Bytes image) {
         throw ImageError("fatbin: header names " + std::to_string(header.payload_size) +
                          " bytes, there are " + std::to_string(image.size()));
     Bytes rest = image.subspan(header.header_size, header.payload_size);
-    std::vector<Member> result;
+    std::vector<Place> result;
     for (size_t index = 0; !rest.empty(); ++index) {
         FatbinEntry entry;
         if (rest.size() < sizeof entry) fail(index, "truncated header");
@@ -90,22 +97,50 @@ std::vector<Member> fatbin_members(Bytes image) {
         if (entry.padded_size > rest.size()) fail(index, "exceeds the fatbin");
         // Other kinds (NVVM for link-time optimization) are nothing a driver loads by itself.
         if (entry.kind == kEntryPtx || entry.kind == kEntryElf)
-            result.push_back(read_entry(entry, rest.first(entry.padded_size), index));
+            result.push_back({entry, rest.first(entry.padded_size), index});
         rest = rest.subspan(entry.padded_size);
     }
     return result;
 }
 
+std::vector<Member> read_all(const std::vector<Place>& places) {
+    std::vector<Member> result;
+    for (const Place& place : places) result.push_back(read_entry(place.entry, place.payload, place.index));
+    return result;
+}
+
+// Drops all but those that are likely to be chosen for `arch`: the newest cubins that run there, or else the newest texts.
+void keep_for(int arch, std::vector<Place>* places) {
+    for (const uint32_t kind : {kEntryElf, kEntryPtx}) {
+        int best = -1;
+        const auto usable = [&](const Place& place) {
+            const int its = static_cast<int>(place.entry.arch);
+            return place.entry.kind == kind && its <= arch && (kind == kEntryPtx || its / 10 == arch / 10);
+        };
+        for (const Place& place : *places)
+            if (usable(place)) best = std::max(best, static_cast<int>(place.entry.arch));
+        if (best < 0) continue;
+        std::erase_if(*places, [&](const Place& place) {
+            return !usable(place) || static_cast<int>(place.entry.arch) != best;
+        });
+        return;
+    }
+}
+
 }  // namespace
 
-std::vector<Member> members(std::span<const std::byte> image) {
+std::vector<Member> members(std::span<const std::byte> image, int arch) {
     std::byte head[16] = {};
     std::copy_n(image.begin(), std::min(image.size(), sizeof head), head);
     auto kind = kind_of(head);
     if (!kind) throw ImageError("not a program image: neither fatbin, cubin nor PTX");
     if (*kind == Kind::FatbinWrapper)
         throw ImageError("a fatbin wrapper is a pointer, not an image: unwrap it first");
-    if (*kind == Kind::Fatbin) return fatbin_members(image);
+    if (*kind == Kind::Fatbin) {
+        std::vector<Place> places = fatbin_places(image);
+        if (arch) keep_for(arch, &places);
+        return read_all(places);
+    }
 
     Member member{*kind, 0, {image.begin(), image.end()}};
     if (*kind == Kind::Ptx) {

@@ -42,7 +42,9 @@ struct Member {
 
 // All members of the fatbin in `image` (or the image itself as the one member when it is Elf or Ptx).
 // Throws ImageError naming what is wrong; every length is checked against `image` before it is used.
-std::vector<Member> members(std::span<const std::byte> image);
+// With `arch` only those that a driver would choose for such a device: the others need not be decompressed. All of them
+// where none fits.
+std::vector<Member> members(std::span<const std::byte> image, int arch = 0);
 
 // A variable named by an image: every object symbol of a cubin (local ones too), every .global/.const of a
 // PTX text.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Each thread's stack of contexts, destroyed ones on other threads' stacks, primary contexts and what ends
 // with them.
+#include <cstring>
 #include <gtest/gtest.h>
 
 #include <set>
@@ -215,17 +216,62 @@ TEST_F(Contexts, DestroyedPopsHereAndIsFoundDestroyedElsewhere) {
 }
 
 TEST_F(Contexts, VersionsOfCreate) {
+    static unsigned multiprocessors;
+    static bool described;
+    static uint64_t made = 0x1000000f000;
+    const auto affinity_in = [](const rpc::Blob& params) {
+        CUexecAffinityParam first{};
+        if (params.size) std::memcpy(&first, params.data, sizeof first);
+        return first.param.smCount.val;
+    };
+    fake::session().answer<cuCtxCreate_v3_args, cuCtxCreate_v3_res>(
+        Proc::cuCtxCreate_v3, [&](auto& args, auto& res) {
+            multiprocessors = affinity_in(args.paramsArray);
+            res.pctx = made += 16;
+            return CUDA_SUCCESS;
+        });
+    fake::session().answer<cuCtxCreate_v4_args, cuCtxCreate_v4_res>(
+        Proc::cuCtxCreate_v4, [&](auto& args, auto& res) {
+            multiprocessors = affinity_in(args.paramsArray);
+            described = args.paramsArray.present;
+            res.pctx = made += 16;
+            return CUDA_SUCCESS;
+        });
     CUcontext context;
     EXPECT_EQ(impl_cuCtxCreate_v4(&context, nullptr, 0, 1), CUDA_SUCCESS);
+    EXPECT_FALSE(described);
     CUctxCreateParams none{};
     EXPECT_EQ(impl_cuCtxCreate_v4(&context, &none, 0, 1), CUDA_SUCCESS);
+    EXPECT_TRUE(described);
     EXPECT_EQ(impl_cuCtxCreate_v3(&context, nullptr, 0, 0, 1), CUDA_SUCCESS);
     CUexecAffinityParam affinity{};
+    affinity.param.smCount.val = 7;
     CUctxCreateParams some{};
     some.execAffinityParams = &affinity;
     some.numExecAffinityParams = 1;
+    EXPECT_EQ(impl_cuCtxCreate_v4(&context, &some, 0, 1), CUDA_SUCCESS);
+    EXPECT_EQ(multiprocessors, 7u);
+    multiprocessors = 0;
+    EXPECT_EQ(impl_cuCtxCreate_v3(&context, &affinity, 1, 0, 1), CUDA_SUCCESS);
+    EXPECT_EQ(multiprocessors, 7u);
+    EXPECT_EQ(current(), context);
+    EXPECT_EQ(impl_cuCtxCreate_v3(&context, nullptr, 1, 0, 1), CUDA_ERROR_INVALID_VALUE);
+    CUctxCigParam graphics{};
+    some.cigParams = &graphics;
     EXPECT_EQ(impl_cuCtxCreate_v4(&context, &some, 0, 1), CUDA_ERROR_NOT_SUPPORTED);
-    EXPECT_EQ(impl_cuCtxCreate_v3(&context, &affinity, 1, 0, 1), CUDA_ERROR_NOT_SUPPORTED);
+}
+
+TEST_F(Contexts, AttachedIsDetachedAsOften) {
+    CUcontext context = create(), again = nullptr;
+    EXPECT_EQ(impl_cuCtxAttach(&again, 1), CUDA_ERROR_INVALID_VALUE);
+    EXPECT_EQ(impl_cuCtxAttach(&again, 0), CUDA_SUCCESS);
+    EXPECT_EQ(again, context);
+    EXPECT_EQ(impl_cuCtxDetach(context), CUDA_SUCCESS);
+    EXPECT_EQ(current(), context);
+    EXPECT_EQ(impl_cuCtxDetach(context), CUDA_SUCCESS);  // the reference of its creation: it is gone
+    EXPECT_EQ(current(), nullptr);
+    EXPECT_EQ(impl_cuCtxDetach(context), CUDA_ERROR_INVALID_CONTEXT);
+    EXPECT_EQ(impl_cuCtxAttach(&again, 0), CUDA_ERROR_INVALID_CONTEXT);
 }
 
 // ---- primary contexts and values kept with contexts
