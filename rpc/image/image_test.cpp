@@ -136,6 +136,21 @@ TEST(Fatbins, CompressionsAreWhatTheirNamesSay) {
     EXPECT_EQ(members(read("zstd.fatbin"))[0].data, members(read("none.fatbin"))[0].data);
 }
 
+TEST(Fatbins, OnlyWhatADeviceWouldRun) {
+    const auto image = read("default.fatbin");
+    const auto chosen = [&](int arch) {
+        std::string text;
+        for (auto& member : members(image, arch))
+            text += (member.kind == Kind::Elf ? "cubin " : "ptx ") + std::to_string(member.arch) + ";";
+        return text;
+    };
+    EXPECT_EQ(chosen(90), "cubin 90;");
+    EXPECT_EQ(chosen(75), "cubin 75;");
+    EXPECT_EQ(chosen(86), "ptx 75;");  // cubins of another generation do not run there
+    EXPECT_EQ(chosen(70), chosen(0));  // none does: all of them
+    EXPECT_EQ(members(image, 0).size(), 3u);
+}
+
 TEST(Fatbins, WrapperIsFollowed) {
     auto image = read("zstd.fatbin");
     struct {
