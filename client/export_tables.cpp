@@ -246,12 +246,9 @@ CUresult topology_get(uint8_t** gpcs, uint8_t** ranks) {
     return CUDA_SUCCESS;
 }
 
-CUresult topology_free(uint8_t** gpcs, uint8_t** ranks) {
-    for (uint8_t** array : {gpcs, ranks}) {
-        if (!array) continue;
-        std::free(*array);
-        *array = nullptr;
-    }
+CUresult topology_free(uint8_t* gpcs, uint8_t* ranks) {
+    std::free(gpcs);
+    std::free(ranks);
     return CUDA_SUCCESS;
 }
 

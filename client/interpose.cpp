@@ -35,6 +35,7 @@ static bool names(const char* file, const char* name) {
 
 bool names_driver(const char* file) { return names(file, "libcuda.so"); }
 bool names_nvml(const char* file) { return names(file, "libnvidia-ml.so"); }
+bool names_video(const char* file) { return names(file, "libnvcuvid.so") || names(file, "libnvidia-encode.so"); }
 
 }  // namespace cricket::client
 
@@ -102,6 +103,15 @@ void* open_nvml(const char* file, int mode) {
     return next_dlopen()(path, mode);
 }
 
+// Video engines work through device files in the application itself. Without the library, programs use what does not need
+// it (nvJPEG decodes with kernels); with it they wait for a device that is not there.
+void* refuse_video(const char* file, int mode) {
+    using namespace cricket::client;
+    static std::atomic<bool> said{false};
+    log_once(said, LogLevel::Warn, "dlopen(%s) is refused: video engines need the GPU in the application", file);
+    return next_dlopen()("video engines are not available through cricket-server", mode);
+}
+
 }  // namespace
 
 namespace cricket::client {
@@ -112,6 +122,7 @@ extern "C" [[gnu::visibility("hidden"), gnu::used]] Dlopen cricket_choose_dlopen
     int saved = errno;
     Dlopen chosen = cricket::client::names_driver(file) ? &open_self
                     : cricket::client::names_nvml(file) ? &open_nvml
+                    : cricket::client::names_video(file) ? &refuse_video
                                                         : next_dlopen();
     errno = saved;
     return chosen;

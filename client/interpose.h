@@ -8,6 +8,8 @@ namespace cricket::client {
 bool names_driver(const char* file);
 // The same for NVML: libnvidia-ml.so.
 bool names_nvml(const char* file);
+// Whether it asks for NVDEC or NVENC, which cannot be remoted.
+bool names_video(const char* file);
 
 // A handle of our NVML library, null with dlerror() if it is not beside us.
 void* nvml_library();

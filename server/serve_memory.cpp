@@ -301,14 +301,12 @@ CUresult pointer_attribute(Call& call, CUpointer_attribute attribute, CUdevicept
         case CU_POINTER_ATTRIBUTE_P2P_TOKENS:
             return CUDA_ERROR_NOT_SUPPORTED;
         case CU_POINTER_ATTRIBUTE_IS_MANAGED:
-            *size = 4;  // the runtime reads an int that it did not clear
-            break;
         case CU_POINTER_ATTRIBUTE_MAPPED:
         case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS:
         case CU_POINTER_ATTRIBUTE_IS_GPU_DIRECT_RDMA_CAPABLE:
         case CU_POINTER_ATTRIBUTE_IS_HW_DECOMPRESS_CAPABLE:
         case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
-            *size = 1;  // the driver writes a bool
+            *size = 4;  // the driver writes an int; the runtime reads one that it did not clear
             break;
         default:
             break;

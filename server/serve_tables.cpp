@@ -14,7 +14,8 @@ namespace {
 constexpr unsigned char topology_table[16] = {0x17, 0x34, 0xdc, 0x26, 0x80, 0x0d, 0x47, 0x45,
                                               0x87, 0x26, 0xc0, 0xf1, 0xe7, 0xdd, 0x8b, 0xca};
 constexpr size_t get_slot = 4, free_slot = 13;
-using Topology = CUresult (*)(uint8_t** gpcs, uint8_t** ranks);
+using GetTopology = CUresult (*)(uint8_t** gpcs, uint8_t** ranks);
+using FreeTopology = CUresult (*)(uint8_t* gpcs, uint8_t* ranks);  // the arrays themselves: seen on an H200, driver 580
 
 }  // namespace
 
@@ -36,12 +37,12 @@ void serve_cricketTopology(Call& call, const cricketTopology_args&, cricketTopol
     res.status = call.driver.cuDeviceGetAttribute(&multiprocessors, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT,
                                                   call.session.current_device());
     uint8_t *gpcs = nullptr, *ranks = nullptr;
-    if (res.status == CUDA_SUCCESS) res.status = reinterpret_cast<Topology>(table[get_slot])(&gpcs, &ranks);
+    if (res.status == CUDA_SUCCESS) res.status = reinterpret_cast<GetTopology>(table[get_slot])(&gpcs, &ranks);
     if (res.status != CUDA_SUCCESS) return;
     const size_t tpcs = static_cast<size_t>(multiprocessors) / 2;
     const bool given = gpcs && ranks && give_bytes(&res.gpcs, gpcs, std::min(tpcs, ::malloc_usable_size(gpcs))) &&
                        give_bytes(&res.ranks, ranks, std::min(tpcs, ::malloc_usable_size(ranks)));
-    reinterpret_cast<Topology>(table[free_slot])(&gpcs, &ranks);
+    reinterpret_cast<FreeTopology>(table[free_slot])(gpcs, ranks);
     if (!given) res.status = CUDA_ERROR_UNKNOWN;
 }
 
