@@ -387,7 +387,7 @@ CUresult MemoryPools::allocate(uint64_t number, uint64_t bytes, const Order& ord
         if (!taken && status != CUDA_SUCCESS) return status;
         if (!taken && !take_free(*pool, size, &address)) return CUDA_ERROR_OUT_OF_MEMORY;
     }
-    pool->used += size;
+    pool->used += bytes;  // as asked for, as the driver counts
     pool->used_high = std::max(pool->used_high, pool->used);
     session_.device_memory.note({address, bytes, pool->device, 0, number, false});
     *out = address;
@@ -404,8 +404,8 @@ CUresult MemoryPools::free_async(CUdeviceptr address, const Order& order) {
     }
     Pool& pool = *pools_.at(allocation->pool);
     Pending piece{round_up(allocation->bytes, alignment), order.key, fence(order.stream)};
+    pool.used -= allocation->bytes;
     session_.device_memory.forget(address);
-    pool.used -= piece.bytes;
     if (!piece.fence) {
         give(pool, address, piece.bytes);
         settle(pool);
@@ -438,7 +438,7 @@ CUresult MemoryPools::free(CUdeviceptr address) {
     const DeviceAllocation* allocation = session_.device_memory.find(address);
     if (!allocation || allocation->address != address || !allocation->pool || allocation->imported) return CUDA_ERROR_INVALID_VALUE;
     const uint64_t bytes = round_up(allocation->bytes, alignment);
-    dying_[address] = {allocation->pool, bytes};
+    dying_[address] = {allocation->pool, bytes, allocation->bytes};
     session_.device_memory.forget(address);
     return CUDA_SUCCESS;
 }
@@ -447,9 +447,9 @@ bool MemoryPools::reclaim(CUdeviceptr address) {
     auto found = dying_.find(address);
     if (found == dying_.end()) return false;
     Pool& pool = *pools_.at(found->second.pool);
-    const uint64_t bytes = found->second.bytes;
+    const uint64_t bytes = found->second.bytes, asked = found->second.asked;
     dying_.erase(found);
-    pool.used -= bytes;
+    pool.used -= asked;
     give(pool, address, bytes);
     releasable_ = true;
     settle(pool);
@@ -556,7 +556,7 @@ CUresult MemoryPools::recreate(const nlohmann::json& description) {
             const uint64_t bytes = round_up(allocation.bytes, alignment);
             auto arena = pool.arenas.upper_bound(address);
             if (arena == pool.arenas.begin() || !std::prev(arena)->second.free.take_exact(address, bytes)) return CUDA_ERROR_INVALID_VALUE;
-            pool.used += bytes;
+            pool.used += allocation.bytes;
         }
         pool.reserved_high = std::max<uint64_t>(pool.reserved, one.at("high")[0]);
         pool.used_high = std::max<uint64_t>(pool.used, one.at("high")[1]);

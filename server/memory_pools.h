@@ -99,7 +99,7 @@ class MemoryPools {
     std::map<uint64_t, std::unique_ptr<Pool>> pools_;  // by number
     std::map<CUdevice, uint64_t> defaults_, current_;
     struct Dying {
-        uint64_t pool = 0, bytes = 0;
+        uint64_t pool = 0, bytes = 0, asked = 0;  // bytes: rounded up
     };
     std::map<uint64_t, Dying> dying_;  // between free() and reclaim()
     std::map<uint64_t, std::shared_ptr<Fence>> closing_;  // imported memory freed in stream order

@@ -46,7 +46,14 @@ show("shared", w)
 fused = cp.ElementwiseKernel("T a, T b", "T c", "c = a * b + 1", "multiply_add")
 square_sum = cp.ReductionKernel("T x", "T y", "x * x", "a + b", "y = a", "0", "square_sum")
 show("element", fused(x, x), square_sum(cp.arange(1000, dtype=cp.int64)))
-show("fuse", cp.fuse(lambda a: cp.sin(a) * 2 + a)(x))
+
+
+@cp.fuse
+def sine(a):
+    return cp.sin(a) * 2 + a
+
+
+show("fuse", sine(x))
 rng = np.random.default_rng(3)
 a = cp.asarray(rng.standard_normal((200, 200)))
 show("cuBLAS", a @ a, a.astype(cp.float32) @ a.astype(cp.float32), (a + 1j * a) @ a, cp.dot(a[0], a[1]))

@@ -5,6 +5,9 @@
 import warnings
 
 import numpy as np
+
+if not hasattr(np, "row_stack"):  # numba-cuda of 2026 asks for it, numpy 2.5 has it no more
+    np.row_stack = np.vstack
 from numba import cuda, float32, int32
 
 from support import show

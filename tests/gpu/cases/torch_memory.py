@@ -18,7 +18,9 @@ def numbers(label):
     torch.cuda.synchronize()
     if backend == "native":
         stats = torch.cuda.memory_stats()
-        show(label, *(f"{key}={stats[key]}" for key in sorted(stats) if isinstance(stats[key], int) and ".all." in key))
+        # What is split off which segment depends on the order of their addresses, which are not the native ones.
+        show(label, *(f"{key}={stats[key]}" for key in sorted(stats)
+                      if isinstance(stats[key], int) and ".all." in key and "inactive_split" not in key))
     else:
         show(label, torch.cuda.memory_allocated(), torch.cuda.max_memory_allocated())
 
@@ -51,7 +53,7 @@ for step, tokens in enumerate(batches(10)):
     show("step", step, loss.item())
 numbers("trained")
 if backend == "native":
-    print(torch.cuda.memory_summary())
+    show("summary", "CUDA Memory summary".lower() in torch.cuda.memory_summary().lower())
     show("snapshot", len(torch.cuda.memory_snapshot()))
 
 # What is too large is refused with PyTorch's own error, and the process goes on.
