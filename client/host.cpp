@@ -3,6 +3,7 @@
 // no memory can be shared: pinned memory is then ordinary memory, and kernels cannot reach it.
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include <map>
@@ -112,7 +113,7 @@ CUresult impl_cuMemHostRegister_v2(void* p, size_t bytesize, unsigned int Flags)
     void* copy = host.allocate(end - start);
     if (!copy) return CUDA_ERROR_OUT_OF_MEMORY;
     const uint64_t offset = reinterpret_cast<uint64_t>(copy) - wire::host_base;
-    if (!replace_pages(start, end - start, host.fd(), offset, copy)) {
+    if (!replace_pages(start, end - start, PROT_READ | PROT_WRITE, host.fd(), offset, copy)) {
         host.free(copy);
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
@@ -126,7 +127,7 @@ CUresult impl_cuMemHostRegister_v2(void* p, size_t bytesize, unsigned int Flags)
     const CUresult result = call(args, res);
     if (result == CUDA_SUCCESS) {
         host.note_registered(start, end - start, offset);
-    } else if (replace_pages(start, end - start, -1, 0, copy)) {
+    } else if (replace_pages(start, end - start, PROT_READ | PROT_WRITE, -1, 0, copy)) {
         host.free(copy);
     }
     return result;
@@ -148,7 +149,7 @@ CUresult impl_cuMemHostUnregister(void* p) {
     host.forget_registered(start);
     void* copy = reinterpret_cast<void*>(wire::host_base + offset);
     if (captures::share_again(*session, start, start + bytes, offset)) return CUDA_SUCCESS;
-    if (replace_pages(start, bytes, -1, 0, copy)) host.free(copy);
+    if (replace_pages(start, bytes, PROT_READ | PROT_WRITE, -1, 0, copy)) host.free(copy);
     return CUDA_SUCCESS;
 }
 

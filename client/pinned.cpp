@@ -32,26 +32,12 @@ bool replaceable(uint64_t address, uint64_t bytes, uint64_t inode, const char** 
         if (start > covered) break;
         if (mode[3] != 'p' && of_file != inode) *why = "it is shared with others";
         if (mode[0] != 'r' || mode[1] != 'w') *why = "it cannot be read and written";
-        if (std::strstr(line, "[stack]")) *why = "it is the stack";
         covered = end;
     }
     ::free(line);
     ::fclose(maps);
     if (!*why && covered < address + bytes) *why = "it is not mapped";
     return !*why;
-}
-
-bool replace_pages(uint64_t address, uint64_t bytes, int fd, uint64_t offset, void* copy) {
-    void* place = reinterpret_cast<void*>(address);
-    const HeldWriters held(address, bytes);
-    if (fd >= 0) {
-        std::memcpy(copy, place, bytes);
-        return ::mmap(place, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, static_cast<off_t>(offset)) == place;
-    }
-    void* fresh = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (fresh == MAP_FAILED) return false;
-    std::memcpy(fresh, copy, bytes);
-    return ::mremap(fresh, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, place) == place;
 }
 
 namespace {
@@ -64,14 +50,25 @@ struct Exchange {
     bool done = false;
 };
 
+bool to_memfd(const Exchange& it, void* place) {
+    std::memcpy(it.copy, place, it.bytes);
+    return ::mmap(place, it.bytes, it.protection, MAP_SHARED | MAP_FIXED, it.fd, static_cast<off_t>(it.offset)) == place;
+}
+
+bool to_private(const Exchange& it, void* place) {
+    void* fresh = ::mmap(nullptr, it.bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (fresh == MAP_FAILED) return false;
+    std::memcpy(fresh, it.copy, it.bytes);
+    return ::mremap(fresh, it.bytes, it.bytes, MREMAP_MAYMOVE | MREMAP_FIXED, place) == place;
+}
+
 void* exchange(void* argument) {
     auto* it = static_cast<Exchange*>(argument);
     void* place = reinterpret_cast<void*>(it->address);
     bool done;
     {
         const HeldWriters held(it->address, it->bytes);
-        std::memcpy(it->copy, place, it->bytes);
-        done = ::mmap(place, it->bytes, it->protection, MAP_SHARED | MAP_FIXED, it->fd, static_cast<off_t>(it->offset)) == place;
+        done = it->fd >= 0 ? to_memfd(*it, place) : to_private(*it, place);
     }
     it->done = done;  // may lie in the pages exchanged: not before writers are let go
     return nullptr;
@@ -79,7 +76,7 @@ void* exchange(void* argument) {
 
 }  // namespace
 
-bool replace_pages_aside(uint64_t address, uint64_t bytes, int protection, int fd, uint64_t offset, void* copy) {
+bool replace_pages(uint64_t address, uint64_t bytes, int protection, int fd, uint64_t offset, void* copy) {
     Exchange work{address, bytes, protection, fd, offset, copy};
     sigset_t all, before;
     ::sigfillset(&all);

@@ -10,15 +10,13 @@
 namespace cricket::client {
 
 // Whether [address, address + bytes) may be replaced: private (or of the memfd with this inode), readable and writable
-// memory, no thread's stack. `why` says what it is otherwise.
+// memory. `why` says what it is otherwise.
 bool replaceable(uint64_t address, uint64_t bytes, uint64_t inode, const char** why);
 
-// Puts [address, address + bytes), page aligned, onto the memfd `fd` from `offset` on, or (`fd` -1) back onto private
-// memory; `copy` is where the memfd's pages can be written or read. Threads that write meanwhile wait where the
-// kernel lets us hold them (userfaultfd). False with errno.
-bool replace_pages(uint64_t address, uint64_t bytes, int fd, uint64_t offset, void* copy);
-// The same for any private memory, onto the memfd with the protection it had (PROT_*): on a thread of its own while the
-// calling one waits with its signals held back, for the pages may be the caller's stack.
-bool replace_pages_aside(uint64_t address, uint64_t bytes, int protection, int fd, uint64_t offset, void* copy);
+// Puts [address, address + bytes), page aligned, with the protection it has (PROT_*) onto the memfd `fd` from `offset` on,
+// or (`fd` -1) back onto private memory; `copy` is where the memfd's pages can be written or read. Threads that write
+// meanwhile wait where the kernel lets us hold them (userfaultfd). It happens on a thread of its own while the calling one
+// waits with its signals held back, for the pages may be the caller's stack. False with errno.
+bool replace_pages(uint64_t address, uint64_t bytes, int protection, int fd, uint64_t offset, void* copy);
 
 }  // namespace cricket::client

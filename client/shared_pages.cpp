@@ -103,7 +103,7 @@ CUresult share_piece(Session& session, Known& all, const Mapping& map, const str
     if (!copy) return CUDA_ERROR_OUT_OF_MEMORY;
     const uint64_t offset = reinterpret_cast<uint64_t>(copy) - wire::host_base;
     const int protection = PROT_READ | (map.mode[1] == 'w' ? PROT_WRITE : 0) | (map.mode[2] == 'x' ? PROT_EXEC : 0);
-    if (!replace_pages_aside(start, end - start, protection, host.fd(), offset, copy)) {
+    if (!replace_pages(start, end - start, protection, host.fd(), offset, copy)) {
         host.free(copy);
         return CUDA_ERROR_OUT_OF_MEMORY;
     }

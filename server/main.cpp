@@ -61,6 +61,7 @@ int supervise(SupervisorOptions options, const std::string& driver, const std::s
 }  // namespace
 
 int main(int argc, char** argv) {
+    usual_stacks();
     CLI::App app{"cricket-server: owns the GPU for programs that run with libcudashim.so preloaded",
                  "cricket-server"};
     app.set_version_flag("--version", "cricket " CRICKET_VERSION);

@@ -2,12 +2,15 @@
 #include "worker_process.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <system_error>
@@ -18,6 +21,11 @@
 namespace cricket::server {
 namespace {
 
+// The kernel puts mappings below the room that the stack may take. A worker maps pages of its application where the
+// application has them, and the applications' stacks lie in the highest 16 GiB (arch/x86/mm/mmap.c): nothing of its
+// own shall be there. usual_stacks() takes the limit back.
+constexpr rlim_t room_for_stacks = rlim_t(64) << 30, usual_stack = rlim_t(8) << 20;
+
 // Between fork and exec in a process with threads: nothing that allocates or locks.
 [[noreturn]] void become_worker(char** arguments, char** environment, int link, pid_t supervisor) {
     ::setpgid(0, 0);
@@ -25,6 +33,11 @@ namespace {
     if (::getppid() != supervisor) ::_exit(1);  // it died before the signal was asked for
     const int now = ::personality(0xffffffff);
     if (now >= 0) ::personality(static_cast<unsigned long>(now) | ADDR_NO_RANDOMIZE);
+    rlimit stack{};
+    if (::getrlimit(RLIMIT_STACK, &stack) == 0 && (stack.rlim_max == RLIM_INFINITY || stack.rlim_max >= room_for_stacks)) {
+        stack.rlim_cur = room_for_stacks;
+        ::setrlimit(RLIMIT_STACK, &stack);
+    }
     sigset_t none;
     sigemptyset(&none);
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
@@ -67,6 +80,18 @@ WorkerProcess start_worker(const WorkerConfig& config) {
         words.push_back(config.restore_dir);
     }
     return {start_process(std::move(words), theirs.get(), config.environment), std::move(ours)};
+}
+
+void usual_stacks() {
+    rlimit stack{};
+    if (::getrlimit(RLIMIT_STACK, &stack) != 0 || stack.rlim_cur < room_for_stacks) return;
+    stack.rlim_cur = std::min(usual_stack, stack.rlim_max);
+    ::setrlimit(RLIMIT_STACK, &stack);
+    pthread_attr_t attributes;
+    ::pthread_attr_init(&attributes);
+    ::pthread_attr_setstacksize(&attributes, stack.rlim_cur);
+    ::pthread_setattr_default_np(&attributes);  // glibc took the limit that it found at the start
+    ::pthread_attr_destroy(&attributes);
 }
 
 int run_worker(const WorkerConfig& config, int link_fd) {

@@ -26,6 +26,9 @@ WorkerProcess start_worker(const WorkerConfig& config);
 // stands in place of the server's own CUDA_* variables.
 pid_t start_process(std::vector<std::string> words, int inherited, const Variables& of_session = {});
 
+// Takes back what start_process() did to the limit of stacks; first of all in main().
+void usual_stacks();
+
 // What start_worker() put on the command line, in main().
 int run_worker(const WorkerConfig& config, int link_fd);
 
