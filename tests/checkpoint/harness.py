@@ -355,6 +355,9 @@ class World:
     def start_server(self, *options):
         return Server(self, *options).ready()
 
+    def start_program(self, command, **kwargs):
+        return App(self, command, **kwargs)
+
     def start(self, name, *options, **kwargs):
         return App(self, [self.build / "examples" / name, *options], **kwargs)
 

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Text from kernels between the program's own, after each way of waiting for the device; then a failed assert.
-// Argument "assert": only that, and what calls answer afterwards.
+// Argument "assert": only that, and what calls answer afterwards. Argument "steps": a kernel's line and one of our own in
+// turns until SIGTERM, for a test that interrupts.
 #include <cassert>
+#include <csignal>
 #include <cstdio>
 #include <cstring>
 
@@ -20,7 +22,25 @@ static void failing() {
     cudaDeviceReset();
 }
 
+static volatile std::sig_atomic_t stop = 0;
+
+static void stepping() {
+    std::signal(SIGTERM, [](int) { stop = 1; });
+    int step = 0;
+    for (; !stop; ++step) {
+        say<<<1, 1>>>(step);
+        if (cudaStreamSynchronize(nullptr) != cudaSuccess) return;
+        std::printf("step %d\n", step);
+        std::fflush(stdout);
+    }
+    std::printf("PASS %d steps\n", step);
+}
+
 int main(int argc, char** argv) {
+    if (argc > 1 && std::strcmp(argv[1], "steps") == 0) {
+        stepping();
+        return 0;
+    }
     if (argc > 1 && std::strcmp(argv[1], "assert") == 0) {
         failing();
         return 0;
