@@ -12,8 +12,8 @@ def running(world, app):
     return session is not None and session["state"] == "running"
 
 
-def ending(world, server, folder):
-    app = world.start("counter", "--steps", "0")
+def ending(world, server, folder, arguments):
+    app = world.start(arguments.example, "--steps", "0")
     app.progress()
     app.check_clean()
     world.control("checkpoint", app.pid, folder)
@@ -39,7 +39,7 @@ def test(world, arguments):
     # Ended and brought back, by the same server and by another.
     for number, new_server in enumerate((False, True)):
         folder = world.folder / f"ended{number}"
-        app = ending(world, server, folder)
+        app = ending(world, server, folder, arguments)
         if new_server:
             server.kill()
             server = world.start_server()
@@ -48,7 +48,7 @@ def test(world, arguments):
     # Left running: it must neither stop nor notice. The files it writes may not grow, or CRIU would refuse to
     # bring back the older image, so it says nothing and its calls are counted by the server.
     folder = world.folder / "left"
-    app = world.start("counter", "--steps", "0", "--quiet")
+    app = world.start(arguments.example, "--steps", "0", "--quiet")
     wait_for(lambda: running(world, app), "the session to run")
     world.control("checkpoint", app.pid, folder, "--leave-running")
     before = world.session_of(app.pid)
@@ -67,7 +67,7 @@ def test(world, arguments):
     app.finish()
 
     # Two checkpoints of the same program have two names, and their halves do not mix.
-    app = world.start("counter", "--steps", "0", "--quiet")
+    app = world.start(arguments.example, "--steps", "0", "--quiet")
     wait_for(lambda: running(world, app), "the session to run")
     first, second = world.folder / "first", world.folder / "second"
     world.control("checkpoint", app.pid, first, "--leave-running")
@@ -88,4 +88,4 @@ def test(world, arguments):
     server.stop()
 
 
-main(__doc__, test)
+main(__doc__, test, lambda parser: parser.add_argument("--example", default="counter", help="the program"))
