@@ -134,7 +134,10 @@ end.record()
 end.synchronize()
 show("events", 0 <= begin.elapsed_time(end) < 60000)
 said = []
-stream.add_callback(lambda stream, status, argument: said.append((status, argument)), "called")
+try:
+    stream.add_callback(lambda stream, status, argument: said.append((status, argument)), "called")
+except AttributeError as error:  # numba-cuda of 2026 and cuda-bindings 13.3 disagree about what a stream is
+    show("no callbacks", error)
 stream.synchronize()
 show("callback", said)
 device = cuda.get_current_device()
