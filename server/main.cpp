@@ -3,6 +3,7 @@
 // the supervisor starts for each session; and a probe that tries a driver in a process that is then thrown
 // away.
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -48,6 +49,12 @@ int supervise(SupervisorOptions options, const std::string& driver, const std::s
         sigemptyset(&set);
         for (const int signal : {SIGCHLD, SIGTERM, SIGINT}) sigaddset(&set, signal);
         ::pthread_sigmask(SIG_BLOCK, &set, nullptr);  // before the first thread
+        // Sessions leave descriptors of shared memory with it (exchange.h), each of them an open file.
+        rlimit files{};
+        if (::getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+            files.rlim_cur = files.rlim_max;
+            ::setrlimit(RLIMIT_NOFILE, &files);
+        }
         Supervisor supervisor(options);
         log_info("cricket %s at %s, driver %s (%s)", CRICKET_VERSION, options.socket_path.c_str(),
                  choice.path.c_str(), choice.description.c_str());
