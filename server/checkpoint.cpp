@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // A snapshot's data files: `memory` (device allocations, one after the other), `host` (registered host memory),
-// `variables` (contents of module variables), `journal` (calls to repeat) with `images` (their attachments), `replies`
+// `variables` (contents of module variables), `arrays` (checkpoint_arrays.h), `journal` (calls to repeat) with `images` (their attachments), `replies`
 // (what the client may still ask for). The manifest's meta says where in them what is.
 #include "checkpoint.h"
 
@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
+#include "checkpoint_arrays.h"
 #include "dispatch.h"
 #include "session_names.h"
 #include "snapshot_store.h"
@@ -47,6 +48,10 @@ void refuse_unrestorable(Session& session) {
             case HandleKind::Event:
             case HandleKind::LogsCallback:
             case HandleKind::AsyncCallback:
+            case HandleKind::Array:
+            case HandleKind::MipmappedArray:
+            case HandleKind::TexObject:
+            case HandleKind::SurfObject:
                 break;
             default:
                 fail(std::string("the session holds a ") + handle_kind_name(kind) + " (made by " +
@@ -58,6 +63,7 @@ void refuse_unrestorable(Session& session) {
             fail("the module with kernel " + image.facts.heap_user +
                  " calls malloc() on the device, and the device heap cannot be restored yet");
     });
+    if (const std::string why = arrays_refusal(session); !why.empty()) fail(why + " cannot be restored yet");
     if (const std::string why = session.shared_refusal(); !why.empty()) fail(why + ", which cannot be restored yet");
     if (const CUresult status = session.synchronize_all(); status != CUDA_SUCCESS)
         fail("a context has the sticky error " + result_name(session.driver, status) + ", which cannot be restored");
@@ -303,6 +309,8 @@ void save_checkpoint(Session& session, Executor& executor, const std::string& di
         session.any_context();
         meta["memory"] = save_memory(session, staging, writer);
         if (!session.virtual_memory.empty()) meta["virtual_content"] = save_virtual(session, staging, writer);
+        meta["arrays"] = save_arrays(session, writer);
+        session.any_context();
         meta["events"] = save_events(session);
     }
     writer.finish({token_text(session.token), session.epoch, checkpoint}, meta);
@@ -339,7 +347,9 @@ void replay(Session& session, Executor& executor, const JournalEntry& entry) {
     session.note_created(entry.effect);
 }
 
-void load_journal(Session& session, Executor& executor, SnapshotReader& reader) {
+// Returns the entries that are repeated once memory is there.
+std::vector<JournalEntry> load_journal(Session& session, Executor& executor, SnapshotReader& reader) {
+    std::vector<JournalEntry> by_value;
     std::map<uint64_t, Attachment> images;
     for (const json& one : reader.meta().at("journal")) {
         JournalEntry entry;
@@ -368,8 +378,12 @@ void load_journal(Session& session, Executor& executor, SnapshotReader& reader) 
             }
             entry.attachment = image;
         }
-        replay(session, executor, entry);
+        if (made_by_value(entry))
+            by_value.push_back(std::move(entry));
+        else
+            replay(session, executor, entry);
     }
+    return by_value;
 }
 
 void load_text(Session& session, SnapshotReader& reader) {
@@ -482,7 +496,7 @@ bool load_checkpoint(Session& session, Executor& executor, const std::string& di
     for (const json& one : meta.value("unsupported", json::array())) session.unsupported[{one[0], one[1]}] = one[2];
     session.client_pid = meta.at("pid");
     session.set_posted({meta.at("posted")[0], meta.at("posted")[1]});
-    load_journal(session, executor, reader);
+    std::vector<JournalEntry> by_value = load_journal(session, executor, reader);
     session.objects.set_last_index(meta.at("last_index"));
     if (meta.contains("primary_retained")) {
         for (const json& one : meta["primary_retained"]) {
@@ -519,6 +533,9 @@ bool load_checkpoint(Session& session, Executor& executor, const std::string& di
         for (const json& one : meta.value("memory", json::array()))
             load_range(session.driver, staging, reader, "memory", one[3], one[0], one[1], at_address("device memory", one[0]));
         load_virtual(session, staging, reader, meta.value("virtual_content", json::array()));
+        load_arrays(session, reader, meta.value("arrays", json::array()));
+        load_values(session, executor, std::move(by_value));
+        session.any_context();
         load_events(session, meta.value("events", json::array()));
         if (const CUresult status = session.synchronize_all(); status != CUDA_SUCCESS)
             fail("the device after the restore: " + result_name(session.driver, status));

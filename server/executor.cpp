@@ -57,6 +57,10 @@ static void journal(const DispatchEntry& entry, uint32_t procedure, Call& call, 
     if (!entry.effect || status_of(res) != CUDA_SUCCESS || call.replaying) return;
     Effect effect;
     entry.effect(args, res, &effect);
+    if (handle_is_value(effect.value_of)) {
+        if (effect.kind == Effect::Kind::Create) effect.key[0] = effect.object;
+        effect.object = value_number(call, effect.value_of, effect.object);
+    }
     if (entry.of_context)
         (effect.kind == Effect::Kind::Create ? effect.owner : effect.object) = call.credential.context;
     record_call(call, procedure, entry.xdr_args, args, effect);

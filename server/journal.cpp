@@ -16,7 +16,20 @@ bool places_memory(uint64_t object) {
            kind == HandleKind::Kernel || kind == HandleKind::Function;
 }
 
+// Kinds whose memory the driver places among that of what is loaded while they live.
+bool among_loads(uint64_t object) {
+    const HandleKind kind = Objects::kind_of(object);
+    return kind == HandleKind::Array || kind == HandleKind::MipmappedArray;
+}
+
 }  // namespace
+
+// Whether the making of an object that goes is repeated all the same.
+bool Journal::outlives(uint64_t object) const {
+    if (places_memory(object)) return true;
+    const auto made = created_by_.find(object);
+    return among_loads(object) && made != created_by_.end() && made->second < last_load_;
+}
 
 void Journal::drop(uint64_t object, std::vector<uint64_t>* gone) {
     if (auto children = owned_.find(object); children != owned_.end()) {
@@ -29,7 +42,7 @@ void Journal::drop(uint64_t object, std::vector<uint64_t>* gone) {
         states_.erase(states);
     }
     if (auto made = created_by_.find(object); made != created_by_.end()) {
-        if (!places_memory(object)) entries_.erase(made->second);
+        if (!outlives(object)) entries_.erase(made->second);
         created_by_.erase(made);
         gone->push_back(object);
     }
@@ -49,13 +62,14 @@ std::vector<uint64_t> Journal::record(JournalEntry entry) {
             if (created_by_.count(effect.object))
                 break;  // the same object again: cuKernelGetFunction, retain
             created_by_[effect.object] = place;
+            if (places_memory(effect.object)) last_load_ = place;
             if (effect.owner) owned_[effect.owner].push_back(effect.object);
             entries_[place] = std::move(entry);
             break;
         case Effect::Kind::Destroy: {
             const uint64_t owner_of = owner(effect.object);
             if (owner_of) std::erase(owned_[owner_of], effect.object);
-            if (places_memory(effect.object)) entries_[place] = std::move(entry);
+            if (outlives(effect.object)) entries_[place] = std::move(entry);
             drop(effect.object, &gone);
             break;
         }
@@ -74,6 +88,7 @@ std::vector<uint64_t> Journal::record(JournalEntry entry) {
             break;
         }
         case Effect::Kind::Load:
+            last_load_ = place;
             entries_[place] = std::move(entry);
             break;
     }

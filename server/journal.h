@@ -2,7 +2,8 @@
 // What a restore repeats: for each living object the call that made it and the calls that changed it, as RPC
 // messages in the order of execution. The dispatch table says for each procedure what it does to the journal.
 // Contexts, modules and libraries that are gone stay in it with the call that ended them, and so do their kernels and
-// functions: where the driver puts module variables depends on the whole order of loads (facts/cuda-driver.md).
+// functions: where the driver puts module variables depends on the whole order of loads (facts/cuda-driver.md). So do
+// CUDA arrays that lived while something was loaded: the driver chooses their places too.
 #pragma once
 
 #include <cstddef>
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "attachment.h"
+#include "handle_kinds.h"
 
 namespace cricket::server {
 
@@ -21,6 +23,8 @@ struct Effect {
     uint64_t object = 0;        // Create: number made; Destroy: number gone; State: object changed (0: the session)
     uint64_t owner = 0;         // Create: object this one depends on (0: none); destroyed with it
     uint64_t key[2] = {0, 0};   // State: a later call with the same procedure, object and key replaces it
+                                // Create of a handle that is a value: the value
+    HandleKind value_of = HandleKind::None;  // object is a value of the driver's, of this kind; not after record_call()
     // Load: something that moved what the driver places; stays for ever, whatever becomes of the object.
 };
 
@@ -49,8 +53,10 @@ class Journal {
 
   private:
     void drop(uint64_t object, std::vector<uint64_t>* gone);
+    bool outlives(uint64_t object) const;
 
     std::map<Place, JournalEntry> entries_;
+    Place last_load_{};                                        // what was made before it and lived then moved it
     std::map<uint64_t, Place> created_by_;                     // living object -> its entry
     std::map<uint64_t, std::vector<uint64_t>> owned_;          // owner -> living objects
     std::map<uint64_t, std::vector<Place>> states_;            // object -> its State entries

@@ -31,18 +31,30 @@ void Objects::put(uint64_t number, void* handle) {
     entry = {number, handle, 0};
 }
 
+uint64_t Objects::new_number(HandleKind kind, uint64_t wanted) {
+    if (!forced_.empty()) {
+        const uint64_t number = forced_.front();
+        forced_.pop_front();
+        return number;
+    }
+    return wanted ? wanted : (static_cast<uint64_t>(kind) << 32 | ++last_index_) << 4;
+}
+
+uint64_t Objects::add_value(HandleKind kind, uint64_t context, uint64_t value) {
+    uint64_t& number = values_[{kind, context, value}];
+    if (!number) put(number = new_number(kind, 0), reinterpret_cast<void*>(value));
+    return number;
+}
+
+uint64_t Objects::find_value(HandleKind kind, uint64_t context, uint64_t value) const {
+    const auto found = values_.find({kind, context, value});
+    return found == values_.end() ? 0 : found->second;
+}
+
 uint64_t Objects::add(HandleKind kind, void* driver_handle, uint64_t wanted) {
     auto& known = by_handle_[static_cast<uint32_t>(kind)];
     if (auto found = known.find(driver_handle); found != known.end()) return found->second;
-    uint64_t number;
-    if (!forced_.empty()) {
-        number = forced_.front();
-        forced_.pop_front();
-    } else if (wanted) {
-        number = wanted;
-    } else {
-        number = (static_cast<uint64_t>(kind) << 32 | ++last_index_) << 4;
-    }
+    const uint64_t number = new_number(kind, wanted);
     known[driver_handle] = number;
     put(number, driver_handle);
     return number;
@@ -69,6 +81,7 @@ void Objects::remove(HandleKind kind, uint64_t number) {
     const Entry* entry = entry_of(number);
     if (kind_of(number) != kind || !entry) return;
     by_handle_[static_cast<uint32_t>(kind)].erase(entry->handle);
+    if (handle_is_value(kind)) std::erase_if(values_, [=](const auto& one) { return one.second == number; });
     const uint64_t index = index_of(number);
     if (index >= first_fixed_index) {
         fixed_.erase(number);

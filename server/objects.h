@@ -6,7 +6,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
+#include <tuple>
 #include <unordered_map>
 #include <vector>
 
@@ -30,6 +32,9 @@ class Objects {
     Entry* entry(HandleKind kind, uint64_t number);
     // A context is gone: nothing is loaded in it.
     void unload(uint64_t context);
+    // Handles whose value the application sees as the driver gave it (handles.spec: value): each context has its own.
+    uint64_t add_value(HandleKind kind, uint64_t context, uint64_t value);
+    uint64_t find_value(HandleKind kind, uint64_t context, uint64_t value) const;  // its number, 0 when unknown
     // The driver's handle, or null when the number is unknown or of another kind.
     void* get(HandleKind kind, uint64_t number) const;
     void remove(HandleKind kind, uint64_t number);
@@ -45,12 +50,6 @@ class Objects {
     uint64_t last_index() const { return last_index_; }
     void set_last_index(uint64_t index) { last_index_ = index; }
 
-    // The number of a handle whose value the application sees as the driver gave it (handles.spec: value); 0 for a null
-    // one, and for one too large.
-    static uint64_t value_number(HandleKind kind, uint64_t value) {
-        return value && value < first_fixed_index ? (static_cast<uint64_t>(kind) << 32 | first_fixed_index | value) << 4 : 0;
-    }
-
     static HandleKind kind_of(uint64_t number) { return static_cast<HandleKind>(number >> 36); }
 
   private:
@@ -64,9 +63,11 @@ class Objects {
     static constexpr uint64_t first_fixed_index = uint64_t(1) << 31;
     const Entry* entry_of(uint64_t number) const;
     void put(uint64_t number, void* handle);
+    uint64_t new_number(HandleKind kind, uint64_t wanted);
     std::vector<std::unique_ptr<Page>> pages_;
     std::unordered_map<uint64_t, Entry> fixed_;
     std::unordered_map<void*, uint64_t> by_handle_[handle_kind_count];
+    std::map<std::tuple<HandleKind, uint64_t, uint64_t>, uint64_t> values_;  // kind, context, value -> number
     std::deque<uint64_t> forced_;
     uint64_t last_index_ = 0;
 };

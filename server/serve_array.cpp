@@ -76,10 +76,7 @@ void serve_cuTexObjectCreate(Call& call, const cuTexObjectCreate_args& args, cuT
     CUtexObject object = 0;
     res.status = call.driver.cuTexObjectCreate(&object, &resource, &args.pTexDesc,
                                                args.has_pResViewDesc ? &args.pResViewDesc : nullptr);
-    if (res.status == CUDA_SUCCESS && !add_value(call.objects, HandleKind::TexObject, object)) {
-        call.driver.cuTexObjectDestroy(object);
-        res.status = CUDA_ERROR_NOT_SUPPORTED;
-    }
+    if (res.status == CUDA_SUCCESS) call.objects.add_value(HandleKind::TexObject, call.credential.context, object);
     res.pTexObject = object;
 }
 
@@ -88,7 +85,7 @@ void serve_cuTexObjectGetResourceDesc(Call& call, const cuTexObjectGetResourceDe
     CUtexObject object = 0;
     res.status = CUDA_ERROR_INVALID_VALUE;
     if (!call.driver.cuTexObjectGetResourceDesc ||
-        !driver_handle(call.objects, HandleKind::TexObject, Objects::value_number(HandleKind::TexObject, args.texObject), &object))
+        !driver_handle(call.objects, HandleKind::TexObject, value_number(call, HandleKind::TexObject, args.texObject), &object))
         return;
     res.status = call.driver.cuTexObjectGetResourceDesc(&res.pResDesc, object);
     if (res.status == CUDA_SUCCESS) to_session(call, &res.pResDesc);
@@ -100,10 +97,7 @@ void serve_cuSurfObjectCreate(Call& call, const cuSurfObjectCreate_args& args, c
     if (res.status != CUDA_SUCCESS) return;
     CUsurfObject object = 0;
     res.status = call.driver.cuSurfObjectCreate(&object, &resource);
-    if (res.status == CUDA_SUCCESS && !add_value(call.objects, HandleKind::SurfObject, object)) {
-        call.driver.cuSurfObjectDestroy(object);
-        res.status = CUDA_ERROR_NOT_SUPPORTED;
-    }
+    if (res.status == CUDA_SUCCESS) call.objects.add_value(HandleKind::SurfObject, call.credential.context, object);
     res.pSurfObject = object;
 }
 
@@ -112,7 +106,7 @@ void serve_cuSurfObjectGetResourceDesc(Call& call, const cuSurfObjectGetResource
     CUsurfObject object = 0;
     res.status = CUDA_ERROR_INVALID_VALUE;
     if (!call.driver.cuSurfObjectGetResourceDesc ||
-        !driver_handle(call.objects, HandleKind::SurfObject, Objects::value_number(HandleKind::SurfObject, args.surfObject), &object))
+        !driver_handle(call.objects, HandleKind::SurfObject, value_number(call, HandleKind::SurfObject, args.surfObject), &object))
         return;
     res.status = call.driver.cuSurfObjectGetResourceDesc(&res.pResDesc, object);
     if (res.status == CUDA_SUCCESS) to_session(call, &res.pResDesc);

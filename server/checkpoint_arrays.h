@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: MIT
+// CUDA arrays in a snapshot: their contents, level by level and plane by plane, and texture and surface objects, which
+// come back with the values that kernels and the application hold.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "executor.h"
+#include "session.h"
+#include "snapshot_store.h"
+
+namespace cricket::server {
+
+// What of the session's arrays cannot be saved; empty: nothing.
+std::string arrays_refusal(Session& session);
+
+// The stream `arrays` and what is where in it. Throws std::runtime_error with what stands in the way.
+nlohmann::json save_arrays(Session& session, SnapshotWriter& writer);
+void load_arrays(Session& session, SnapshotReader& reader, const nlohmann::json& list);
+
+// Texture and surface objects are made when all they may read is there, and by value.
+bool made_by_value(const JournalEntry& entry);
+void load_values(Session& session, Executor& executor, std::vector<JournalEntry> entries);
+
+}  // namespace cricket::server
