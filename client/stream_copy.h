@@ -15,7 +15,6 @@ namespace cricket::client {
 inline void stream_copy(void* target, const void* source, size_t bytes) {
     constexpr size_t worth_it = 128 * 1024;
     constexpr size_t line = 64;
-    constexpr size_t ahead = 1024;
     if (bytes < worth_it) {
         std::memcpy(target, source, bytes);
         return;
@@ -26,7 +25,6 @@ inline void stream_copy(void* target, const void* source, size_t bytes) {
     std::memcpy(to, from, head);
     to += head, from += head, bytes -= head;
     for (; bytes >= line; to += line, from += line, bytes -= line) {
-        _mm_prefetch(reinterpret_cast<const char*>(from) + ahead, _MM_HINT_NTA);  // past the end it does nothing
         const auto* in = reinterpret_cast<const __m128i*>(from);
         auto* out = reinterpret_cast<__m128i*>(to);
         const __m128i a = _mm_loadu_si128(in), b = _mm_loadu_si128(in + 1), c = _mm_loadu_si128(in + 2), d = _mm_loadu_si128(in + 3);
