@@ -12,6 +12,7 @@ namespace {
 bool unsafe_by_hand(uint32_t procedure) {
     switch (static_cast<Proc>(procedure)) {
         case Proc::cuMemAlloc_v2:
+        case Proc::cuMemAllocManaged:
         case Proc::cuMemAllocPitch_v2:
         case Proc::cuMemFree_v2:
         case Proc::cuMemHostAlloc:

@@ -183,8 +183,15 @@ void abandon_capture(Stream& stream) {
     std::unique_lock lock(graph_mutex());
     auto sequence = stream.capture.sequence;
     if (!sequence) return;
-    sequence->invalid = true;
+    // A stream that has been joined again is not missed.
+    const auto& joined = sequence->origin->capture.tail;
+    for (auto& last : stream.capture.tail)
+        if (sequence->origin == &stream || std::none_of(joined.begin(), joined.end(), [&](auto& d) {
+                return d.node == last.node || d.node->depends_on(last.node);
+            }))
+            sequence->invalid = true;
     if (sequence->origin == &stream) {
+        sequence->invalid = true;
         finish(*sequence);
         if (sequence->own_graph) forget(*sequence->graph);
     }
