@@ -69,22 +69,26 @@ bool ClientProcess::became_another(int channel) {
     const std::string now = signature();
     if (now.empty() || now == signature_) return false;
     // Renamed threads and the like change it too: what counts is whether the channel is mapped.
+    if (!maps(channel)) return true;
+    signature_ = now;
+    return false;
+}
+
+bool ClientProcess::maps(int channel) const {
     struct stat info {};
-    if (::fstat(channel, &info) != 0) return false;
-    const std::string maps = read_proc(pid_, "maps");
-    if (maps.empty()) return false;
-    std::istringstream lines(maps);
+    if (::fstat(channel, &info) != 0) return true;
+    const std::string text = read_proc(pid_, "maps");
+    if (text.empty()) return true;
+    std::istringstream lines(text);
     const std::string inode = std::to_string(info.st_ino);
     for (std::string line; std::getline(lines, line);) {
         std::istringstream words(line);
         std::string range, access, offset, device, number;
         if (words >> range >> access >> offset >> device >> number && number == inode &&
-            line.find("memfd:") != line.npos) {
-            signature_ = now;
-            return false;
-        }
+            line.find("memfd:") != line.npos)
+            return true;
     }
-    return true;
+    return false;
 }
 
 }  // namespace cricket::server

@@ -18,8 +18,9 @@ class ClientProcess {
 
     bool exited() const;   // false when none is followed
     bool stopped() const;  // stopped, traced (as by criu) or gone
-    // Whether it has called exec since, and does not map the memfd `channel` any more. Cheap where nothing has changed.
     uint64_t started() const { return started_; }  // process_start_time(), kept when it has exited
+    bool maps(int channel) const;  // whether it maps this memfd; true when that cannot be told
+    // Whether it has called exec since, and does not map the memfd `channel` any more. Cheap where nothing has changed.
     bool became_another(int channel);
 
   private:

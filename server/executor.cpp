@@ -139,7 +139,12 @@ bool Executor::step(ring::RingServer& ring) {
                         {record->seq, call.wait_for, entry, {bytes, bytes + entry->res_size}, call.reclaim, std::move(call.then)});
                 } else {
                     if (call.wait_for) session_.give_event(call.wait_for);
-                    if (session_.device_text.possible()) session_.device_text.look();
+                    // Loading and unloading of code, the end of contexts and the discovery of a failed assert: the driver may
+                    // have printed then.
+                    if (session_.device_text.possible() &&
+                        (entry->effect || status_of(res) != CUDA_SUCCESS ||
+                         std::strncmp(entry->name, "cuDevicePrimaryCtx", 18) == 0))
+                        session_.device_text.look();
                     answer(&ring, record->seq, entry, res);
                     free_xdr(entry->xdr_res, res);
                 }

@@ -478,6 +478,8 @@ void Worker::replaced(uint64_t process_started) {
     commands_.emplace_back([=, this] {
         // Parked or not: it was this process, which lives on as another program.
         if (process_started == 0 || client_.started() != process_started || over_) return OpResult{};
+        // Unless it is the same program with a second shim in a namespace of the dynamic linker of its own.
+        if (ring_ && !client_.exited() && client_.maps(ring_->channel().fd())) return OpResult{};
         log_info("session %llu: process %d runs another program now", id(), session_.client_pid);
         over_ = true;
         if (end_) end_();

@@ -28,7 +28,12 @@ class Worker final : public WorkerOps {
     // Opens the driver, or restores a snapshot; then the executor runs. Reports why not.
     OpResult start();
     // The application's CUDA_* variables, as they are set.
-    void set_environment(const Variables& environment) { session_.environment = environment; }
+    void set_environment(const Variables& environment) {
+        session_.environment = environment;
+        for (const std::string& variable : environment)  // the driver's own log is to go where kernels' text goes
+            if (variable == "CUDA_LOG_FILE=stdout" || variable == "CUDA_LOG_FILE=stderr")
+                session_.device_text.set_possible(true);
+    }
     // Called by the executor when the session must end (a client that breaks the protocol).
     void on_end(std::function<void()> end) { end_ = std::move(end); }
 
