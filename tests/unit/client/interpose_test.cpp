@@ -29,6 +29,9 @@ TEST(Interpose, NvmlNames) {
                              "libnvidia-ml.so.1/x", "libnvidia-ml-extra.so.1", "libcricket-nvml.so", ""})
         EXPECT_FALSE(names_nvml(name)) << name;
     EXPECT_FALSE(names_nvml(nullptr));
+    for (const char* name : {"libnvcuvid.so.1", "/usr/lib/libnvcuvid.so.580.159.04", "libnvidia-encode.so.1"})
+        EXPECT_TRUE(names_video(name)) << name;
+    for (const char* name : {"libnvcuvid", "libnvidia-encoder.so", "libnvjpeg.so.13"}) EXPECT_FALSE(names_video(name)) << name;
 }
 
 }  // namespace
