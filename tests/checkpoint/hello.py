@@ -83,7 +83,7 @@ class RefusingServer:
     def refuse_one(self, refusal, text):
         """True once a hello came and was refused."""
         try:
-            data, ancillary, _, _ = self.socket.recvmsg(4096, 4096)
+            data, ancillary, _, _ = self.socket.recvmsg(65536, 4096)
         except BlockingIOError:
             return False
         fds = array.array("i")
