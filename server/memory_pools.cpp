@@ -152,7 +152,26 @@ void MemoryPools::poll(Pool& pool, bool wait) {
             continue;
         }
         give(pool, piece->first, piece->second.bytes);
-        piece = pool.pending.erase(piece);
+        piece = drop(pool, piece);
+    }
+    pool.poll_at = 2 * pool.pending.size() + 64;
+}
+
+void MemoryPools::put(Pool& pool, uint64_t address, Pending piece) {
+    pool.by_stream.emplace(piece.key, piece.bytes, address);
+    pool.pending[address] = std::move(piece);
+}
+
+std::map<uint64_t, MemoryPools::Pending>::iterator MemoryPools::drop(Pool& pool, std::map<uint64_t, Pending>::iterator piece) {
+    pool.by_stream.erase({piece->second.key, piece->second.bytes, piece->first});
+    return pool.pending.erase(piece);
+}
+
+void MemoryPools::give_back_all(CUdevice device) {
+    for (auto& [number, pool] : pools_) {
+        if (pool->device != device) continue;
+        poll(*pool, true);
+        release(*pool, 0);
     }
 }
 
@@ -299,24 +318,20 @@ CUresult MemoryPools::get_access(uint64_t number, const CUmemLocation& location,
 
 // Takes the first `bytes` of a freed piece; the rest stays as it is.
 void MemoryPools::use_part(Pool& pool, std::map<uint64_t, Pending>::iterator piece, uint64_t bytes) {
-    Pending rest = std::move(piece->second);
+    Pending rest = piece->second;
     const uint64_t address = piece->first;
-    pool.pending.erase(piece);
+    drop(pool, piece);
     if (rest.bytes == bytes) return;
     rest.bytes -= bytes;
-    pool.pending[address + bytes] = std::move(rest);
+    put(pool, address + bytes, std::move(rest));
 }
 
 // The smallest piece freed on the same stream that is long enough.
 bool MemoryPools::take_pending(Pool& pool, uint64_t bytes, uint64_t key, uint64_t* address) {
-    auto best = pool.pending.end();
-    for (auto piece = pool.pending.begin(); piece != pool.pending.end(); ++piece)
-        if (piece->second.key == key && piece->second.bytes >= bytes &&
-            (best == pool.pending.end() || piece->second.bytes < best->second.bytes))
-            best = piece;
-    if (best == pool.pending.end()) return false;
-    *address = best->first;
-    use_part(pool, best, bytes);
+    const auto best = pool.by_stream.lower_bound({key, bytes, 0});
+    if (best == pool.by_stream.end() || std::get<0>(*best) != key) return false;
+    *address = std::get<2>(*best);
+    use_part(pool, pool.pending.find(*address), bytes);
     return true;
 }
 
@@ -376,10 +391,7 @@ CUresult MemoryPools::allocate(uint64_t number, uint64_t bytes, const Order& ord
             taken = pool->reuse[internal_dependencies] && take_waiting(*pool, size, order, &address);
             // What all pools keep for later is given back before memory is said to be short.
             if (!taken) {
-                for (auto& [other_number, other] : pools_) {
-                    poll(*other, true);
-                    if (other->device == pool->device) release(*other, 0);
-                }
+                give_back_all(pool->device);
                 taken = take_free(*pool, size, &address);
                 if (!taken) status = grow(*pool, size);
             }
@@ -417,19 +429,18 @@ CUresult MemoryPools::free_async(CUdeviceptr address, const Order& order) {
     auto next = pool.pending.lower_bound(address);
     if (next != pool.pending.end() && next->first == address + piece.bytes && next->first < end && next->second.key == order.key) {
         piece.bytes += next->second.bytes;
-        next = pool.pending.erase(next);
+        next = drop(pool, next);
     }
     if (next != pool.pending.begin()) {
-        auto previous = std::prev(next);
-        if (previous->first + previous->second.bytes == address && previous->first >= arena->first &&
-            previous->second.key == order.key) {
-            previous->second.bytes += piece.bytes;
-            previous->second.fence = std::move(piece.fence);
-            settle(pool);
-            return CUDA_SUCCESS;
+        const auto previous = std::prev(next);
+        if (previous->first + previous->second.bytes == address && previous->first >= arena->first && previous->second.key == order.key) {
+            address = previous->first;
+            piece.bytes += previous->second.bytes;
+            drop(pool, previous);
         }
     }
-    pool.pending[address] = std::move(piece);
+    put(pool, address, std::move(piece));
+    if (pool.reuse[opportunistic] && pool.pending.size() > pool.poll_at) poll(pool, false);
     settle(pool);
     return CUDA_SUCCESS;
 }

@@ -10,6 +10,8 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
+#include <set>
+#include <tuple>
 #include <vector>
 
 #include "address_ranges.h"
@@ -50,6 +52,8 @@ class MemoryPools {
     // cuMemFree of a pool's memory in two steps, as DeviceMemory::free() and reclaim(). reclaim() is false for other memory.
     CUresult free(CUdeviceptr address);
     bool reclaim(CUdeviceptr address);
+    // Memory is short: waits for what was freed, and gives back all that no allocation needs.
+    void give_back_all(CUdevice device);
     // The application has waited for the device: memory above the release thresholds goes back to it.
     void synchronized();
     void forget_context(uint64_t context);
@@ -81,6 +85,8 @@ class MemoryPools {
         std::map<CUdevice, unsigned> access;  // beyond its own device
         std::map<uint64_t, Arena> arenas;     // by address
         std::map<uint64_t, Pending> pending;  // freed, perhaps still in use, by address
+        std::set<std::tuple<uint64_t, uint64_t, uint64_t>> by_stream;  // the same: key, bytes, address
+        size_t poll_at = 64;                  // so many pending pieces are looked through
     };
     Pool* living(uint64_t number);
     Pool& add(CUdevice device, uint64_t wanted);
@@ -88,6 +94,8 @@ class MemoryPools {
     bool take_free(Pool& pool, uint64_t bytes, uint64_t* address);
     bool take_waiting(Pool& pool, uint64_t bytes, const Order& order, uint64_t* address);
     CUresult grow(Pool& pool, uint64_t bytes);
+    void put(Pool& pool, uint64_t address, Pending piece);
+    std::map<uint64_t, Pending>::iterator drop(Pool& pool, std::map<uint64_t, Pending>::iterator piece);
     void use_part(Pool& pool, std::map<uint64_t, Pending>::iterator piece, uint64_t bytes);
     void poll(Pool& pool, bool wait);
     void give(Pool& pool, uint64_t address, uint64_t bytes);

@@ -18,6 +18,16 @@ CUresult context_error(Call& call) {
     return status >= CUDA_ERROR_ILLEGAL_ADDRESS && status < CUDA_ERROR_NOT_PERMITTED ? status : CUDA_SUCCESS;
 }
 
+// As the driver does, takes back what pools keep for later before memory is said to be short.
+CUresult allocate(Call& call, uint64_t bytes, CUdeviceptr* address) {
+    Session& session = call.session;
+    const CUdevice device = session.current_device();
+    const CUresult status = session.device_memory.allocate(device, bytes, session.current(), address);
+    if (status != CUDA_ERROR_OUT_OF_MEMORY || session.pools.empty()) return status;
+    session.pools.give_back_all(device);
+    return session.device_memory.allocate(device, bytes, session.current(), address);
+}
+
 }  // namespace
 
 void serve_cuMemAlloc_v2(Call& call, const cuMemAlloc_v2_args& args, cuMemAlloc_v2_res& res) {
@@ -28,8 +38,7 @@ void serve_cuMemAlloc_v2(Call& call, const cuMemAlloc_v2_args& args, cuMemAlloc_
     res.status = context_error(call);
     if (res.status != CUDA_SUCCESS) return;
     CUdeviceptr address = 0;
-    res.status = call.session.device_memory.allocate(call.session.current_device(), args.bytesize,
-                                                     call.session.current(), &address);
+    res.status = allocate(call, args.bytesize, &address);
     res.dptr = address;
 }
 
@@ -51,8 +60,7 @@ void serve_cuMemAllocPitch_v2(Call& call, const cuMemAllocPitch_v2_args& args, c
         return;
     }
     CUdeviceptr address = 0;
-    res.status = call.session.device_memory.allocate(call.session.current_device(), pitch * args.Height,
-                                                     call.session.current(), &address);
+    res.status = allocate(call, pitch * args.Height, &address);
     res.dptr = address;
     res.pPitch = pitch;
 }

@@ -20,6 +20,10 @@ void serve_cuMemAddressFree(Call& call, const cuMemAddressFree_args& args, cuMem
 void serve_cuMemCreate(Call& call, const cuMemCreate_args& args, cuMemCreate_res& res) {
     uint64_t number = 0;
     res.status = call.session.virtual_memory.create(args.size, args.prop, args.flags, &number);
+    if (res.status == CUDA_ERROR_OUT_OF_MEMORY && !call.session.pools.empty()) {
+        call.session.pools.give_back_all(args.prop.location.id);
+        res.status = call.session.virtual_memory.create(args.size, args.prop, args.flags, &number);
+    }
     res.handle = number;
 }
 
