@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <cstring>
 #include <functional>
-#include <stdexcept>
 
+#include "checkpoint_parts.h"
 #include "dispatch.h"
 #include "rpc/array_format.h"
 #include "rpc/pieces.h"
@@ -18,13 +18,7 @@ using nlohmann::json;
 
 constexpr uint64_t piece_bytes = 16u << 20;
 
-[[noreturn]] void fail(const std::string& what) { throw std::runtime_error(what); }
-
-std::string result_name(const DriverTable& driver, CUresult result) {
-    const char* name = nullptr;
-    if (driver.cuGetErrorName) driver.cuGetErrorName(result, &name);
-    return name ? name : "error " + std::to_string(result);
-}
+[[noreturn]] void fail(const std::string& what) { fail_checkpoint(what); }
 
 std::string name_of(uint64_t number, unsigned part) {
     char text[64];

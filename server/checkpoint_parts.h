@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: MIT
+// What the files of a checkpoint (checkpoint_refuse, _save, _load, _arrays) have in common.
+#pragma once
+
+#include <cuda.h>
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+#include "driver_table.h"
+#include "session.h"
+
+namespace cricket::server {
+
+[[noreturn]] inline void fail_checkpoint(const std::string& what) { throw std::runtime_error(what); }
+std::string result_name(const DriverTable& driver, CUresult result);
+std::string at_address(const std::string& what, uint64_t address);  // "what at 0x..."
+
+// Throws what of the session cannot be made again yet, by name. Changes nothing, and waits for the device.
+void refuse_unrestorable(Session& session);
+
+}  // namespace cricket::server
