@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "address_ranges.h"
 
+#include <algorithm>
 #include <iterator>
 
 namespace cricket::server {
 
-void AddressRanges::give(uint64_t address, uint64_t bytes) {
+uint64_t AddressRanges::give(uint64_t address, uint64_t bytes) {
     auto next = parts_.lower_bound(address);
     if (next != parts_.end() && next->first == address + bytes) {
         bytes += next->second;
@@ -14,11 +15,16 @@ void AddressRanges::give(uint64_t address, uint64_t bytes) {
     if (next != parts_.begin()) {
         auto previous = std::prev(next);
         if (previous->first + previous->second == address) {
-            previous->second += bytes;
-            return;
+            return previous->second += bytes;
         }
     }
-    parts_[address] = bytes;
+    return parts_[address] = bytes;
+}
+
+uint64_t AddressRanges::largest() const {
+    uint64_t bytes = 0;
+    for (const auto& [address, size] : parts_) bytes = std::max(bytes, size);
+    return bytes;
 }
 
 void AddressRanges::cut(std::map<uint64_t, uint64_t>::iterator part, uint64_t address, uint64_t bytes) {

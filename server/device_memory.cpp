@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "device_memory.h"
 
+#include <algorithm>
+
 #include "cricket/wire.h"
 
 namespace cricket::server {
@@ -9,6 +11,7 @@ namespace {
 constexpr uint64_t granule = 2u << 20;      // of the virtual-memory API
 constexpr uint64_t small_limit = 1u << 20;  // above this an allocation has a chunk of its own
 constexpr uint64_t alignment = 512;
+constexpr uint64_t largest_spare = 32u << 20, most_spare = 64u << 20;
 uint64_t round_up(uint64_t n, uint64_t to) {
     return (n + to - 1) / to * to;
 }
@@ -28,8 +31,87 @@ CUresult DeviceMemory::reserve() {
     return CUDA_SUCCESS;
 }
 
+uint64_t DeviceMemory::spare_bytes(CUdevice device) const {
+    uint64_t sum = 0;
+    for (const Chunk& spare : spares_)
+        if (spare.device == device) sum += spare.bytes;
+    return sum;
+}
+
+bool DeviceMemory::release_spares() {
+    const bool any = !spares_.empty();
+    for (Chunk& spare : spares_) destroy(spare);
+    spares_.clear();
+    spare_bytes_ = 0;
+    return any;
+}
+
+// Of an empty chunk: keeps it for the next allocation of its size, for as long as there are few of them. Nobody else
+// has it, and what it may be reached from is what a new one would be.
+void DeviceMemory::keep_or_destroy(uint64_t address) {
+    const auto found = chunks_.find(address);
+    if (found == chunks_.end()) return;
+    Chunk& chunk = found->second;
+    const bool ours = chunk.kind == ChunkKind::Own || chunk.kind == ChunkKind::Shared;
+    if (!ours || chunk.published || chunk.bytes > largest_spare) return destroy_chunk(address);
+    note_room(chunk, 0);
+    bytes_ -= chunk.bytes;
+    spare_bytes_ += chunk.bytes;
+    spares_.push_back(std::move(chunk));
+    chunks_.erase(found);
+    while (spare_bytes_ > most_spare) {
+        spare_bytes_ -= spares_.front().bytes;
+        destroy(spares_.front());
+        spares_.pop_front();
+    }
+}
+
+bool DeviceMemory::take_spare(uint64_t bytes, CUdevice device, ChunkKind kind, Chunk** out) {
+    const auto found = std::find_if(spares_.rbegin(), spares_.rend(),
+                                    [=](const Chunk& spare) { return spare.bytes == bytes && spare.device == device; });
+    if (found == spares_.rend()) return false;
+    Chunk chunk = std::move(*found);
+    spares_.erase(std::next(found).base());
+    spare_bytes_ -= bytes;
+    bytes_ += bytes;
+    chunk.kind = kind;
+    chunk.free = {};
+    Chunk& place = chunks_[chunk.address] = std::move(chunk);
+    if (kind == ChunkKind::Shared) {
+        place.free.give(place.address, bytes);
+        note_room(place, bytes);
+    }
+    *out = &place;
+    return true;
+}
+
+void DeviceMemory::note_room(Chunk& chunk, uint64_t room) {
+    if (chunk.room == room) return;
+    auto& roomy = roomy_[chunk.device];
+    if (chunk.room) roomy.erase({chunk.room, chunk.address});
+    if (room) roomy.insert({room, chunk.address});
+    chunk.room = room;
+}
+
+// Part of a shared chunk that has room for it.
+bool DeviceMemory::take_piece(CUdevice device, uint64_t bytes, uint64_t* address) {
+    auto& roomy = roomy_[device];
+    for (auto next = roomy.lower_bound({bytes, 0}); next != roomy.end(); next = roomy.lower_bound({bytes, 0})) {
+        Chunk& chunk = chunks_.at(next->second);
+        const bool taken = chunk.free.take(bytes, alignment, address);
+        if (!taken || chunk.free.parts().size() < 2) note_room(chunk, chunk.free.largest());
+        if (taken) return true;
+    }
+    return false;
+}
+
 // All memory can be handed to other sessions (cuIpcGetMemHandle comes after the allocation), where the driver can.
 CUresult DeviceMemory::create_physical(uint64_t bytes, CUdevice device, CUmemGenericAllocationHandle* handle) {
+    const CUresult status = try_physical(bytes, device, handle);
+    return status == CUDA_ERROR_OUT_OF_MEMORY && release_spares() ? try_physical(bytes, device, handle) : status;
+}
+
+CUresult DeviceMemory::try_physical(uint64_t bytes, CUdevice device, CUmemGenericAllocationHandle* handle) {
     CUmemAllocationProp properties{};
     properties.type = CU_MEM_ALLOCATION_TYPE_PINNED;
     properties.location = {CU_MEM_LOCATION_TYPE_DEVICE, {device}};
@@ -65,9 +147,13 @@ CUresult DeviceMemory::map_chunk(Chunk chunk, Chunk** out) {
         free_ranges_.give(chunk.address, chunk.bytes);
         return status;
     }
-    if (chunk.kind == ChunkKind::Shared) chunk.free.give(chunk.address, chunk.bytes);
     if (chunk.kind != ChunkKind::Imported) bytes_ += chunk.bytes;
-    *out = &(chunks_[chunk.address] = std::move(chunk));
+    Chunk& place = chunks_[chunk.address] = std::move(chunk);
+    if (place.kind == ChunkKind::Shared) {
+        place.free.give(place.address, place.bytes);
+        note_room(place, place.bytes);
+    }
+    *out = &place;
     return CUDA_SUCCESS;
 }
 
@@ -89,12 +175,25 @@ void DeviceMemory::destroy_chunk(uint64_t address) {
     auto found = chunks_.find(address);
     if (found == chunks_.end()) return;
     Chunk& chunk = found->second;
+    note_room(chunk, 0);
     if (chunk.published && exchange) exchange->withdraw(chunk.name);
+    if (chunk.kind != ChunkKind::Imported) bytes_ -= chunk.bytes;
+    destroy(chunk);
+    chunks_.erase(found);
+}
+
+void DeviceMemory::destroy(Chunk& chunk) {
     driver_.cuMemUnmap(chunk.address, chunk.bytes);
     driver_.cuMemRelease(chunk.handle);
     free_ranges_.give(chunk.address, chunk.bytes);
-    if (chunk.kind != ChunkKind::Imported) bytes_ -= chunk.bytes;
-    chunks_.erase(found);
+}
+
+// A chunk for new allocations, at whatever place.
+CUresult DeviceMemory::chunk_for(uint64_t bytes, CUdevice device, ChunkKind kind, Chunk** out) {
+    if (take_spare(bytes, device, kind, out)) return CUDA_SUCCESS;
+    uint64_t address = 0;
+    if (!free_ranges_.take(bytes, granule, &address)) return CUDA_ERROR_OUT_OF_MEMORY;
+    return create_chunk(address, bytes, device, kind, out);
 }
 
 CUresult DeviceMemory::allocate(CUdevice device, uint64_t bytes, uint64_t context, CUdeviceptr* out) {
@@ -103,27 +202,15 @@ CUresult DeviceMemory::allocate(CUdevice device, uint64_t bytes, uint64_t contex
     uint64_t address = 0;
     Chunk* made = nullptr;
     if (bytes > small_limit) {
-        const uint64_t whole = round_up(bytes, granule);
-        if (!free_ranges_.take(whole, granule, &address)) return CUDA_ERROR_OUT_OF_MEMORY;
-        if (const CUresult status = create_chunk(address, whole, device, ChunkKind::Own, &made);
-            status != CUDA_SUCCESS)
-            return status;
+        const CUresult status = chunk_for(round_up(bytes, granule), device, ChunkKind::Own, &made);
+        if (status != CUDA_SUCCESS) return status;
+        address = made->address;
     } else {
         const uint64_t piece = round_up(bytes, alignment);
-        bool found = false;
-        for (auto& [start, chunk] : chunks_) {
-            if (chunk.kind != ChunkKind::Shared || chunk.device != device || !chunk.free.take(piece, alignment, &address))
-                continue;
-            found = true;
-            break;
-        }
-        if (!found) {
-            uint64_t start = 0;
-            if (!free_ranges_.take(granule, granule, &start)) return CUDA_ERROR_OUT_OF_MEMORY;
-            if (const CUresult status = create_chunk(start, granule, device, ChunkKind::Shared, &made);
-                status != CUDA_SUCCESS)
-                return status;
-            made->free.take(piece, alignment, &address);
+        if (!take_piece(device, piece, &address)) {
+            const CUresult status = chunk_for(granule, device, ChunkKind::Shared, &made);
+            if (status != CUDA_SUCCESS) return status;
+            take_piece(device, piece, &address);
         }
     }
     allocations_[address] = {address, bytes, device, context, 0, false};
@@ -146,10 +233,10 @@ void DeviceMemory::reclaim(CUdeviceptr address) {
     freed_.erase(found);
     Chunk& chunk = chunk_of(gone.address);
     if (chunk.kind == ChunkKind::Shared) {
-        chunk.free.give(gone.address, round_up(gone.bytes, alignment));
-        if (!chunk.free.is_whole(chunk.address, chunk.bytes)) return;
+        const uint64_t part = chunk.free.give(gone.address, round_up(gone.bytes, alignment));
+        if (!chunk.free.is_whole(chunk.address, chunk.bytes)) return note_room(chunk, std::max(chunk.room, part));
     }
-    destroy_chunk(chunk.address);
+    keep_or_destroy(chunk.address);
 }
 
 void DeviceMemory::free_all_of(uint64_t context) {
@@ -193,6 +280,7 @@ CUresult DeviceMemory::set_access(CUdeviceptr address, CUdevice device, CUmemAcc
 
 CUresult DeviceMemory::allow_peer(CUdevice owner, CUdevice peer) {
     if (owner == peer || peers_[{owner, peer}]++) return CUDA_SUCCESS;
+    release_spares();
     CUresult first = CUDA_SUCCESS;
     for (const auto& [address, chunk] : chunks_) {
         if (chunk.device != owner || chunk.kind == ChunkKind::Arena) continue;
@@ -206,6 +294,7 @@ CUresult DeviceMemory::forbid_peer(CUdevice owner, CUdevice peer) {
     auto pair = peers_.find({owner, peer});
     if (pair == peers_.end() || --pair->second) return CUDA_SUCCESS;
     peers_.erase(pair);
+    release_spares();
     CUresult first = CUDA_SUCCESS;
     for (const auto& [address, chunk] : chunks_) {
         if (chunk.device != owner || chunk.kind == ChunkKind::Arena) continue;
@@ -312,6 +401,7 @@ CUresult DeviceMemory::recreate(const std::vector<ChunkDescription>& chunks,
         if (chunk.kind == ChunkKind::Shared &&
             !chunk.free.take_exact(allocation.address, round_up(allocation.bytes, alignment)))
             return CUDA_ERROR_INVALID_VALUE;
+        if (chunk.kind == ChunkKind::Shared && chunk.free.parts().empty()) note_room(chunk, 0);
         allocations_[allocation.address] = allocation;
     }
     return CUDA_SUCCESS;

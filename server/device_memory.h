@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: MIT
 // Device memory of a session: made with CUDA's virtual-memory API inside one address range that every worker reserves
 // at the same place, so that a restore puts each byte back where it was. Small allocations share 2 MiB chunks; chunks of
-// memory pools (memory_pools.h) are divided by these; imported ones are another session's.
+// memory pools (memory_pools.h) are divided by these; imported ones are another session's. A few chunks that became empty
+// are kept mapped, since making one costs the driver ten times what the rest of an allocation does; to the application
+// and to snapshots they are free memory.
 #pragma once
 
 #include <cuda.h>
 
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <set>
 #include <string>
@@ -49,6 +52,11 @@ class DeviceMemory {
     const std::map<uint64_t, DeviceAllocation>& allocations() const { return allocations_; }
     uint64_t bytes() const { return bytes_; }
 
+    // What is kept for later and used by nobody: part of the device's free memory. release_spares() gives it back to the
+    // driver; false when there was nothing.
+    uint64_t spare_bytes(CUdevice device) const;
+    bool release_spares();
+
     // Chunks that others divide: memory of a pool.
     CUresult create_arena(CUdevice device, uint64_t bytes, CUdeviceptr* out);
     void destroy_arena(CUdeviceptr address) { destroy_chunk(address); }
@@ -72,7 +80,9 @@ class DeviceMemory {
     bool take_addresses(uint64_t bytes, uint64_t alignment, uint64_t* address) {
         return free_ranges_.take(bytes, alignment, address);
     }
-    bool take_addresses_at(uint64_t address, uint64_t bytes) { return free_ranges_.take_exact(address, bytes); }
+    bool take_addresses_at(uint64_t address, uint64_t bytes) {
+        return free_ranges_.take_exact(address, bytes) || (release_spares() && free_ranges_.take_exact(address, bytes));
+    }
     void give_addresses(uint64_t address, uint64_t bytes) { free_ranges_.give(address, bytes); }
 
     // Restore: the same chunks and allocations at the same addresses. The description is as describe() gave it.
@@ -92,20 +102,31 @@ class DeviceMemory {
         ChunkKind kind{};
         CUmemGenericAllocationHandle handle = 0;
         AddressRanges free;       // of a shared one
+        uint64_t room = 0;        // of a shared one: no part of `free` is larger
         bool published = false;
         SharedName name;          // published or imported
         std::map<uint64_t, unsigned> opened;  // of an imported one: allocation -> times
     };
+    CUresult chunk_for(uint64_t bytes, CUdevice device, ChunkKind kind, Chunk** out);
+    CUresult try_physical(uint64_t bytes, CUdevice device, CUmemGenericAllocationHandle* handle);
     CUresult create_physical(uint64_t bytes, CUdevice device, CUmemGenericAllocationHandle* handle);
     CUresult map_chunk(Chunk chunk, Chunk** out);
     CUresult create_chunk(uint64_t address, uint64_t bytes, CUdevice device, ChunkKind kind, Chunk** out);
     void destroy_chunk(uint64_t address);
+    void destroy(Chunk& chunk);
+    void keep_or_destroy(uint64_t address);
+    bool take_spare(uint64_t bytes, CUdevice device, ChunkKind kind, Chunk** out);
+    void note_room(Chunk& chunk, uint64_t room);
+    bool take_piece(CUdevice device, uint64_t bytes, uint64_t* address);
     Chunk& chunk_of(uint64_t address) { return std::prev(chunks_.upper_bound(address))->second; }
 
     const DriverTable& driver_;
     std::map<uint64_t, Chunk> chunks_;                   // by address
     std::map<uint64_t, DeviceAllocation> allocations_;   // living, by address
     std::map<uint64_t, DeviceAllocation> freed_;
+    std::map<CUdevice, std::set<std::pair<uint64_t, uint64_t>>> roomy_;  // shared chunks with room: (room, address)
+    std::deque<Chunk> spares_;                           // mapped and unused, the latest last
+    uint64_t spare_bytes_ = 0;
     AddressRanges free_ranges_;                          // of the reserved range
     std::map<std::pair<CUdevice, CUdevice>, unsigned> peers_;  // (owner, peer) -> times allowed
     bool exportable_ = true;                             // the driver makes memory that can be exported

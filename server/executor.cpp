@@ -77,6 +77,12 @@ void Executor::execute(const DispatchEntry& entry, uint32_t procedure, Call& cal
         status_of(res) = session_.refused_by_capture();
     else
         entry.serve(call, args, res);
+    if (status_of(res) == CUDA_ERROR_OUT_OF_MEMORY && current == CUDA_SUCCESS && session_.device_memory.release_spares()) {
+        // What we keep for later counts as free memory: then the call would not have failed.
+        free_xdr(entry.xdr_res, res);
+        std::memset(res, 0, entry.res_size);
+        entry.serve(call, args, res);
+    }
     if (captures) [[unlikely]] session_.captures.leave();
     if (call.reclaim && !call.wait_for) session_.reclaim(call.reclaim);
     journal(entry, procedure, call, args, res);

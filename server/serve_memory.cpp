@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Memory: the session's own device range, host memory, and what pointers are.
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -101,7 +102,7 @@ void serve_cuMemFree_v2(Call& call, const cuMemFree_v2_args& args, cuMemFree_v2_
 void serve_cuMemGetInfo_v2(Call& call, const cuMemGetInfo_v2_args&, cuMemGetInfo_v2_res& res) {
     size_t free = 0, total = 0;
     res.status = call.driver.cuMemGetInfo(&free, &total);
-    res.free = free;
+    res.free = std::min<uint64_t>(total, free + call.session.device_memory.spare_bytes(call.session.current_device()));
     res.total = total;
 }
 

@@ -29,6 +29,7 @@ constexpr uint64_t spin_ns = 60'000;           // an application between two cal
 constexpr uint64_t spin_for_device_ns = 500'000;  // a kernel or a copy for which the application waits
 constexpr uint64_t longest_sleep_us = 20'000;  // then look whether the client still lives
 constexpr uint64_t between_looks_ns = 250'000'000;  // at whether the client is still the same program
+constexpr uint64_t keep_spares_ns = 1'000'000'000;  // device memory for allocations that may come soon
 constexpr int control_threads = 4;             // that may run at once without a new stack
 constexpr uint32_t settle_ms = 10'000;         // for a client that was just killed to be noticed as gone
 
@@ -246,6 +247,7 @@ void Worker::idle(uint64_t idle_ns) {
     // While the device is awaited, look again after a hundredth of the time already waited.
     if (executor_.waiting() && idle_ns < spin_for_device_ns) return;
     const uint64_t sleep_us = executor_.waiting() ? std::min<uint64_t>(idle_ns / 100'000 + 1, 500) : longest_sleep_us;
+    if (idle_ns > keep_spares_ns && !executor_.waiting()) session_.device_memory.release_spares();
     if (state_ == SessionState::Running) publish_status();
     ring_->sleep(sleep_us);
 }
@@ -269,6 +271,7 @@ void Worker::settle() {
     executor_.finish_waiting(ring_.get());
     if (const CUresult status = session_.synchronize_all(); status != CUDA_SUCCESS)
         log_warn("session %llu: the device answers error %d while parking", id(), static_cast<int>(status));
+    session_.device_memory.release_spares();
     executor_.save_bulk(*ring_);
     session_.channel_leaves();
     ring_.reset();
