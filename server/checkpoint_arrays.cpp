@@ -158,6 +158,20 @@ std::string arrays_refusal(Session& session) {
     return why;
 }
 
+std::map<uint64_t, uint64_t> array_bytes(Session& session, std::vector<std::string>* unreadable) {
+    std::map<uint64_t, uint64_t> bytes;
+    for_each_array(session, [&](uint64_t number, uint64_t context) {
+        if (session.make_current(context) != CUDA_SUCCESS) return;
+        try {
+            for (const Part& part : parts_of(session, number))
+                bytes[context] += part.extent.width * part.extent.height * part.extent.depth;
+        } catch (const std::runtime_error& error) {
+            unreadable->push_back(error.what());
+        }
+    });
+    return bytes;
+}
+
 json save_arrays(Session& session, SnapshotWriter& writer) {
     auto& out = writer.begin("arrays");
     json list = json::array();

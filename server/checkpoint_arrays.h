@@ -3,6 +3,7 @@
 // come back with the values that kernels and the application hold.
 #pragma once
 
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -15,6 +16,9 @@ namespace cricket::server {
 
 // What of the session's arrays cannot be saved; empty: nothing.
 std::string arrays_refusal(Session& session);
+
+// Bytes of the arrays by context; an array that cannot be read is named in `unreadable`.
+std::map<uint64_t, uint64_t> array_bytes(Session& session, std::vector<std::string>* unreadable);
 
 // The stream `arrays` and what is where in it. Throws std::runtime_error with what stands in the way.
 nlohmann::json save_arrays(Session& session, SnapshotWriter& writer);

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "driver_table.h"
 #include "session.h"
@@ -16,6 +17,14 @@ namespace cricket::server {
 [[noreturn]] inline void fail_checkpoint(const std::string& what) { throw std::runtime_error(what); }
 std::string result_name(const DriverTable& driver, CUresult result);
 std::string at_address(const std::string& what, uint64_t address);  // "what at 0x..."
+
+// Why the session cannot be saved, each reason by name.
+struct Refusals {
+    std::vector<std::string> passing;  // of this moment: the program has only to go on
+    std::vector<std::string> lasting;
+};
+// Changes nothing. `may_wait`: for the device, whose errors are then all known.
+Refusals find_refusals(Session& session, bool may_wait);
 
 // Throws what of the session cannot be made again yet, by name. Changes nothing, and waits for the device.
 void refuse_unrestorable(Session& session);

@@ -93,6 +93,15 @@ OpResult ControlClient::simple(Procedure procedure, Arguments* arguments, std::c
     return converted;
 }
 
+template <typename Procedure, typename Arguments>
+ReportResult ControlClient::report(Procedure procedure, Arguments* arguments) {
+    ctl_report_result result;
+    call(procedure, arguments, &result, no_hurry);
+    ReportResult converted{from_xdr(result.result), result.report ? result.report : ""};
+    xdr_free(reinterpret_cast<xdrproc_t>(xdr_ctl_report_result), reinterpret_cast<char*>(&result));
+    return converted;
+}
+
 ControlStatus ControlClient::status(std::chrono::seconds timeout) {
     ctl_status result;
     call(ctl_status_2, static_cast<void*>(nullptr), &result, timeout);
@@ -129,6 +138,16 @@ LoadResult ControlClient::load(const std::string& directory) {
     LoadResult converted{from_xdr(result.result), from_xdr(result.session)};
     xdr_free(reinterpret_cast<xdrproc_t>(xdr_ctl_load_result), reinterpret_cast<char*>(&result));
     return converted;
+}
+
+ReportResult ControlClient::survey(const std::string& target) {
+    char* argument = plain(target);
+    return report(ctl_survey_2, &argument);
+}
+
+ReportResult ControlClient::check(const std::string& target, const std::string& directory) {
+    ctl_check_args arguments{plain(target), plain(directory)};
+    return report(ctl_check_2, &arguments);
 }
 
 }  // namespace cricket::server

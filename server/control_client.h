@@ -35,10 +35,14 @@ class ControlClient {
     OpResult snapshot(const std::string& target, const std::string& directory, const std::string& checkpoint);
     OpResult drop(const std::string& target, bool force, std::chrono::seconds timeout = no_hurry);
     LoadResult load(const std::string& directory);
+    ReportResult survey(const std::string& target);
+    ReportResult check(const std::string& target, const std::string& directory);
 
   private:
     template <typename Procedure, typename Arguments, typename Result>
     void call(Procedure procedure, Arguments* arguments, Result* result, std::chrono::seconds timeout);
+    template <typename Procedure, typename Arguments>
+    ReportResult report(Procedure procedure, Arguments* arguments);
     template <typename Procedure, typename Arguments>
     OpResult simple(Procedure procedure, Arguments* arguments, std::chrono::seconds timeout = no_hurry);
 

@@ -157,6 +157,12 @@ void to_xdr(const LoadResult& from, ctl_load_result* to) {
     to_xdr(from.session, &to->session);
 }
 
+void to_xdr(const ReportResult& from, ctl_report_result* to) {
+    const bool fits = from.report.size() <= CTL_REPORT;
+    to_xdr(fits ? from.result : OpResult::failure("the report is too long to be sent"), &to->result);
+    to->report = to_xdr(fits ? from.report : std::string(), CTL_REPORT);
+}
+
 }  // namespace cricket::server
 
 using namespace cricket::server;
@@ -191,6 +197,16 @@ bool_t ctl_drop_2_svc(ctl_drop_args* args, ctl_result* result, svc_req* request)
 
 bool_t ctl_load_2_svc(char** directory, ctl_load_result* result, svc_req* request) {
     return answer(request, result, [&](ControlService& service) { return service.load(text(*directory)); });
+}
+
+bool_t ctl_survey_2_svc(char** target, ctl_report_result* result, svc_req* request) {
+    return answer(request, result, [&](ControlService& service) { return service.survey(text(*target)); });
+}
+
+bool_t ctl_check_2_svc(ctl_check_args* args, ctl_report_result* result, svc_req* request) {
+    return answer(request, result, [&](ControlService& service) {
+        return service.check(text(args->target), text(args->directory));
+    });
 }
 
 int cricket_control_2_freeresult(SVCXPRT*, xdrproc_t routine, caddr_t result) {

@@ -34,6 +34,8 @@ class ControlService {
                               const std::string& checkpoint) = 0;
     virtual OpResult drop(const std::string& target, bool force) = 0;
     virtual LoadResult load(const std::string& directory) = 0;
+    virtual ReportResult survey(const std::string& target) = 0;
+    virtual ReportResult check(const std::string& target, const std::string& directory) = 0;
     // True when the connection is to end after the answer just sent.
     virtual bool finished() { return false; }
 };

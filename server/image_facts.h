@@ -15,7 +15,7 @@ struct ImageFacts {
     std::string heap_user;  // a kernel of a member that calls malloc() on the device; empty: none does
 };
 
-// `arch`: 10 * major + minor. Throws image::ImageError. Valid as long as the image.
+// `arch`: 10 * major + minor. Throws image::ImageError. Valid as long as the image. From any thread.
 const ImageFacts& image_facts(const Attachment& image, int arch);
 
 }  // namespace cricket::server

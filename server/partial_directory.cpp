@@ -56,13 +56,24 @@ void sync_directory(const std::string& path) {
     if (!fd || ::fsync(fd.get()) != 0) fail("cannot sync", path);
 }
 
-PartialDirectory::PartialDirectory(const std::string& target, const std::string& mark) : mark_(mark) {
+void PartialDirectory::place(const std::string& target, const std::string& mark) {
+    mark_ = mark;
     fs::path wanted = fs::absolute(target).lexically_normal();
     if (!wanted.has_filename()) wanted = wanted.parent_path();
     if (!wanted.has_filename()) throw DirectoryError("'" + target + "' cannot be a folder to write to");
     target_ = wanted;
     parent_ = wanted.parent_path();
     check_target();
+}
+
+void PartialDirectory::check(const std::string& target, const std::string& mark) {
+    PartialDirectory place;
+    place.place(target, mark);
+    if (::access(place.parent_.c_str(), W_OK | X_OK) != 0) fail("cannot write to", place.parent_);
+}
+
+PartialDirectory::PartialDirectory(const std::string& target, const std::string& mark) {
+    place(target, mark);
     remove_stale();
     for (int attempt = 0; attempt < 16; ++attempt) {
         path_ = target_ + infix + random_suffix();

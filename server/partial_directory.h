@@ -20,6 +20,8 @@ class PartialDirectory {
     // `target` must not exist, be empty, or contain a file `mark`, which says that it is one of ours to
     // replace.
     PartialDirectory(const std::string& target, const std::string& mark);
+    // Whether it could be made, without making anything.
+    static void check(const std::string& target, const std::string& mark);
     ~PartialDirectory();  // removes what was not published
     PartialDirectory(const PartialDirectory&) = delete;
 
@@ -30,6 +32,8 @@ class PartialDirectory {
     void publish();
 
   private:
+    PartialDirectory() = default;
+    void place(const std::string& target, const std::string& mark);
     void check_target() const;
     void remove_stale() const;
     std::string target_, mark_, parent_, path_;

@@ -166,8 +166,11 @@ class SupervisorService : public ControlService {
                       const std::string& checkpoint) override;
     OpResult drop(const std::string& target, bool force) override;
     LoadResult load(const std::string& directory) override;
+    ReportResult survey(const std::string& target) override;
+    ReportResult check(const std::string& target, const std::string& directory) override;
 
   private:
+    ReportResult report(const std::string& target, const std::function<ReportResult(ControlClient&)>& function);
     Supervisor& supervisor_;
     std::map<uint64_t, SessionRef> quiesced_;
 };

@@ -81,4 +81,27 @@ LoadResult SupervisorService::load(const std::string& directory) {
     return supervisor_.load(directory);
 }
 
+ReportResult SupervisorService::report(const std::string& target,
+                                       const std::function<ReportResult(ControlClient&)>& function) {
+    std::string error;
+    const SessionRef session = supervisor_.find(target, &error);
+    if (!session) return {OpResult::failure(error), {}};
+    ReportResult answer;
+    answer.result = supervisor_.ask(session, [&](ControlClient& client) {
+        answer = function(client);
+        return answer.result;
+    });
+    return answer;
+}
+
+ReportResult SupervisorService::survey(const std::string& target) {
+    return report(target, [](ControlClient& client) { return client.survey({}); });
+}
+
+ReportResult SupervisorService::check(const std::string& target, const std::string& directory) {
+    if (!directory.empty())
+        if (OpResult checked = check_directory(directory); !checked.ok) return {std::move(checked), {}};
+    return report(target, [&](ControlClient& client) { return client.check({}, directory); });
+}
+
 }  // namespace cricket::server

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "variables.h"
 
+#include <algorithm>
 #include <stdexcept>
 
 namespace cricket::server {
@@ -27,6 +28,19 @@ void each_loaded_image(Session& session, const std::function<void(const LoadedIm
             if (library ? session.loading.library_in(number, context) : entry.effect.owner == context)
                 visit({number, context, library, handle, image_facts(entry.attachment, arch_of(session.driver, device))});
     }
+}
+
+std::vector<std::pair<Attachment, int>> loaded_images(Session& session) {
+    std::vector<std::pair<Attachment, int>> found;
+    for (const auto& [place, entry] : session.journal.entries()) {
+        if (entry.effect.kind != Effect::Kind::Create || !entry.attachment) continue;
+        if (session.journal.creation(entry.effect.object) != &entry) continue;
+        for (const auto& [context, device] : session.context_devices) {
+            const std::pair one(entry.attachment, arch_of(session.driver, device));
+            if (std::ranges::find(found, one) == found.end()) found.push_back(one);
+        }
+    }
+    return found;
 }
 
 std::vector<ModuleVariable> module_variables(Session& session) {

@@ -22,6 +22,9 @@ struct LoadedImage {
 };
 void each_loaded_image(Session& session, const std::function<void(const LoadedImage&)>& visit);
 
+// Images whose facts each_loaded_image() would find out: in a thread of the caller's choice, since that takes seconds.
+std::vector<std::pair<Attachment, int>> loaded_images(Session& session);
+
 struct ModuleVariable {
     uint64_t image = 0;    // session number of the module or library
     uint64_t context = 0;  // in which context

@@ -17,9 +17,12 @@
 #include <vector>
 
 #include "checkpoint.h"
+#include "checkpoint_survey.h"
+#include "image_facts.h"
 #include "last_words.h"
 #include "log.h"
 #include "plain_service.h"
+#include "variables.h"
 #include "worker_link.h"
 
 namespace cricket::server {
@@ -32,6 +35,8 @@ constexpr uint64_t between_looks_ns = 250'000'000;  // at whether the client is 
 constexpr uint64_t keep_spares_ns = 1'000'000'000;  // device memory for allocations that may come soon
 constexpr int control_threads = 4;             // that may run at once without a new stack
 constexpr uint32_t settle_ms = 10'000;         // for a client that was just killed to be noticed as gone
+
+constexpr char plain_words[] = "its client speaks plain RPC (CRICKET_TRANSPORT), which has no checkpoints";
 
 uint64_t now_ns() {
     timespec t{};
@@ -470,6 +475,7 @@ void Worker::attach_stream(const ucred& peer, UniqueFd connection) {
 
 void Worker::serve_stream(const ucred& peer, UniqueFd connection) {
     session_.client_pid = peer.pid;
+    plain_ = true;
     state_ = SessionState::Running;
     serve_plain(session_, executor_, std::move(connection), [this] { set_state(SessionState::Running); });
     log_info("session %llu: the stream connection of pid %d is over: the session ends", id(), peer.pid);
@@ -498,6 +504,7 @@ SessionStatus Worker::status() {
 }
 
 OpResult Worker::quiesce(uint32_t timeout_ms) {
+    if (plain_) return OpResult::failure(plain_words);
     return on_executor([this, timeout_ms]() -> OpResult {
         if (state_ == SessionState::Quiesced || state_ == SessionState::Parked) return {};
         if (!ring_) return OpResult::failure("the session has no client on a ring");
@@ -532,6 +539,7 @@ OpResult Worker::resume() {
 }
 
 OpResult Worker::snapshot(const std::string& directory, const std::string& checkpoint) {
+    if (plain_) return OpResult::failure(plain_words);
     {
         // A client killed a moment ago is noticed soon.
         std::unique_lock lock(mutex_);
@@ -552,6 +560,35 @@ OpResult Worker::snapshot(const std::string& directory, const std::string& check
         }
         return {};
     });
+}
+
+ReportResult Worker::survey() {
+    if (plain_) return {OpResult::failure(plain_words), {}};
+    std::vector<std::pair<Attachment, int>> images;
+    on_executor([&] {
+        images = loaded_images(session_);
+        return OpResult{};
+    });
+    for (const auto& [image, arch] : images) {
+        try {
+            image_facts(image, arch);  // here, where the session does not wait for it
+        } catch (const std::exception&) {
+            // said below
+        }
+    }
+    ReportResult answer;
+    answer.result = on_executor([&]() -> OpResult {
+        try {
+            nlohmann::json report = survey_session(session_, executor_);
+            report["state"] = state_name(state_);
+            report["client_host"] = state_ != SessionState::Parked;  // criu's half holds the host memory
+            answer.report = report.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+        } catch (const std::exception& error) {
+            return OpResult::failure(error.what());
+        }
+        return {};
+    });
+    return answer;
 }
 
 OpResult Worker::drop(bool force) {

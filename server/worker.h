@@ -3,6 +3,7 @@
 // executor thread owns the session and does everything that touches it, commands of the control threads included.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -45,6 +46,7 @@ class Worker final : public WorkerOps {
     OpResult quiesce(uint32_t timeout_ms) override;
     OpResult resume() override;
     OpResult snapshot(const std::string& directory, const std::string& checkpoint) override;
+    ReportResult survey() override;
     OpResult drop(bool force) override;
 
   private:
@@ -84,6 +86,7 @@ class Worker final : public WorkerOps {
     bool client_host_wins_ = false;  // restored from a coordinated checkpoint: its host memory was not saved here
     SessionState state_ = SessionState::Starting;
     std::function<void()> end_;
+    std::atomic<bool> plain_{false};  // a client over a plain transport has the executor to itself
     bool over_ = false;  // the session has ended; commands are still answered
 
     std::mutex mutex_;  // guards what follows

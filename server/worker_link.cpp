@@ -38,6 +38,8 @@ class WorkerService : public ControlService {
     LoadResult load(const std::string&) override {
         return {OpResult::failure("a worker begins from a snapshot or not at all"), {}};
     }
+    ReportResult survey(const std::string&) override { return ops_.survey(); }
+    ReportResult check(const std::string&, const std::string& directory) override { return ops_.check(directory); }
     bool finished() override { return dropped_; }
 
   private:

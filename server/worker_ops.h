@@ -45,6 +45,12 @@ struct SessionStatus {
     std::vector<UnsupportedUse> unsupported;
 };
 
+// A JSON object as text; which keys it has is written where it is made (checkpoint_survey.h, live_check.h).
+struct ReportResult {
+    OpResult result;
+    std::string report;
+};
+
 class WorkerOps {
   public:
     virtual ~WorkerOps() = default;
@@ -72,6 +78,13 @@ class WorkerOps {
     // this is a half of and goes into the manifest (SnapshotInfo::checkpoint); empty for a snapshot of its
     // own.
     virtual OpResult snapshot(const std::string& directory, const std::string& checkpoint) = 0;
+    // What a snapshot would refuse and how much it would hold. Changes nothing, waits for nothing on the device.
+    virtual ReportResult survey() { return {OpResult::failure("this worker cannot be surveyed"), {}}; }
+    // Compares the session's device memory with a snapshot (empty: the one it was loaded from) and proves that its
+    // contexts answer. The session is parked or quiesced.
+    virtual ReportResult check(const std::string& directory) {
+        return {OpResult::failure("this worker cannot be compared with " + directory), {}};
+    }
     // Ends the session (the worker exits after answering). Refused while a client is attached unless `force`.
     virtual OpResult drop(bool force) = 0;
 };

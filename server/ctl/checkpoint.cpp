@@ -16,7 +16,6 @@
 #include <filesystem>
 #include <future>
 #include <iostream>
-#include <optional>
 
 #include "checkpoint_folder.h"
 #include "command.h"
@@ -31,7 +30,6 @@ namespace {
 
 using server::ControlClient;
 using server::OpResult;
-using server::SessionState;
 using server::SessionStatus;
 
 constexpr uint32_t quiesce_ms = 120000;  // a long kernel must end first
@@ -57,22 +55,6 @@ class InterruptGuard {
 
 void check_interrupted() {
     if (interrupted) throw CommandError("interrupted");
-}
-
-SessionStatus find_session(ControlClient& control, const std::string& target) {
-    std::optional<SessionStatus> found;
-    for (SessionStatus& session : control.status().sessions) {
-        const bool named =
-            target == server::session_name(session.id) || target == server::token_text(session.token);
-        const bool by_pid = target == std::to_string(session.pid) && session.state != SessionState::Parked;
-        if (named || by_pid) found = std::move(session);
-    }
-    if (!found) throw CommandError("no attached session belongs to " + target + " (see cricketctl status)");
-    if (found->state == SessionState::Parked)
-        throw CommandError(describe(*found) + " is parked, its program is gone: take a snapshot instead");
-    if (found->state != SessionState::Running)
-        throw CommandError(describe(*found) + " is not running; cricketctl resume lets a stopped one go on");
-    return std::move(*found);
 }
 
 std::string version_of(const std::string& criu) {
@@ -115,7 +97,7 @@ class Quiesced {
 void checkpoint(const std::string& socket, const CheckpointOptions& options) {
     // Everything that can be known beforehand is, before anything stops.
     ControlClient control = ControlClient::connect(socket);
-    const SessionStatus session = find_session(control, options.target);
+    const SessionStatus session = find_running(control, options.target);
     const std::string name = server::session_name(session.id);
     const std::string criu = find_criu();
     CheckpointInfo info{new_epoch_id(), server::token_text(session.token), session.program, session.pid,

@@ -15,6 +15,16 @@ struct CommandError : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
+// What cricketctl exits with, beside 0 (done) and what CLI11 says of a wrong command line.
+enum class Exit : int {
+    NotDone = 1,  // and why is on stderr; nothing was changed
+    Damaged = 2,  // verify: the data is not what it should be, or the session does not answer as it should
+    Refused = 3,  // --dry-run: it would be refused
+};
+struct ExitWith {
+    Exit status;
+};
+
 // Throws what went wrong, if something did.
 void require(const server::OpResult& result);
 
@@ -24,13 +34,27 @@ struct CheckpointOptions {
     std::vector<std::string> criu_arguments;
 };
 
+struct DryRunOptions {
+    std::string target, directory;  // directory: may be empty
+    bool leave_running = false, json = false;
+    std::vector<std::string> criu_arguments;
+};
+
 void show_status(const std::string& socket, bool as_json);
+// Say what a checkpoint or a snapshot would be; throw ExitWith when it would be refused.
+void dry_checkpoint(const std::string& socket, const DryRunOptions& options);
+void dry_snapshot(const std::string& socket, const DryRunOptions& options);
 void checkpoint(const std::string& socket, const CheckpointOptions& options);
 void restore(const std::string& socket, const std::string& directory,
              const std::vector<std::string>& criu_arguments);
 // A snapshot, or a checkpoint with both halves: reads everything.
 void verify(const std::string& directory);
 
+// The session that SESSION, a token or a PID names; throws when there is none, or several.
+server::SessionStatus find_session(server::ControlClient& control, const std::string& target);
+// The session that a running program has; throws what is in the way of stopping it.
+server::SessionStatus find_running(server::ControlClient& control, const std::string& target);
+std::string bytes_text(uint64_t bytes);  // "1.5 GiB"
 std::string absolute_path(const std::string& path);
 std::string describe(const server::SessionStatus& session);  // "session s7 (counter, pid 4711)"
 

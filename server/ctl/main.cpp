@@ -52,9 +52,16 @@ int main(int argc, char** argv) {
     };
     const auto connect = [&] { return ControlClient::connect(control_socket()); };
 
-    bool as_json = false, force = false;
+    bool as_json = false, force = false, dry_run = false;
     std::string target, directory;
     CheckpointOptions options;
+
+    const auto add_dry_run = [&](CLI::App* command) {
+        auto* dry = command->add_flag("--dry-run", dry_run,
+                                      "say what would be refused, how much would be written and how long the program "
+                                      "would stand still; exit status 3 when it would be refused");
+        command->add_flag("--json", as_json, "with --dry-run: for programs")->needs(dry);
+    };
 
     CLI::App* status_command = app.add_subcommand("status", "show the server and its sessions");
     status_command->add_flag("--json", as_json, "for programs");
@@ -65,7 +72,9 @@ int main(int argc, char** argv) {
     snapshot_command
         ->add_option("directory", directory, "folder to make; an older snapshot there is replaced")
         ->required();
+    add_dry_run(snapshot_command);
     snapshot_command->callback([&] {
+        if (dry_run) return dry_snapshot(control_socket(), {target, absolute_path(directory), false, as_json, {}});
         directory = absolute_path(directory);
         require(connect().snapshot(target, directory, {}));
         std::cout << "saved in " << directory << "\n";
@@ -87,8 +96,12 @@ int main(int argc, char** argv) {
         ->required();
     checkpoint_command->add_flag("--leave-running", options.leave_running,
                                  "let the program go on; else it is ended");
+    add_dry_run(checkpoint_command);
     checkpoint_command->callback([&] {
         options.directory = absolute_path(options.directory);
+        if (dry_run)
+            return dry_checkpoint(control_socket(),
+                                  {options.target, options.directory, options.leave_running, as_json, for_criu});
         options.criu_arguments = for_criu;
         checkpoint(control_socket(), options);
     });
@@ -124,6 +137,8 @@ int main(int argc, char** argv) {
     try {
         CLI11_PARSE(app, argc, argv);
         return 0;
+    } catch (const ExitWith& end) {
+        return static_cast<int>(end.status);
     } catch (const std::exception& error) {
         std::cerr << "cricketctl: " << one_line(error.what()) << "\n";
         return 1;

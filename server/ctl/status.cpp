@@ -29,19 +29,6 @@ const char* state_name(SessionState state) {
     return "unknown";
 }
 
-std::string bytes_text(uint64_t bytes) {
-    constexpr const char* units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-    double value = static_cast<double>(bytes);
-    int unit = 0;
-    while (value >= 1024 && unit < 4) {
-        value /= 1024;
-        ++unit;
-    }
-    char text[32];
-    std::snprintf(text, sizeof text, unit == 0 ? "%.0f %s" : "%.1f %s", value, units[unit]);
-    return text;
-}
-
 std::string age_text(int64_t seconds) {
     char text[32];
     if (seconds < 0) seconds = 0;
@@ -111,6 +98,19 @@ std::string describe(const SessionStatus& session) {
 std::string absolute_path(const std::string& path) {
     std::filesystem::path result = std::filesystem::absolute(path).lexically_normal();
     return result.has_filename() ? result : result.parent_path();
+}
+
+std::string bytes_text(uint64_t bytes) {
+    constexpr const char* units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    double value = static_cast<double>(bytes);
+    int unit = 0;
+    while (value >= 1024 && unit < 4) {
+        value /= 1024;
+        ++unit;
+    }
+    char text[32];
+    std::snprintf(text, sizeof text, unit == 0 ? "%.0f %s" : "%.1f %s", value, units[unit]);
+    return text;
 }
 
 void require(const server::OpResult& result) {

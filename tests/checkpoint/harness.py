@@ -145,7 +145,7 @@ class Server:
 class App:
     """An application started as CRIU needs it: a session of its own, no terminal, output into files."""
 
-    def __init__(self, world, command, shim=True, env=None):
+    def __init__(self, world, command, shim=True, env=None, close_fds=True):
         self.world = world
         self.command = [str(word) for word in command]
         name = Path(self.command[0]).name
@@ -159,7 +159,8 @@ class App:
             environment["LD_LIBRARY_PATH"] = str(world.soft_driver.parent)
         with open(self.log, "wb") as out, open(self.errors, "wb") as err:
             self.pid = world.children.start(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
-                                            start_new_session=True, cwd=world.folder, env=environment)
+                                            start_new_session=True, cwd=world.folder, env=environment,
+                                            close_fds=close_fds)
         self.sizes = {}
         world.apps.append(self)
 

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: MIT
+#include "app_survey.h"
+
+#include <linux/netlink.h>
+#include <linux/sock_diag.h>
+#include <linux/unix_diag.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <optional>
+#include <sstream>
+
+#include "command.h"
+#include "cricket/unique_fd.h"
+
+namespace cricket::ctl {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Descriptor {
+    pid_t pid;
+    std::string number, target;
+    ino_t inode;
+    std::string text() const { return "descriptor " + number + " of pid " + std::to_string(pid); }
+};
+
+std::string of_process(pid_t pid, const char* name) {
+    return "/proc/" + std::to_string(pid) + "/" + name;
+}
+
+void add_with_children(pid_t pid, std::vector<pid_t>* all) {
+    all->push_back(pid);
+    std::error_code error;
+    for (const auto& task : fs::directory_iterator(of_process(pid, "task"), error)) {
+        std::ifstream children(task.path() / "children");
+        for (pid_t child; children >> child;) add_with_children(child, all);
+    }
+}
+
+// Bytes of private memory; shared anonymous mappings, which have a name and an inode, go into `shared`.
+uint64_t private_bytes(pid_t pid, std::map<std::pair<std::string, ino_t>, uint64_t>* shared) {
+    std::ifstream maps(of_process(pid, "smaps"));
+    if (!maps) throw CommandError("cannot read " + of_process(pid, "smaps") + ": " + std::strerror(errno));
+    uint64_t bytes = 0;
+    uint64_t* mapping = nullptr;
+    uint64_t before = 0;
+    for (std::string line; std::getline(maps, line);) {
+        std::istringstream words(line);
+        std::string key;
+        words >> key;
+        if (!key.ends_with(':')) {  // addresses: a new mapping
+            std::string permissions, offset, device, path;
+            ino_t inode = 0;
+            words >> permissions >> offset >> device >> inode >> path;
+            const bool is_shared = permissions.size() > 3 && permissions[3] == 's' &&
+                                   (path.starts_with("/memfd:") || path.starts_with("/dev/zero"));
+            mapping = is_shared ? &(*shared)[{device, inode}] : nullptr;
+            before = mapping ? *mapping : 0;
+            continue;
+        }
+        uint64_t kib = 0;
+        words >> kib;
+        if (mapping && key == "Rss:") *mapping = std::max(before, kib * 1024);
+        if (!mapping && (key == "Anonymous:" || key == "Swap:")) bytes += kib * 1024;
+    }
+    return bytes;
+}
+
+std::vector<Descriptor> descriptors(pid_t pid) {
+    std::vector<Descriptor> found;
+    std::error_code error;
+    for (const auto& entry : fs::directory_iterator(of_process(pid, "fd"), error)) {
+        std::error_code gone;
+        const std::string target = fs::read_symlink(entry.path(), gone);
+        struct stat status {};
+        if (gone || ::stat(entry.path().c_str(), &status) != 0) continue;
+        found.push_back({pid, entry.path().filename(), target, status.st_ino});
+    }
+    return found;
+}
+
+// The inode of the socket that a unix socket is connected to; empty when it is not, or nobody can say.
+std::optional<ino_t> peer_of(int netlink, ino_t inode) {
+    struct {
+        nlmsghdr head;
+        unix_diag_req request;
+    } question{};
+    question.head.nlmsg_len = sizeof question;
+    question.head.nlmsg_type = SOCK_DIAG_BY_FAMILY;
+    question.head.nlmsg_flags = NLM_F_REQUEST;
+    question.request.sdiag_family = AF_UNIX;
+    question.request.udiag_ino = static_cast<uint32_t>(inode);
+    question.request.udiag_states = ~0u;
+    question.request.udiag_show = UDIAG_SHOW_PEER;
+    question.request.udiag_cookie[0] = question.request.udiag_cookie[1] = ~0u;
+    if (::send(netlink, &question, sizeof question, 0) != sizeof question) return {};
+    alignas(nlmsghdr) char buffer[4096];
+    const ssize_t got = ::recv(netlink, buffer, sizeof buffer, 0);
+    if (got < static_cast<ssize_t>(sizeof(nlmsghdr))) return {};
+    const auto* head = reinterpret_cast<const nlmsghdr*>(buffer);
+    constexpr size_t fixed = NLMSG_ALIGN(sizeof(nlmsghdr)) + NLMSG_ALIGN(sizeof(unix_diag_msg));
+    if (head->nlmsg_type != SOCK_DIAG_BY_FAMILY || head->nlmsg_len > static_cast<size_t>(got)) return {};
+    for (size_t at = fixed; at + sizeof(nlattr) <= head->nlmsg_len;) {
+        nlattr attribute;
+        std::memcpy(&attribute, buffer + at, sizeof attribute);
+        if (attribute.nla_len < sizeof attribute) break;
+        uint32_t value = 0;
+        if (attribute.nla_type == UNIX_DIAG_PEER && attribute.nla_len >= sizeof attribute + sizeof value) {
+            std::memcpy(&value, buffer + at + sizeof attribute, sizeof value);
+            return value;
+        }
+        at += NLA_ALIGN(attribute.nla_len);
+    }
+    return {};
+}
+
+void look_at_unix_sockets(const std::map<ino_t, Descriptor>& sockets, AppSurvey* survey) {
+    const UniqueFd netlink(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
+    if (!netlink) return;
+    const timeval patience{1, 0};
+    ::setsockopt(netlink.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    for (const auto& [inode, descriptor] : sockets)
+        if (const auto peer = peer_of(netlink.get(), inode); peer && *peer && !sockets.contains(*peer))
+            survey->in_the_way.push_back(descriptor.text() +
+                                         " is a unix socket that is connected to another program");
+}
+
+void look_at_tcp(pid_t pid, const std::map<ino_t, Descriptor>& sockets, AppSurvey* survey) {
+    for (const char* name : {"net/tcp", "net/tcp6"}) {
+        std::ifstream table(of_process(pid, name));
+        std::string line;
+        std::getline(table, line);
+        while (std::getline(table, line)) {
+            std::istringstream words(line);
+            std::string word, state;
+            ino_t inode = 0;
+            words >> word >> word >> word >> state;
+            for (int i = 0; i < 5; ++i) words >> word;
+            words >> inode;
+            const auto found = sockets.find(inode);
+            if (state == "01" && found != sockets.end() && found->second.pid == pid)
+                survey->in_the_way.push_back(found->second.text() +
+                                             " is a connected TCP socket (criu takes --tcp-close or "
+                                             "--tcp-established for it, after --)");
+        }
+    }
+}
+
+int terminal_of(pid_t pid) {
+    std::ifstream file(of_process(pid, "stat"));
+    std::string text;
+    std::getline(file, text);
+    const size_t behind_name = text.rfind(')');
+    if (behind_name == std::string::npos) return 0;
+    std::istringstream words(text.substr(behind_name + 1));
+    std::string word;
+    for (int i = 0; i < 4; ++i) words >> word;  // state, parent, group, session
+    int terminal = 0;
+    words >> terminal;
+    return terminal;
+}
+
+}  // namespace
+
+AppSurvey survey_app(pid_t pid, const std::vector<std::string>& criu_arguments) {
+    const auto told = [&](const char* option) {
+        return std::ranges::find(criu_arguments, option) != criu_arguments.end();
+    };
+    AppSurvey survey;
+    std::vector<pid_t> all;
+    add_with_children(pid, &all);
+    survey.processes = static_cast<unsigned>(all.size());
+    std::map<std::pair<std::string, ino_t>, uint64_t> shared;
+    std::map<ino_t, Descriptor> sockets;
+    for (const pid_t one : all) {
+        survey.private_bytes += private_bytes(one, &shared);
+        if (terminal_of(one) != 0 && !told("--shell-job") && !told("-j"))
+            survey.in_the_way.push_back("pid " + std::to_string(one) +
+                                        " has a terminal (criu takes --shell-job for it, after --)");
+        for (const Descriptor& descriptor : descriptors(one)) {
+            const std::string& target = descriptor.target;
+            if (target.starts_with("socket:[")) sockets.emplace(descriptor.inode, descriptor);
+            for (const char* refused :
+                 {"/dev/nvidia", "anon_inode:[io_uring]", "anon_inode:[pidfd]", "pidfd:"})
+                if (target.starts_with(refused))
+                    survey.in_the_way.push_back(descriptor.text() + " is " + target);
+        }
+    }
+    for (const auto& [place, bytes] : shared) survey.shared_bytes += bytes;
+    look_at_unix_sockets(sockets, &survey);  // --ext-unix-sk helps datagram sockets only
+    if (!told("--tcp-close") && !told("--tcp-established"))
+        for (const pid_t one : all) look_at_tcp(one, sockets, &survey);
+    return survey;
+}
+
+}  // namespace cricket::ctl

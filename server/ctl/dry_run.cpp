@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: MIT
+// A checkpoint or a snapshot without one: everything is asked that the real one would ask before anything
+// stops, and what it would find in its way later, as far as that can be seen from outside.
+#include <sys/statvfs.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "app_survey.h"
+#include "checkpoint_folder.h"
+#include "command.h"
+#include "criu.h"
+#include "partial_directory.h"
+#include "session_names.h"
+
+namespace cricket::ctl {
+namespace {
+
+using nlohmann::json;
+using server::ControlClient;
+using server::SessionState;
+using server::SessionStatus;
+
+// For the expected times: what was measured, in bytes a second.
+constexpr double device_rate = 2e9;  // device memory into files
+constexpr double app_rate = 0.75e9;  // criu's images
+constexpr double criu_seconds = 0.05;
+
+class DryRun {
+  public:
+    DryRun(std::string what, const DryRunOptions& options) : what_(std::move(what)), options_(options) {}
+
+    // Notes what `step` throws as something that would refuse.
+    template <typename Step>
+    void attempt(Step&& step) {
+        try {
+            step();
+        } catch (const std::exception& error) {
+            refused_.push_back(error.what());
+        }
+    }
+    void look_at_session(ControlClient& control, const std::string& name) {
+        const server::ReportResult answer = control.survey(name);
+        if (!answer.result.ok) {
+            refused_.push_back(answer.result.error);
+            return;
+        }
+        session_ = json::parse(answer.report);
+        for (const json& why : session_.at("refused")) refused_.push_back(why);
+        for (const json& why : session_.at("for_now")) for_now_.push_back(why);
+    }
+    void look_at_app(pid_t pid) {
+        app_ = survey_app(pid, options_.criu_arguments);
+        for (const std::string& why : app_.in_the_way) refused_.push_back("criu would refuse: " + why);
+    }
+    void look_at_place(const std::string& directory, const char* mark) {
+        attempt([&] { server::PartialDirectory::check(directory, mark); });
+        struct statvfs status {};
+        const std::string parent = std::filesystem::path(directory).parent_path();
+        if (::statvfs(parent.c_str(), &status) != 0) return;
+        room_ = uint64_t(status.f_bavail) * status.f_frsize;
+        if (bytes() > room_)
+            refused_.push_back("about " + bytes_text(bytes()) + " would be written, and " + parent +
+                               " has room for " + bytes_text(room_));
+    }
+
+    // Says it all; throws ExitWith when it would be refused.
+    void report(const SessionStatus& session) const {
+        if (options_.json)
+            report_json(session);
+        else
+            report_text(session);
+        if (!refused_.empty() || !for_now_.empty()) throw ExitWith{Exit::Refused};
+    }
+
+  private:
+    uint64_t of_devices(const char* key) const {
+        uint64_t sum = 0;
+        for (const json& device : session_.value("devices", json::array()))
+            sum += device.at(key).get<uint64_t>();
+        return sum;
+    }
+    uint64_t device_bytes() const {
+        return of_devices("bytes") + of_devices("arrays") + of_devices("variables");
+    }
+    uint64_t other_bytes() const {
+        uint64_t sum = 0;
+        for (const char* key : {"journal_bytes", "image_bytes", "reply_bytes"})
+            sum += session_.value(key, uint64_t(0));
+        return sum;
+    }
+    // Registered host memory is part of criu's images when the program is there.
+    uint64_t host_bytes() const {
+        return session_.value("client_host", false) ? 0 : session_.value("host_bytes", uint64_t(0));
+    }
+    uint64_t bytes() const { return device_bytes() + other_bytes() + host_bytes() + app_.bytes(); }
+    double device_seconds() const {
+        return static_cast<double>(device_bytes() + other_bytes() + host_bytes()) / device_rate;
+    }
+    double app_seconds() const {
+        return app_.processes ? criu_seconds + static_cast<double>(app_.bytes()) / app_rate : 0;
+    }
+    // Both halves are saved at the same time.
+    double seconds() const { return std::max(device_seconds(), app_seconds()); }
+
+    void report_json(const SessionStatus& session) const {
+        const json answer = {
+            {"session", server::session_name(session.id)},
+            {"program", session.program},
+            {"pid", session.pid},
+            {"refused", refused_},
+            {"for_now", for_now_},
+            {"bytes",
+             {{"device", device_bytes()},
+              {"host", host_bytes()},
+              {"other", other_bytes()},
+              {"application", app_.bytes()},
+              {"all", bytes()}}},
+            {"seconds", {{"device", device_seconds()}, {"application", app_seconds()}, {"all", seconds()}}},
+            {"processes", app_.processes},
+            {"room", room_},
+            {"survey", session_}};
+        std::cout << answer.dump(2, ' ', false, json::error_handler_t::replace) << "\n";
+    }
+
+    void report_text(const SessionStatus& session) const {
+        std::cout << describe(session) << ": a " << what_
+                  << (refused_.empty()
+                          ? for_now_.empty() ? " would be taken\n" : " would be refused at this moment\n"
+                          : " would be refused\n");
+        for (const std::string& why : refused_) std::cout << "  refused: " << why << "\n";
+        for (const std::string& why : for_now_) std::cout << "  not now: " << why << "\n";
+        for (const json& device : session_.value("devices", json::array()))
+            std::cout << "  device " << device.at("device") << "     " << bytes_text(device.at("bytes"))
+                      << " in " << device.at("allocations") << " allocations, arrays "
+                      << bytes_text(device.at("arrays")) << ", variables "
+                      << bytes_text(device.at("variables")) << " (" << device.at("name").get<std::string>()
+                      << ", " << bytes_text(device.at("free")) << " of " << bytes_text(device.at("total"))
+                      << " free)\n";
+        if (!session_.is_null())
+            std::cout << "  host memory  " << bytes_text(session_.value("host_bytes", uint64_t(0)))
+                      << " registered"
+                      << (session_.value("client_host", false) ? ", saved with the program\n" : "\n");
+        if (app_.processes)
+            std::cout << "  program      " << bytes_text(app_.bytes()) << " in " << app_.processes
+                      << (app_.processes == 1 ? " process\n" : " processes\n");
+        std::cout << "  written      about " << bytes_text(bytes());
+        if (room_) std::cout << "; room for " << bytes_text(room_);
+        char times[160];
+        std::snprintf(times, sizeof times, "\n  %s  about %.2f s (device %.2f s, program %.2f s)%s\n",
+                      app_.processes && options_.leave_running ? "pause      " : "duration   ", seconds(),
+                      device_seconds(), app_seconds(),
+                      app_.processes ? ", after what runs on the GPU is over" : "");
+        std::cout << times;
+    }
+
+    const std::string what_;
+    const DryRunOptions& options_;
+    std::vector<std::string> refused_, for_now_;
+    json session_;
+    AppSurvey app_;
+    uint64_t room_ = 0;
+};
+
+}  // namespace
+
+void dry_checkpoint(const std::string& socket, const DryRunOptions& options) {
+    ControlClient control = ControlClient::connect(socket);
+    const SessionStatus session = find_running(control, options.target);
+    DryRun run(options.leave_running ? "checkpoint that leaves it running" : "checkpoint", options);
+    run.attempt([] { find_criu(); });
+    run.attempt([&] { run.look_at_app(session.pid); });
+    run.look_at_session(control, server::session_name(session.id));
+    run.look_at_place(options.directory, checkpoint_file);
+    run.report(session);
+}
+
+void dry_snapshot(const std::string& socket, const DryRunOptions& options) {
+    ControlClient control = ControlClient::connect(socket);
+    const SessionStatus session = find_session(control, options.target);
+    DryRun run("snapshot", options);
+    run.look_at_session(control, server::session_name(session.id));
+    if (session.state != SessionState::Parked && session.state != SessionState::Quiesced)
+        run.attempt([&] {
+            throw CommandError("process " + std::to_string(session.pid) +
+                               " is running: dump it with criu first, or use cricketctl checkpoint");
+        });
+    run.look_at_place(options.directory, "manifest.json");
+    run.report(session);
+}
+
+}  // namespace cricket::ctl
