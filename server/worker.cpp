@@ -20,6 +20,7 @@
 #include "checkpoint_survey.h"
 #include "image_facts.h"
 #include "last_words.h"
+#include "live_check.h"
 #include "log.h"
 #include "plain_service.h"
 #include "variables.h"
@@ -582,6 +583,27 @@ ReportResult Worker::survey() {
             nlohmann::json report = survey_session(session_, executor_);
             report["state"] = state_name(state_);
             report["client_host"] = state_ != SessionState::Parked;  // criu's half holds the host memory
+            answer.report = report.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+        } catch (const std::exception& error) {
+            return OpResult::failure(error.what());
+        }
+        return {};
+    });
+    return answer;
+}
+
+ReportResult Worker::check(const std::string& directory) {
+    if (plain_) return {OpResult::failure(plain_words), {}};
+    ReportResult answer;
+    answer.result = on_executor([&]() -> OpResult {
+        if (state_ != SessionState::Parked && state_ != SessionState::Quiesced)
+            return OpResult::failure("process " + std::to_string(session_.client_pid) + " is running");
+        if (const std::string callbacks = session_.callbacks.describe_pending(); !callbacks.empty())
+            return OpResult::failure("device work waits for " + callbacks);
+        std::string place = directory;
+        if (place.empty() && !config_.restore_dir.empty() && ::access(config_.restore_dir.c_str(), F_OK) == 0) place = config_.restore_dir;
+        try {
+            const nlohmann::json report = check_live(session_, executor_, place);
             answer.report = report.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
         } catch (const std::exception& error) {
             return OpResult::failure(error.what());

@@ -47,6 +47,7 @@ class Worker final : public WorkerOps {
     OpResult resume() override;
     OpResult snapshot(const std::string& directory, const std::string& checkpoint) override;
     ReportResult survey() override;
+    ReportResult check(const std::string& directory) override;
     OpResult drop(bool force) override;
 
   private:

@@ -23,6 +23,7 @@ enum class Exit : int {
 };
 struct ExitWith {
     Exit status;
+    std::string why{};  // for stderr; empty: all is said
 };
 
 // Throws what went wrong, if something did.
@@ -49,6 +50,8 @@ void restore(const std::string& socket, const std::string& directory,
              const std::vector<std::string>& criu_arguments);
 // A snapshot, or a checkpoint with both halves: reads everything.
 void verify(const std::string& directory);
+// A session against the snapshot it came from, or that in `directory`; stops it for as long as that takes.
+void verify_live(const std::string& socket, const std::string& target, std::string directory, bool as_json);
 
 // The session that SESSION, a token or a PID names; throws when there is none, or several.
 server::SessionStatus find_session(server::ControlClient& control, const std::string& target);

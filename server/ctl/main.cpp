@@ -41,7 +41,9 @@ int main(int argc, char** argv) {
     app.set_version_flag("--version", "cricket " CRICKET_VERSION);
     app.require_subcommand(1);
     app.fallthrough();
-    app.footer("SESSION is a session as status names it (s1), PID the process id of its program.");
+    app.footer(
+        "SESSION is a session as status names it (s1), PID the process id of its program.\n"
+        "Exit status: 0 done; 1 not done, and why; 2 verify: not good; 3 --dry-run: it would be refused.");
     std::string socket;
     app.add_option("--socket", socket, "the server's socket, as given to cricket-server")
         ->envname("CRICKET_SOCKET");
@@ -112,9 +114,22 @@ int main(int argc, char** argv) {
     restore_command->callback([&] { restore(control_socket(), absolute_path(directory), for_criu); });
 
     CLI::App* verify_command =
-        app.add_subcommand("verify", "read a snapshot or checkpoint and check every byte of it");
-    verify_command->add_option("directory", directory, "of the snapshot or checkpoint")->required();
-    verify_command->callback([&] { verify(absolute_path(directory)); });
+        app.add_subcommand("verify",
+                           "read a snapshot or checkpoint and check every byte of it, or a session against one; exit "
+                           "status 2 when it is not good");
+    std::string live;
+    verify_command->add_option("directory", directory, "of the snapshot or checkpoint");
+    CLI::Option* live_option = verify_command->add_option(
+        "--live", live,
+        "SESSION or PID: compare its memory with the snapshot (if none is named: the one it was loaded from), run a probe "
+        "kernel, ask its streams and events; it stands still meanwhile");
+    verify_command->add_flag("--json", as_json, "with --live: for programs")->needs(live_option);
+    verify_command->callback([&] {
+        if (!live.empty())
+            return verify_live(control_socket(), live, directory.empty() ? "" : absolute_path(directory), as_json);
+        if (directory.empty()) throw CLI::RequiredError("directory");
+        verify(absolute_path(directory));
+    });
 
     CLI::App* quiesce_command =
         app.add_subcommand("quiesce", "stop a session at a call boundary until resume");
@@ -138,6 +153,7 @@ int main(int argc, char** argv) {
         CLI11_PARSE(app, argc, argv);
         return 0;
     } catch (const ExitWith& end) {
+        if (!end.why.empty()) std::cerr << "cricketctl: " << one_line(end.why) << "\n";
         return static_cast<int>(end.status);
     } catch (const std::exception& error) {
         std::cerr << "cricketctl: " << one_line(error.what()) << "\n";

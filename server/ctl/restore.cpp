@@ -1,16 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Both halves are looked at before anything is touched; the GPU's half comes first, because it can be taken
 // back.
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <iostream>
 
 #include "checkpoint_folder.h"
 #include "command.h"
 #include "criu.h"
 #include "session_names.h"
-#include "snapshot_store.h"
 
 namespace cricket::ctl {
 
@@ -36,29 +32,6 @@ void restore(const std::string& socket, const std::string& directory,
     }
     std::cout << describe(loaded.session) << " restored from " << directory << ", epoch " << info.epoch_id
               << "\n";
-}
-
-void verify(const std::string& directory) {
-    struct stat status {};
-    if (::stat(directory.c_str(), &status) != 0)
-        throw CommandError("cannot open '" + directory + "': " + std::strerror(errno));
-    const bool snapshot = ::access((directory + "/manifest.json").c_str(), F_OK) == 0;
-    const bool checkpoint = ::access((directory + "/" + checkpoint_file).c_str(), F_OK) == 0 ||
-                            ::access((directory + "/gpu").c_str(), F_OK) == 0;
-    try {
-        if (checkpoint && !snapshot) {
-            const CheckpointInfo info = check_checkpoint(directory);
-            server::SnapshotReader(directory + "/gpu").verify_all();
-            std::cout << directory << ": checkpoint of " << info.program << " (pid " << info.pid
-                      << "), epoch " << info.epoch_id << ", good\n";
-        } else {
-            server::SnapshotReader reader(directory);
-            reader.verify_all();
-            std::cout << directory << ": snapshot of session " << reader.info().session << ", good\n";
-        }
-    } catch (const server::SnapshotError& error) {
-        throw CommandError(error.what());
-    }
 }
 
 }  // namespace cricket::ctl

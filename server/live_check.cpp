@@ -1,0 +1,370 @@
+// SPDX-License-Identifier: MIT
+#include "live_check.h"
+
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "checkpoint_data.h"
+#include "checkpoint_parts.h"
+#include "dispatch.h"
+#include "messages.h"
+#include "session_names.h"
+#include "snapshot_store.h"
+#include "variables.h"
+
+namespace cricket::server {
+namespace {
+
+using nlohmann::json;
+
+constexpr uint64_t grain = 4096;           // of differences
+constexpr size_t most_differences = 1000;  // named
+constexpr time_t patience = 30;            // seconds for the probe and the streams
+
+// Each thread writes a word made of its number and a seed.
+constexpr char probe_ptx[] = R"(.version 7.0
+.target sm_50
+.address_size 64
+.visible .entry cricket_probe(.param .u64 out, .param .u32 seed)
+{
+    .reg .b32 %r<7>;
+    .reg .b64 %rd<4>;
+    ld.param.u64 %rd1, [out];
+    ld.param.u32 %r1, [seed];
+    cvta.to.global.u64 %rd1, %rd1;
+    mov.u32 %r2, %ctaid.x;
+    mov.u32 %r3, %ntid.x;
+    mov.u32 %r4, %tid.x;
+    mad.lo.s32 %r5, %r2, %r3, %r4;
+    mad.lo.s32 %r6, %r5, -1640531527, %r1;
+    mul.wide.u32 %rd2, %r5, 4;
+    add.s64 %rd3, %rd1, %rd2;
+    st.global.u32 [%rd3], %r6;
+    ret;
+}
+)";
+constexpr unsigned probe_blocks = 64, probe_threads = 64;
+
+std::string hex(uint64_t value) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%#llx", static_cast<unsigned long long>(value));
+    return text;
+}
+
+class Comparison {
+  public:
+    Comparison(Session& session, SnapshotReader& reader)
+        : session_(session), reader_(reader), staging_(session.driver), expected_(Staging::piece_bytes) {}
+
+    void device(const std::string& what, const std::string& part, uint64_t at, uint64_t address,
+                uint64_t bytes, uint64_t shown) {
+        begin(what);
+        for (uint64_t done = 0; done < bytes;) {
+            const uint64_t piece = std::min(bytes - done, Staging::piece_bytes);
+            const CUresult status = session_.driver.cuMemcpyDtoH(staging_.data(), address + done, piece);
+            if (status != CUDA_SUCCESS)
+                fail_checkpoint("reading " + what + ": " + result_name(session_.driver, status));
+            compare(part, at + done, staging_.data(), piece, shown + done);
+            done += piece;
+        }
+    }
+    void host(const std::string& part, uint64_t at, const std::byte* content, uint64_t address,
+              uint64_t bytes) {
+        begin("host memory");
+        for (uint64_t done = 0; done < bytes; done += Staging::piece_bytes)
+            compare(part, at + done, content + done, std::min(bytes - done, Staging::piece_bytes),
+                    address + done);
+    }
+    void gone(const std::string& what) { gone_.push_back(what); }
+    void report(json* into) const {
+        json list = json::array();
+        for (const Stretch& one : differences_)
+            list.push_back({{"what", one.what}, {"address", hex(one.address)}, {"bytes", one.bytes}});
+        (*into)["ranges"] = ranges_;
+        (*into)["bytes"] = bytes_;
+        (*into)["differ"] = std::move(list);
+        (*into)["stretches"] = stretches_;
+        (*into)["differing_bytes"] = differing_;
+        (*into)["gone"] = gone_;
+    }
+
+  private:
+    struct Stretch {
+        std::string what;
+        uint64_t address, bytes;
+    };
+    void begin(const std::string& what) {
+        what_ = what;
+        ++ranges_;
+        last_end_ = 0;
+    }
+    void compare(const std::string& part, uint64_t at, const std::byte* now, uint64_t bytes,
+                 uint64_t address) {
+        bytes_ += bytes;
+        reader_.read(part, at, std::span(expected_).first(bytes));
+        if (std::memcmp(expected_.data(), now, bytes) == 0) return;
+        for (uint64_t done = 0; done < bytes; done += grain) {
+            const uint64_t some = std::min(grain, bytes - done);
+            if (std::memcmp(expected_.data() + done, now + done, some) == 0) continue;
+            differing_ += some;
+            const bool follows = address + done == last_end_;
+            last_end_ = address + done + some;
+            if (!follows) {
+                ++stretches_;
+                if (differences_.size() < most_differences)
+                    differences_.push_back({what_, address + done, some});
+            } else if (stretches_ == differences_.size()) {
+                differences_.back().bytes += some;
+            }
+        }
+    }
+
+    Session& session_;
+    SnapshotReader& reader_;
+    Staging staging_;
+    std::vector<std::byte> expected_;
+    std::string what_;
+    std::vector<Stretch> differences_;
+    std::vector<std::string> gone_;
+    uint64_t ranges_ = 0, bytes_ = 0, stretches_ = 0, differing_ = 0, last_end_ = 0;
+};
+
+void compare_memory(Session& session, Comparison& comparison, const json& meta) {
+    session.any_context();
+    for (const json& one : meta.value("memory", json::array())) {
+        const uint64_t address = one[0], bytes = one[1];
+        const DeviceAllocation* now = session.device_memory.find(address);
+        if (!now || now->address != address || now->bytes != bytes)
+            comparison.gone(at_address("device memory", address));
+        else
+            comparison.device("device memory", "memory", one[3], address, bytes, address);
+    }
+    for (const json& one : meta.value("virtual_content", json::array())) {
+        const uint64_t number = one[0];
+        const std::string what = "physical memory " + std::to_string(number);
+        const auto found = session.virtual_memory.allocations().find(number);
+        CUdeviceptr address = 0;
+        if (found == session.virtual_memory.allocations().end() ||
+            session.virtual_memory.map_aside(found->second, &address) != CUDA_SUCCESS) {
+            comparison.gone(what);
+            continue;
+        }
+        comparison.device(what, "virtual", one[1], address, found->second.bytes, 0);
+        session.virtual_memory.unmap_aside(found->second, address);
+    }
+}
+
+void compare_variables(Session& session, Comparison& comparison, const json& meta) {
+    std::map<std::tuple<uint64_t, uint64_t, std::string>, ModuleVariable> now;
+    for (ModuleVariable& variable : module_variables(session)) {
+        auto key = std::make_tuple(variable.image, variable.context, variable.name);
+        now[key] = std::move(variable);
+    }
+    for (const json& one : meta.value("variables", json::array())) {
+        const std::string name = one.at("name");
+        const uint64_t context = one.at("context"), address = one.at("address"), bytes = one.at("bytes");
+        const auto found = now.find({one.at("image").get<uint64_t>(), context, name});
+        if (found == now.end() || found->second.address != address || found->second.bytes != bytes ||
+            session.make_current(context) != CUDA_SUCCESS)
+            comparison.gone(at_address("variable " + name, address));
+        else
+            comparison.device("variable " + name, "variables", one.at("at"), address, bytes, address);
+    }
+}
+
+// Where the snapshot has it: what a coordinated one leaves to criu is the program's business.
+void compare_host(Session& session, Comparison& comparison, const json& meta) {
+    if (meta.at("coordinated").get<bool>()) return;
+    for (const json& one : meta.value("host", json::array())) {
+        const uint64_t address = one.at("address"), bytes = one.at("bytes");
+        const auto found = session.host_memory.ranges().find(address);
+        if (found == session.host_memory.ranges().end() || found->second.bytes != bytes)
+            comparison.gone(at_address("host memory", address));
+        else
+            comparison.host("host", one.at("at"), HostMemory::content(found->second), address, bytes);
+    }
+}
+
+// Waits for an event without blocking in the driver, which might be for ever.
+CUresult wait_event(const DriverTable& driver, CUevent event) {
+    timespec now{}, end{};
+    ::clock_gettime(CLOCK_MONOTONIC, &end);
+    end.tv_sec += patience;
+    for (;;) {
+        const CUresult status = driver.cuEventQuery(event);
+        if (status != CUDA_ERROR_NOT_READY) return status;
+        ::clock_gettime(CLOCK_MONOTONIC, &now);
+        if (now.tv_sec > end.tv_sec) return CUDA_ERROR_NOT_READY;
+        ::usleep(50);
+    }
+}
+
+// Calls of our own are executed as those of the application are: what they load moves what the driver places
+// later, so they are journalled, and a restore repeats them.
+class Probe {
+  public:
+    Probe(Session& session, Executor& executor, uint64_t context)
+        : session_(session),
+          driver_(session.driver),
+          executor_(executor),
+          context_(context),
+          call_{session, session.driver, session.objects, {}, nullptr, 0, {}, false, 0, 0} {
+        call_.credential.seq = session.executed;
+        call_.credential.context = context;
+    }
+    // Empty, or what went wrong.
+    std::string run() {
+        static const Attachment image = std::make_shared<const ImageBytes>(
+            std::vector<std::byte>(reinterpret_cast<const std::byte*>(probe_ptx),
+                                   reinterpret_cast<const std::byte*>(probe_ptx) + sizeof probe_ptx));
+        cuModuleLoadData_args load{};
+        cuModuleLoadData_res loaded{};
+        call_.attachment = image;
+        execute(Proc::cuModuleLoadData, &load, &loaded);
+        call_.attachment.reset();
+        if (loaded.status != CUDA_SUCCESS) return said("loading the probe kernel", loaded.status);
+        std::string why = run_kernel(loaded.module);
+        cuModuleUnload_args unload{};
+        cuModuleUnload_res unloaded{};
+        unload.hmod = loaded.module;
+        execute(Proc::cuModuleUnload, &unload, &unloaded);
+        if (why.empty() && unloaded.status != CUDA_SUCCESS)
+            why = said("unloading the probe kernel", unloaded.status);
+        return why;
+    }
+
+  private:
+    template <typename Args, typename Res>
+    void execute(Proc procedure, Args* args, Res* res) {
+        const auto number = static_cast<uint32_t>(procedure);
+        executor_.execute(dispatch_table[number - wire::first_cuda_proc], number, call_, args, res);
+    }
+    std::string said(const char* what, int32_t status) const {
+        return std::string(what) + ": " + result_name(driver_, static_cast<CUresult>(status));
+    }
+    std::string run_kernel(uint64_t module) {
+        cuModuleGetFunction_args get{};
+        cuModuleGetFunction_res got{};
+        constexpr char name[] = "cricket_probe";
+        get.hmod = module;
+        get.name.data = name;
+        get.name.size = sizeof name;
+        get.name.present = true;
+        execute(Proc::cuModuleGetFunction, &get, &got);
+        if (got.status != CUDA_SUCCESS) return said("finding the probe kernel", got.status);
+        CUfunction function = nullptr;
+        if (session_.make_current(context_) != CUDA_SUCCESS ||
+            !session_.loading.function(call_, got.hfunc, &function) || !function)
+            return "the probe kernel cannot be loaded";
+        constexpr uint64_t words = probe_blocks * probe_threads, bytes = words * sizeof(uint32_t);
+        CUdeviceptr out = 0;
+        CUresult status = session_.device_memory.allocate(session_.current_device(), bytes, context_, &out);
+        if (status != CUDA_SUCCESS) return said("memory for the probe kernel", status);
+        uint32_t seed = 0x5eed0000u + static_cast<uint32_t>(session_.executed);
+        void* parameters[] = {&out, &seed};
+        std::vector<uint32_t> result(words);
+        CUevent event = nullptr;
+        status = driver_.cuLaunchKernel(function, probe_blocks, 1, 1, probe_threads, 1, 1, 0,
+                                        CU_STREAM_LEGACY, parameters, nullptr);
+        if (status == CUDA_SUCCESS && (event = session_.take_event()))
+            status = driver_.cuEventRecord(event, CU_STREAM_LEGACY);
+        if (status == CUDA_SUCCESS && event) status = wait_event(driver_, event);
+        const bool stuck = status == CUDA_ERROR_NOT_READY;
+        if (event && !stuck) session_.give_event(event);
+        if (status == CUDA_SUCCESS) status = driver_.cuMemcpyDtoH(result.data(), out, bytes);
+        if (!stuck) {
+            session_.device_memory.free(out);
+            session_.device_memory.reclaim(out);
+        }
+        if (stuck) return "the probe kernel does not end";
+        if (status != CUDA_SUCCESS) return said("the probe kernel", status);
+        for (uint32_t i = 0; i < words; ++i)
+            if (result[i] != i * 2654435769u + seed)
+                return "the probe kernel computed a wrong word " + std::to_string(i);
+        return {};
+    }
+
+    Session& session_;
+    const DriverTable& driver_;
+    Executor& executor_;
+    const uint64_t context_;
+    Call call_;
+};
+
+// All living objects of a kind in a context.
+std::vector<uint64_t> objects_of(Session& session, HandleKind kind, uint64_t context) {
+    std::vector<uint64_t> found;
+    for (const auto& [place, entry] : session.journal.entries())
+        if (entry.effect.kind == Effect::Kind::Create && entry.effect.owner == context &&
+            Objects::kind_of(entry.effect.object) == kind &&
+            session.journal.creation(entry.effect.object) == &entry)
+            found.push_back(entry.effect.object);
+    return found;
+}
+
+json check_context(Session& session, Executor& executor, uint64_t context, CUdevice device) {
+    const DriverTable& driver = session.driver;
+    json report{{"number", context}, {"device", device}};
+    std::vector<std::string> failed;
+    if (std::string why = Probe(session, executor, context).run(); !why.empty())
+        failed.push_back(std::move(why));
+    unsigned streams = 0, events = 0;
+    if (const CUresult status = session.make_current(context); status != CUDA_SUCCESS)
+        failed.push_back("the context: " + result_name(driver, status));
+    for (const uint64_t number : objects_of(session, HandleKind::Stream, context)) {
+        auto* stream = static_cast<CUstream>(session.objects.get(HandleKind::Stream, number));
+        CUevent event = stream ? session.take_event() : nullptr;
+        CUresult status = event ? driver.cuEventRecord(event, stream) : CUDA_ERROR_INVALID_HANDLE;
+        if (status == CUDA_SUCCESS) status = wait_event(driver, event);
+        if (event && status != CUDA_ERROR_NOT_READY) session.give_event(event);
+        if (status == CUDA_SUCCESS)
+            ++streams;
+        else
+            failed.push_back("stream " + hex(number) + ": " + result_name(driver, status));
+    }
+    for (const uint64_t number : objects_of(session, HandleKind::Event, context)) {
+        auto* event = static_cast<CUevent>(session.objects.get(HandleKind::Event, number));
+        const CUresult status = event ? driver.cuEventQuery(event) : CUDA_ERROR_INVALID_HANDLE;
+        if (status == CUDA_SUCCESS)
+            ++events;
+        else
+            failed.push_back("event " + hex(number) + ": " + result_name(driver, status));
+    }
+    report["streams"] = streams;
+    report["events"] = events;
+    report["failed"] = failed;
+    return report;
+}
+
+}  // namespace
+
+json check_live(Session& session, Executor& executor, const std::string& directory) {
+    json report;
+    if (!directory.empty()) {
+        SnapshotReader reader(directory);
+        const json& meta = reader.meta();
+        if (reader.info().session != token_text(session.token))
+            fail_checkpoint("'" + directory + "' is a snapshot of session " + reader.info().session +
+                            ", this is session " + token_text(session.token));
+        report["snapshot"] = directory;
+        report["calls_then"] = meta.at("executed");
+        report["calls_now"] = session.executed;
+        Comparison comparison(session, reader);
+        compare_memory(session, comparison, meta);
+        compare_variables(session, comparison, meta);
+        compare_host(session, comparison, meta);
+        comparison.report(&report);
+    }
+    // Behind the comparison: the kernel's memory is another's before and after.
+    report["contexts"] = json::array();
+    const std::map<uint64_t, CUdevice> contexts(session.context_devices);
+    for (const auto& [number, device] : contexts)
+        report["contexts"].push_back(check_context(session, executor, number, device));
+    return report;
+}
+
+}  // namespace cricket::server
