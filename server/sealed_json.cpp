@@ -83,7 +83,8 @@ std::string write_sealed(const std::string& path, const json& body) {
     return checksum;
 }
 
-Sealed read_sealed(const std::string& path, int format) {
+Sealed read_sealed(const std::string& path, int newest, int oldest) {
+    if (oldest == 0) oldest = newest;
     const std::string text = read_file(path);
     json body = json::parse(text, nullptr, false);
     const size_t seal_bytes = seal_of(hex64(0)).size();
@@ -96,9 +97,10 @@ Sealed read_sealed(const std::string& path, int format) {
     }
     // The version first: another one may be sealed in another way.
     if (body.is_object() && body.contains("format") && body["format"].is_number_integer() &&
-        body["format"] != format)
+        (body["format"] < oldest || body["format"] > newest))
         throw SealError("'" + path + "' is of format version " + body["format"].dump() +
-                        "; this program reads version " + std::to_string(format) +
+                        "; this program reads version " +
+                        (oldest < newest ? std::to_string(oldest) + " to " : "") + std::to_string(newest) +
                         (sealed ? "" : " (or the file is corrupt: its checksum is wrong)"));
     if (!sealed) throw SealError("'" + path + "' is corrupt or truncated: its checksum is wrong");
     if (!body.is_object() || !body.contains("format"))

@@ -27,6 +27,7 @@ struct Sealed {
     std::string checksum;
 };
 // Throws SealError that says whether the file is missing, of another format version, or damaged.
-Sealed read_sealed(const std::string& path, int format);
+// `oldest` 0: `newest` alone is read.
+Sealed read_sealed(const std::string& path, int newest, int oldest = 0);
 
 }  // namespace cricket::server
