@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: MIT
-// What the commonest calls cost the application's thread, as one line of JSON in microseconds (medians) and GB/s. Run
+// What the commonest calls cost the application's thread, as one line of JSON: microseconds (medians) and GB/s. Run
 // natively and under the shim by compare.py, so that only ratios of one run on one machine are compared.
+//
+//     calls [--scale N] PART...      PART: launch sync local memory bulk curve idle share
+// share SECONDS START: one of several programs that use the GPU from CLOCK_MONOTONIC second START on.
+#include <cuda.h>
 #include <cuda_runtime.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -14,6 +19,11 @@
 namespace {
 
 __global__ void empty() {}
+__global__ void work(float* data, int rounds) {
+    float x = data[blockIdx.x * blockDim.x + threadIdx.x];
+    for (int i = 0; i < rounds; ++i) x = x * 0.999f + 0.5f;
+    data[blockIdx.x * blockDim.x + threadIdx.x] = x;
+}
 
 void check(cudaError_t result, const char* what) {
     if (result == cudaSuccess) return;
@@ -28,6 +38,11 @@ double now_us() {
     return t.tv_sec * 1e6 + t.tv_nsec / 1e3;
 }
 
+double median(std::vector<double> times) {
+    std::nth_element(times.begin(), times.begin() + times.size() / 2, times.end());
+    return times[times.size() / 2];
+}
+
 // Median time of one of `count` calls of `body`, after a few that do not count.
 template <class Body>
 double median_us(int count, Body body) {
@@ -37,71 +52,174 @@ double median_us(int count, Body body) {
         body();
         if (i >= 20) times.push_back(now_us() - begin);
     }
-    std::nth_element(times.begin(), times.begin() + count / 2, times.end());
-    return times[count / 2];
+    return median(times);
 }
 
 std::string results;
-void report(const char* name, double value) {
+void report(const std::string& name, double value) {
     char text[128];
-    std::snprintf(text, sizeof text, "%s\"%s\": %.4f", results.empty() ? "" : ", ", name, value);
+    std::snprintf(text, sizeof text, "%s\"%s\": %.4f", results.empty() ? "" : ", ", name.c_str(), value);
     results += text;
 }
 
-void copies(const char* name, void* host, void* device, size_t bytes, cudaMemcpyKind kind) {
-    const bool up = kind == cudaMemcpyHostToDevice;
-    const double us = median_us(5, [&] { CHECK(cudaMemcpy(up ? device : host, up ? host : device, bytes, kind)); });
-    report(name, static_cast<double>(bytes) / us / 1e3);
+int scale = 1;  // divides the amount of work, for the software GPU
+cudaEvent_t event;
+void *device, *pinned, *pageable;
+size_t bulk;
+
+// Driver functions without linking the driver's library, which the software GPU's users do not have.
+template <class Function>
+Function entry(const char* name) {
+    void* found = nullptr;
+    cudaDriverEntryPointQueryResult status;
+    CHECK(cudaGetDriverEntryPointByVersion(name, &found, 13000, cudaEnableDefault, &status));
+    return reinterpret_cast<Function>(found);
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-    const int scale = argc > 1 ? std::atoi(argv[1]) : 1;  // divides the amount of work, for the software GPU
-    const size_t bulk = (256u << 20) / static_cast<size_t>(scale);
-    void *device, *pinned;
-    CHECK(cudaMalloc(&device, bulk));
-    CHECK(cudaMallocHost(&pinned, bulk));
-    void* pageable = std::malloc(bulk);
-    std::memset(pageable, 1, bulk);
-    std::memset(pinned, 1, bulk);
-    cudaEvent_t event;
-    CHECK(cudaEventCreate(&event));
-    int word = 0;
-
+void launches() {
     // Bursts short of what queues hold, so that the host's own cost shows and not the device's.
     report("launch_host_us", median_us(2000 / scale + 50, [n = 0]() mutable {
                empty<<<1, 1>>>();
                if (++n % 100 == 0) cudaDeviceSynchronize();
            }));
-    const int many = 100000 / scale;
     CHECK(cudaDeviceSynchronize());
+    const int many = 100000 / scale;
     const double begin = now_us();
     for (int i = 0; i < many; ++i) empty<<<1, 1>>>();
     CHECK(cudaDeviceSynchronize());
     report("launch_throughput_us", (now_us() - begin) / many);
+    cudaStream_t other;
+    CHECK(cudaStreamCreateWithFlags(&other, cudaStreamNonBlocking));
+    report("event_record_us", median_us(500, [] { cudaEventRecord(event); }));
+    report("stream_wait_event_us", median_us(500, [=] { cudaStreamWaitEvent(other, event, 0); }));
+    report("memset_async_us", median_us(500, [] { cudaMemsetAsync(device, 0, 4096); }));
+    CHECK(cudaDeviceSynchronize());
+    CHECK(cudaStreamDestroy(other));
+}
+
+void synchronizations() {
+    int word = 0;
     report("launch_sync_us", median_us(2000 / scale + 50, [] {
                empty<<<1, 1>>>();
                cudaStreamSynchronize(nullptr);
            }));
     report("copy_4B_d2h_us", median_us(1000 / scale + 50, [&] { cudaMemcpy(&word, device, 4, cudaMemcpyDeviceToHost); }));
     report("copy_4B_h2d_us", median_us(1000 / scale + 50, [&] { cudaMemcpy(device, &word, 4, cudaMemcpyHostToDevice); }));
-    report("event_record_us", median_us(500, [&] { cudaEventRecord(event); }));
-    report("memset_async_us", median_us(500, [&] { cudaMemsetAsync(device, 0, 4096); }));
-    report("get_device_us", median_us(2000, [] {
-               int current;
-               for (int i = 0; i < 100; ++i) cudaGetDevice(&current);
-           }) / 100);
+}
+
+// Questions that need nobody else: a hundred at a time, since the clock takes as long as one.
+void local() {
+    const auto each = [](const char* name, auto call) {
+        report(name, median_us(1000, [&] {
+                   for (int i = 0; i < 100; ++i) call();
+               }) / 100);
+    };
+    int value;
+    cudaStream_t stream;
+    CHECK(cudaStreamCreate(&stream));
+    const auto current = entry<CUresult (*)(CUcontext*)>("cuCtxGetCurrent");
+    const auto attribute = entry<CUresult (*)(void*, CUpointer_attribute, CUdeviceptr)>("cuPointerGetAttribute");
+    each("get_device_us", [&] { cudaGetDevice(&value); });
+    each("device_attribute_us", [&] { cudaDeviceGetAttribute(&value, cudaDevAttrMultiProcessorCount, 0); });
+    each("current_context_us", [&] { CUcontext context; current(&context); });
+    each("pointer_attribute_us", [&] {
+        CUmemorytype type;
+        attribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, reinterpret_cast<CUdeviceptr>(device));
+    });
+    each("pointer_attributes_us", [&] { cudaPointerAttributes all; cudaPointerGetAttributes(&all, device); });
+    each("stream_is_capturing_us", [&] { cudaStreamCaptureStatus status; cudaStreamIsCapturing(stream, &status); });
+    CHECK(cudaStreamDestroy(stream));
+}
+
+void memory() {
     report("malloc_free_1MiB_us", median_us(100, [] {
-               void* memory;
-               CHECK(cudaMalloc(&memory, 1 << 20));
-               CHECK(cudaFree(memory));
+               void* mine;
+               CHECK(cudaMalloc(&mine, 1 << 20));
+               CHECK(cudaFree(mine));
            }));
-    copies("pinned_h2d_GBps", pinned, device, bulk, cudaMemcpyHostToDevice);
-    copies("pinned_d2h_GBps", pinned, device, bulk, cudaMemcpyDeviceToHost);
-    copies("pageable_h2d_GBps", pageable, device, bulk, cudaMemcpyHostToDevice);
-    copies("pageable_d2h_GBps", pageable, device, bulk, cudaMemcpyDeviceToHost);
-    CHECK(cudaGetLastError());
+}
+
+double copy_us(int count, void* host, size_t bytes, bool up) {
+    return median_us(count, [=] {
+        CHECK(cudaMemcpy(up ? device : host, up ? host : device, bytes, up ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost));
+    });
+}
+
+void bulk_copies() {
+    for (bool pageable_memory : {false, true})
+        for (bool up : {true, false}) {
+            const double us = copy_us(5, pageable_memory ? pageable : pinned, bulk, up);
+            report(std::string(pageable_memory ? "pageable_" : "pinned_") + (up ? "h2d" : "d2h") + "_GBps", bulk / us / 1e3);
+        }
+}
+
+void curve() {
+    for (size_t kib = 4; kib <= 16384 && kib << 10 <= bulk; kib *= 2)
+        for (bool pageable_memory : {false, true})
+            for (bool up : {true, false}) {
+                const int count = std::max(10, static_cast<int>(200 / scale / (1 + kib / 512)));
+                const double us = copy_us(count, pageable_memory ? pageable : pinned, kib << 10, up);
+                report("curve_" + std::string(pageable_memory ? "pageable_" : "pinned_") + (up ? "h2d_" : "d2h_") +
+                           std::to_string(kib) + "K_GBps",
+                       (kib << 10) / us / 1e3);
+            }
+}
+
+// Works for a moment, then has nothing to do; compare.py looks at what that costs.
+void idle() {
+    for (int i = 0; i < 1000 / scale; ++i) empty<<<1, 1>>>();
+    CHECK(cudaDeviceSynchronize());
+    std::printf("idle\n");
+    std::fflush(stdout);
+    char end;
+    if (::read(0, &end, 1) < 0) std::exit(1);
+}
+
+// A mix of what programs do: bursts of short kernels, a small copy each way, a synchronization.
+void share(double seconds, double start) {
+    auto* data = static_cast<float*>(device);
+    const auto round = [=] {
+        for (int i = 0; i < 20; ++i) work<<<64, 256>>>(data, 200);
+        CHECK(cudaMemcpyAsync(device, pinned, 65536, cudaMemcpyHostToDevice));
+        CHECK(cudaMemcpyAsync(pinned, device, 4096, cudaMemcpyDeviceToHost));
+        CHECK(cudaStreamSynchronize(nullptr));
+    };
+    for (int i = 0; i < 20; ++i) round();
+    const double begin = std::max(start * 1e6, now_us());
+    if (start * 1e6 > now_us()) ::usleep(static_cast<useconds_t>(start * 1e6 - now_us()));
+    int rounds = 0;
+    for (; now_us() < begin + seconds * 1e6; ++rounds) round();
+    report("rounds_per_s", rounds / ((now_us() - begin) / 1e6));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    int at = 1;
+    if (argc > 2 && !std::strcmp(argv[1], "--scale")) scale = std::atoi(argv[2]), at = 3;
+    const bool large = std::find_if(argv + at, argv + argc, [](const char* part) {
+                           return !std::strcmp(part, "bulk") || !std::strcmp(part, "curve");
+                       }) != argv + argc;
+    bulk = large ? (256u << 20) / static_cast<size_t>(scale) : 1u << 20;
+    CHECK(cudaMalloc(&device, bulk));
+    CHECK(cudaMallocHost(&pinned, bulk));
+    pageable = std::malloc(bulk);
+    std::memset(pageable, 1, bulk);
+    std::memset(pinned, 1, bulk);
+    CHECK(cudaEventCreate(&event));
+    for (; at < argc; ++at) {
+        const std::string part = argv[at];
+        if (part == "launch") launches();
+        else if (part == "sync") synchronizations();
+        else if (part == "local") local();
+        else if (part == "memory") memory();
+        else if (part == "bulk") bulk_copies();
+        else if (part == "curve") curve();
+        else if (part == "idle") idle();
+        else if (part == "share" && at + 2 < argc) share(std::atof(argv[at + 1]), std::atof(argv[at + 2])), at += 2;
+        else return std::fprintf(stderr, "calls: there is no part %s\n", argv[at]), 1;
+        CHECK(cudaGetLastError());
+    }
     std::printf("{%s}\n", results.c_str());
     return 0;
 }
