@@ -2,7 +2,7 @@
 // What the commonest calls cost the application's thread, as one line of JSON: microseconds (medians) and GB/s. Run
 // natively and under the shim by compare.py, so that only ratios of one run on one machine are compared.
 //
-//     calls [--scale N] PART...      PART: launch sync local memory bulk curve idle share
+//     calls [--scale N] PART...      PART: host throughput posted launch_sync d2h h2d local memory bulk curve idle share
 // share SECONDS START: one of several programs that use the GPU from CLOCK_MONOTONIC second START on.
 #include <cuda.h>
 #include <cuda_runtime.h>
@@ -76,18 +76,25 @@ Function entry(const char* name) {
     return reinterpret_cast<Function>(found);
 }
 
-void launches() {
+void host() {
     // Bursts short of what queues hold, so that the host's own cost shows and not the device's.
     report("launch_host_us", median_us(2000 / scale + 50, [n = 0]() mutable {
                empty<<<1, 1>>>();
                if (++n % 100 == 0) cudaDeviceSynchronize();
            }));
+}
+
+void throughput() {
+    for (int i = 0; i < 1000 / scale; ++i) empty<<<1, 1>>>();
     CHECK(cudaDeviceSynchronize());
     const int many = 100000 / scale;
     const double begin = now_us();
     for (int i = 0; i < many; ++i) empty<<<1, 1>>>();
     CHECK(cudaDeviceSynchronize());
     report("launch_throughput_us", (now_us() - begin) / many);
+}
+
+void posted() {
     cudaStream_t other;
     CHECK(cudaStreamCreateWithFlags(&other, cudaStreamNonBlocking));
     report("event_record_us", median_us(500, [] { cudaEventRecord(event); }));
@@ -97,14 +104,21 @@ void launches() {
     CHECK(cudaStreamDestroy(other));
 }
 
-void synchronizations() {
-    int word = 0;
+int word = 0;
+
+void launch_sync() {
     report("launch_sync_us", median_us(2000 / scale + 50, [] {
                empty<<<1, 1>>>();
                cudaStreamSynchronize(nullptr);
            }));
-    report("copy_4B_d2h_us", median_us(1000 / scale + 50, [&] { cudaMemcpy(&word, device, 4, cudaMemcpyDeviceToHost); }));
-    report("copy_4B_h2d_us", median_us(1000 / scale + 50, [&] { cudaMemcpy(device, &word, 4, cudaMemcpyHostToDevice); }));
+}
+
+void down() {
+    report("copy_4B_d2h_us", median_us(1000 / scale + 50, [] { cudaMemcpy(&word, device, 4, cudaMemcpyDeviceToHost); }));
+}
+
+void up() {
+    report("copy_4B_h2d_us", median_us(1000 / scale + 50, [] { cudaMemcpy(device, &word, 4, cudaMemcpyHostToDevice); }));
 }
 
 // Questions that need nobody else: a hundred at a time, since the clock takes as long as one.
@@ -209,8 +223,12 @@ int main(int argc, char** argv) {
     CHECK(cudaEventCreate(&event));
     for (; at < argc; ++at) {
         const std::string part = argv[at];
-        if (part == "launch") launches();
-        else if (part == "sync") synchronizations();
+        if (part == "host") host();
+        else if (part == "throughput") throughput();
+        else if (part == "posted") posted();
+        else if (part == "launch_sync") launch_sync();
+        else if (part == "d2h") down();
+        else if (part == "h2d") up();
         else if (part == "local") local();
         else if (part == "memory") memory();
         else if (part == "bulk") bulk_copies();

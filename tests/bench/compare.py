@@ -238,7 +238,7 @@ def growth(bench):
 
 
 PARTS = {
-    "calls": lambda bench: calls(bench, "launch", "sync", "local", "memory"),
+    "calls": lambda bench: calls(bench, "host", "throughput", "posted", "launch_sync", "d2h", "h2d", "local", "memory"),
     "bulk": lambda bench: calls(bench, "bulk"),
     "curve": lambda bench: calls(bench, "curve"),
     "frameworks": frameworks,
