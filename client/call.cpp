@@ -106,6 +106,12 @@ CUresult broken(Proc proc) {
     return broken_context.load() == current_context() && needs_whole_context(proc) ? static_cast<CUresult>(by) : CUDA_SUCCESS;
 }
 
+bool succeeded(const void* res) {
+    int32_t status;
+    std::memcpy(&status, res, sizeof status);
+    return status == CUDA_SUCCESS;
+}
+
 // A driver's answer, or what an earlier posted call has to say instead.
 CUresult result_of(Session& session, Proc proc, const rpc::PostedError& posted, void* res) {
     if (posted.result)
@@ -163,8 +169,11 @@ ring::Request request_for(Proc proc, xdrproc_t xdr_args, void* args, uint32_t fl
 CUresult finish_call(Session& session, ring::Pending& pending, Proc proc, xdrproc_t xdr_res, void* res,
                      void (*copy_out)(void* user), void* user, bool order_held) {
     ring::RingClient& ring = *session.ring();
+    const auto xid = static_cast<uint32_t>(pending.seq);
     const std::byte* copy = nullptr;
     uint32_t bytes = 0;
+    rpc::PostedError posted;
+    clnt_stat status = RPC_SUCCESS;
     for (;;) {
         if (const auto status = ring.wait(&pending, order_held); status != ring::Status::Ok) {
             ring.release(&pending, order_held);
@@ -177,15 +186,17 @@ CUresult finish_call(Session& session, ring::Pending& pending, Proc proc, xdrpro
             place = reply_buffer.large = static_cast<std::byte*>(::malloc(bytes));
         }
         if (place) std::memcpy(place, pending.message, bytes);
-        if (copy_out) copy_out(user);
+        if (place && copy_out) {
+            // What the driver refused to copy must not reach the application, whose buffer may end before that.
+            status = rpc::decode_reply(place, bytes, xid, &posted, xdr_res, res);
+            if (status == RPC_SUCCESS && succeeded(res)) copy_out(user);
+        }
         copy = place;
         if (ring.confirm(&pending, order_held)) break;
     }
-    const auto xid = static_cast<uint32_t>(pending.seq);
     ring.release(&pending, order_held);
     if (!copy) return CUDA_ERROR_OUT_OF_MEMORY;
-    rpc::PostedError posted;
-    const clnt_stat status = rpc::decode_reply(copy, bytes, xid, &posted, xdr_res, res);
+    if (!copy_out) status = rpc::decode_reply(copy, bytes, xid, &posted, xdr_res, res);
     if (status != RPC_SUCCESS) return of_rpc(status, proc);
     return result_of(session, proc, posted, res);
 }

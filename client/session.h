@@ -88,7 +88,7 @@ CUresult call_with_data(Proc proc, xdrproc_t xdr_args, void* args, rpc::Bulk* bu
                         xdrproc_t xdr_res, void* res, const CallOptions& options = {});
 
 // Waits for the reply of a call that was begun on the ring, and releases it. `copy_out`, if given, copies bulk data of
-// the reply out of shared memory; it may be called again when what it copied could not be believed.
+// the reply out of shared memory, if the call succeeded; it may be called again when what it copied could not be believed.
 CUresult finish_call(Session& session, ring::Pending& pending, Proc proc, xdrproc_t xdr_res, void* res,
                      void (*copy_out)(void* user), void* user, bool order_held = false);
 // A request of this thread in its current context, as the ring takes it.

@@ -13,7 +13,7 @@ CASE(arrays) {
     CHECK(cuArrayGetDescriptor(&told, array));
     VALUE(told.Width * 1000 + told.Height);
     VALUE(told.Format * 10 + told.NumChannels);
-    std::vector<float> host(64 * 32), back(64 * 32);
+    std::vector<float> host(64 * 32), back(64 * 33);
     for (size_t i = 0; i < host.size(); ++i) host[i] = static_cast<float>(i) / 3;
     CHECK(cuMemcpyHtoA(array, 0, host.data(), 64 * 4));
     CUDA_MEMCPY2D in{};
@@ -39,6 +39,7 @@ CASE(arrays) {
     conform::bytes("array", back.data(), back.size() * 4);
     out.Height = 33;
     CHECK(cuMemcpy2D(&out));
+    conform::bytes("after a refused copy", back.data(), back.size() * 4);
     CUDA_ARRAY_MEMORY_REQUIREMENTS needs{};
     CHECK(cuArrayGetMemoryRequirements(&needs, array, 0));
     CHECK(cuArrayDestroy(array));
