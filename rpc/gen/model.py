@@ -160,6 +160,7 @@ class Builder:
             self.check_custom(function)
             self.add_effect(function)
             self.check_on_stream(function)
+            self.check_null(function)
         return function
 
     def param(self, function, parameter):
@@ -463,6 +464,15 @@ class Builder:
             function.effect.kind_of_value = changed.handle.kind
         anchor = function.effect.owner if created else function.effect.object
         function.effect.of_context = function.effect.kind != "Destroy" and not anchor and entry.owner != "none"
+
+    def check_null(self, function):
+        entry = function.entry
+        if not entry.null:
+            return
+        if entry.kind not in ("forward", "post") or "client" in entry.flags:
+            self.errors.add(entry.place, f"{function.symbol}: null= is for stubs that are generated")
+        elif entry.null == "handle" and not any(p.mode == "handle" for p in function.params):
+            self.errors.add(entry.place, f"{function.symbol}: null=handle, but it takes no handle")
 
     def check_on_stream(self, function):
         other = function.entry.on_stream

@@ -42,6 +42,7 @@ class Entry:
     state_keys: list = field(default_factory=list)
     owner: str = ""
     on_stream: str = ""
+    null: str = ""  # what is looked at before a NULL pointer: "context" or "handle"
 
 
 @dataclass
@@ -142,6 +143,10 @@ def parse_option(entry, word):
             entry.owner = value
         elif name == "on-stream":
             entry.on_stream = value
+        elif name == "null":
+            if value not in ("context", "handle"):
+                raise ValueError(f"'null={value}': what is looked at before NULL is 'context' or 'handle'")
+            entry.null = value
         elif name in entry.rules:
             raise ValueError(f"parameter '{name}' has two rules")
         else:
