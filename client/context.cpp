@@ -7,6 +7,7 @@
 #include "client/primary.h"
 #include "client/reply_guard.h"
 #include "custom.h"
+#include "handle_kinds.h"
 
 namespace cricket::client {
 namespace {
@@ -23,10 +24,16 @@ CUresult create(CUcontext* pctx, Args& args, Res& res) {
     return CUDA_SUCCESS;
 }
 
+// What stands for no context of ours: one that was, or what never was one.
+CUresult no_context(uint64_t number) {
+    constexpr uint64_t context_kind = static_cast<uint64_t>(HandleKind::Context);
+    return number >> 36 == context_kind ? CUDA_ERROR_INVALID_CONTEXT : CUDA_ERROR_INVALID_VALUE;
+}
+
 CUresult destroy(CUcontext ctx) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     uint64_t number = handle_number(ctx);
-    if (!contexts::known(number)) return CUDA_ERROR_INVALID_CONTEXT;
+    if (!contexts::known(number)) return no_context(number);
     // The driver refuses to destroy a primary context: its values must survive the attempt.
     bool primary = contexts::is_primary(number);
     if (!primary) contexts::destroy_values(number);
@@ -46,7 +53,7 @@ CUresult destroy(CUcontext ctx) {
 CUresult push(CUcontext ctx) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     uint64_t number = handle_number(ctx);
-    if (!contexts::known(number)) return CUDA_ERROR_INVALID_CONTEXT;
+    if (!contexts::known(number)) return no_context(number);
     return contexts::push(number) ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 }
 
@@ -106,7 +113,8 @@ CUresult impl_cuCtxCreate_v4(CUcontext* pctx, CUctxCreateParams* ctxCreateParams
 // Reference counts of CUDA before version 4: cuCtxDetach() ends a context that was not attached since it was created.
 CUresult impl_cuCtxAttach(CUcontext* pctx, unsigned int flags) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
-    if (!pctx || flags) return CUDA_ERROR_INVALID_VALUE;
+    if (!pctx) return current_context() ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_INVALID_CONTEXT;
+    if (flags) return CUDA_ERROR_INVALID_VALUE;
     const uint64_t number = current_context();
     if (!number || !contexts::attach(number)) return CUDA_ERROR_INVALID_CONTEXT;
     *pctx = handle_pointer<CUcontext>(number);

@@ -3,25 +3,23 @@
 #include "client/contexts.h"
 #include "client/copy_3d.h"
 #include "custom.h"
+#include "stub_support.h"
 
 namespace cricket::client {
 namespace {
 
 CUresult flat(const CUDA_MEMCPY2D* copy, rpc::CopyForm form, CUstream stream, uint32_t flags, bool wait) {
-    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
-    if (!copy) return CUDA_ERROR_INVALID_VALUE;
+    if (!copy) return null_pointer();
     return copy_3d(copy_fields(*copy), form, handle_number(stream), flags, wait);
 }
 
 CUresult box(const CUDA_MEMCPY3D* copy, CUstream stream, uint32_t flags, bool wait) {
-    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
-    if (!copy) return CUDA_ERROR_INVALID_VALUE;
+    if (!copy) return null_pointer();
     return copy_3d(rpc::fields_of(*copy), rpc::CopyForm::ThreeD, handle_number(stream), flags, wait);
 }
 
 CUresult peer(const CUDA_MEMCPY3D_PEER* copy, CUstream stream, uint32_t flags, bool wait) {
-    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
-    if (!copy) return CUDA_ERROR_INVALID_VALUE;
+    if (!copy) return null_pointer();
     return copy_3d(*copy, rpc::CopyForm::Peer, handle_number(stream), flags, wait);
 }
 

@@ -7,6 +7,7 @@
 #include "client/copy_3d.h"
 #include "client/places.h"
 #include "client/reply_guard.h"
+#include "client/contexts.h"
 #include "custom.h"
 #include "rpc/array_format.h"
 #include "rpc/copy_batch.h"
@@ -83,13 +84,14 @@ struct Lines {
 CUresult lines(const CUdeviceptr* dsts, const CUdeviceptr* srcs, const size_t* sizes, size_t count,
                const CUmemcpyAttributes* attrs, const size_t* first_of, size_t attribute_count, CUstream stream, uint32_t flags,
                size_t& failed) {
-    Session* session;
-    if (const CUresult result = Session::with_context(&session); result != CUDA_SUCCESS) return result;
+    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     if (!dsts || !srcs || !sizes || !attrs || !first_of || !count || !attribute_count || attribute_count > count ||
         first_of[0] != 0 || legacy_stream(stream, flags)) {
         failed = SIZE_MAX;
         return CUDA_ERROR_INVALID_VALUE;
     }
+    Session* session;
+    if (const CUresult result = Session::with_context(&session); result != CUDA_SUCCESS) return result;
     for (size_t k = 0; k < attribute_count; ++k) {
         const bool ascending = k == 0 || first_of[k] > first_of[k - 1];
         if (ascending && first_of[k] < count && valid_order(attrs[k].srcAccessOrder)) continue;
@@ -170,12 +172,13 @@ CUresult send(std::vector<CUDA_MEMCPY3D_BATCH_OP>* batch, uint64_t stream, uint3
 
 CUresult boxes(size_t count, const CUDA_MEMCPY3D_BATCH_OP* operations, unsigned long long batch_flags, CUstream stream,
                uint32_t flags, size_t& failed) {
-    Session* session;
-    if (const CUresult result = Session::with_context(&session); result != CUDA_SUCCESS) return result;
+    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     if (!operations || !count || batch_flags || legacy_stream(stream, flags)) {
         failed = SIZE_MAX;
         return CUDA_ERROR_INVALID_VALUE;
     }
+    Session* session;
+    if (const CUresult result = Session::with_context(&session); result != CUDA_SUCCESS) return result;
     const uint64_t number = handle_number(stream);
     std::vector<CUDA_MEMCPY3D_BATCH_OP> batch;
     std::vector<std::pair<size_t, uint64_t>> pageable;  // operations, and their elements' bytes

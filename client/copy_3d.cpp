@@ -111,9 +111,9 @@ CUresult copy_3d(const rpc::CopyFields& asked, rpc::CopyForm form, uint64_t stre
     Session* session;
     if (const CUresult result = Session::with_context(&session); result != CUDA_SUCCESS) return result;
     rpc::CopyFields copy = asked;
+    if (rpc::extent_of(copy).empty()) return CUDA_SUCCESS;
     if (const CUresult result = resolve_copy(*session, &copy, form); result != CUDA_SUCCESS) return result;
     const rpc::CopyExtent extent = rpc::extent_of(copy);
-    if (extent.empty()) return CUDA_SUCCESS;
     const rpc::CopyEnd from = rpc::source_of(copy), to = rpc::target_of(copy);
     const bool up = staged(*session, from, extent, stream, flags, true), down = staged(*session, to, extent, stream, flags, false);
     if ((up && to.type == CU_MEMORYTYPE_HOST) || (down && from.type == CU_MEMORYTYPE_HOST))

@@ -147,6 +147,7 @@ CUresult impl_cuKernelGetParamInfo(CUkernel kernel, size_t paramIndex, size_t* p
 
 CUresult impl_cuKernelGetAttribute(int* pi, CUfunction_attribute attrib, CUkernel kernel, CUdevice dev) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
+    if (!kernel) return CUDA_ERROR_INVALID_HANDLE;
     if (!pi) return CUDA_ERROR_INVALID_VALUE;
     uint64_t value = 0;
     const CUresult result = cached(kernel_attribute(kernel, dev, attrib), &value, [&](uint64_t* answer) {

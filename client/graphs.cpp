@@ -14,6 +14,7 @@
 #include "client/graph_nodes.h"
 #include "client/reply_guard.h"
 #include "custom.h"
+#include "stub_support.h"
 
 namespace cricket::client {
 namespace {
@@ -288,7 +289,7 @@ CUresult impl_cuGraphDebugDotPrint(CUgraph hGraph, const char* path, unsigned in
 
 template <class Args, class Res>
 static CUresult instantiate(CUgraphExec* exec, CUgraph graph, CUgraphNode* error, char* log, size_t log_bytes) {
-    if (!exec) return CUDA_ERROR_INVALID_VALUE;
+    if (!exec) return null_pointer();
     Args args{};
     Res res{};
     res.status = no_answer;

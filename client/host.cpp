@@ -50,7 +50,11 @@ CUresult alloc_plain(void** out, size_t bytes, unsigned flags) {
 CUresult impl_cuMemHostAlloc(void** pp, size_t bytesize, unsigned int Flags) {
     Session* session;
     if (const CUresult result = Session::with_context(&session); result != CUDA_SUCCESS) return result;
-    if (!pp || bytesize == 0 || Flags & ~alloc_flags) return CUDA_ERROR_INVALID_VALUE;
+    if (!pp || Flags & ~alloc_flags) return CUDA_ERROR_INVALID_VALUE;
+    if (bytesize == 0) {
+        *pp = nullptr;
+        return CUDA_SUCCESS;
+    }
     if (!session->ring()) return alloc_plain(pp, bytesize, Flags);
     void* memory = session->host_memory().allocate(bytesize);
     if (!memory) return CUDA_ERROR_OUT_OF_MEMORY;
@@ -71,9 +75,9 @@ CUresult impl_cuMemHostAlloc(void** pp, size_t bytesize, unsigned int Flags) {
 CUresult impl_cuMemAllocHost_v2(void** pp, size_t bytesize) { return impl_cuMemHostAlloc(pp, bytesize, 0); }
 
 CUresult impl_cuMemFreeHost(void* p) {
+    if (!p && initialized()) return CUDA_SUCCESS;
     Session* session;
     if (const CUresult result = Session::with_context(&session); result != CUDA_SUCCESS) return result;
-    if (!p) return CUDA_SUCCESS;
     if (!session->ring()) {
         std::lock_guard lock(plain_pinned().mutex);
         if (!plain_pinned().allocated.erase(p)) return CUDA_ERROR_INVALID_VALUE;
@@ -134,12 +138,15 @@ CUresult impl_cuMemHostRegister_v2(void* p, size_t bytesize, unsigned int Flags)
 }
 
 CUresult impl_cuMemHostUnregister(void* p) {
-    Session* session;
-    if (const CUresult result = Session::with_context(&session); result != CUDA_SUCCESS) return result;
+    Session* session = Session::get();
+    if (!session) return Session::absent();
+    if (!p) return CUDA_ERROR_INVALID_VALUE;
     const uint64_t start = reinterpret_cast<uint64_t>(p) / page * page;
     HostMemory& host = session->host_memory();
     uint64_t bytes = 0, offset = 0;
-    if (!session->ring() || !host.registered_at(start, &bytes, &offset)) return CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
+    if (!session->ring() || !host.any_registered_in(start, start + page)) return CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
+    if (!host.registered_at(start, &bytes, &offset)) return CUDA_ERROR_INVALID_VALUE;
+    if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
     cuMemHostUnregister_args args{};
     cuMemHostUnregister_res res{};
     args.p = start;
@@ -168,6 +175,7 @@ CUresult impl_cuMemHostGetDevicePointer_v2(CUdeviceptr* pdptr, void* p, unsigned
 }
 
 CUresult impl_cuMemHostGetFlags(unsigned int* pFlags, void* p) {
+    if (!pFlags && initialized()) return CUDA_ERROR_INVALID_VALUE;
     Session* session;
     if (const CUresult result = Session::with_context(&session); result != CUDA_SUCCESS) return result;
     if (!pFlags) return CUDA_ERROR_INVALID_VALUE;

@@ -14,8 +14,8 @@ namespace {
 template <class Args>
 CUresult check(const Args& args) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
-    if (!args.f) return CUDA_ERROR_INVALID_HANDLE;
     if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
+    if (!args.f) return CUDA_ERROR_INVALID_HANDLE;
     const uint64_t threads = uint64_t(args.blockDimX) * args.blockDimY * args.blockDimZ;
     const uint64_t blocks = uint64_t(args.gridDimX) * args.gridDimY * args.gridDimZ;
     if (threads == 0 || blocks == 0 || threads > 1024 || args.gridDimY > 65535 || args.gridDimZ > 65535)

@@ -13,6 +13,7 @@
 #include "client/reply_guard.h"
 #include "client/session.h"
 #include "custom.h"
+#include "stub_support.h"
 
 namespace cricket::client {
 namespace {
@@ -70,8 +71,7 @@ CUresult fetch_cubin(uint64_t number, std::byte* to, uint64_t size) {
 
 CUresult impl_cuLinkCreate_v2(unsigned int numOptions, CUjit_option* options, void** optionValues,
                               CUlinkState* stateOut) {
-    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
-    if (!stateOut) return CUDA_ERROR_INVALID_VALUE;
+    if (!stateOut) return null_pointer();
     auto* link = new (std::nothrow) Link{};
     if (!link) return CUDA_ERROR_OUT_OF_MEMORY;
     CUresult result = link->options.read("cuLinkCreate", numOptions, options, optionValues);
@@ -99,6 +99,7 @@ CUresult impl_cuLinkCreate_v2(unsigned int numOptions, CUjit_option* options, vo
 CUresult impl_cuLinkAddData_v2(CUlinkState state, CUjitInputType type, void* data, size_t size, const char* name,
                                unsigned int numOptions, CUjit_option* options, void** optionValues) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
+    if (!state) return CUDA_ERROR_INVALID_HANDLE;
     if (!data || !size) return CUDA_ERROR_INVALID_VALUE;
     JitOptions jit;
     if (CUresult result = jit.read("cuLinkAddData", numOptions, options, optionValues); result != CUDA_SUCCESS)
@@ -126,6 +127,7 @@ CUresult impl_cuLinkAddData_v2(CUlinkState state, CUjitInputType type, void* dat
 CUresult impl_cuLinkAddFile_v2(CUlinkState state, CUjitInputType type, const char* path, unsigned int numOptions,
                                CUjit_option* options, void** optionValues) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
+    if (!state) return CUDA_ERROR_INVALID_HANDLE;
     if (!path) return CUDA_ERROR_INVALID_VALUE;
     FileBytes file;
     if (CUresult result = file.read(path); result != CUDA_SUCCESS) return result;
@@ -137,6 +139,7 @@ CUresult impl_cuLinkAddFile_v2(CUlinkState state, CUjitInputType type, const cha
 
 CUresult impl_cuLinkComplete(CUlinkState state, void** cubinOut, size_t* sizeOut) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
+    if (!state) return CUDA_ERROR_INVALID_HANDLE;
     if (!cubinOut) return CUDA_ERROR_INVALID_VALUE;
     Link* link = find(state);
     uint64_t size = 0;

@@ -46,7 +46,8 @@ CUresult impl_cuMemFree_v2(CUdeviceptr dptr) {
 
 CUresult impl_cuMemRangeGetAttributes(void** data, size_t* dataSizes, CUmem_range_attribute* attributes,
                                       size_t numAttributes, CUdeviceptr devPtr, size_t count) {
-    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
+    Session* session;
+    if (const CUresult result = Session::with_context(&session); result != CUDA_SUCCESS) return result;
     if (!data || !dataSizes || !attributes || numAttributes == 0 || numAttributes > 1024) return CUDA_ERROR_INVALID_VALUE;
     cuMemRangeGetAttributes_args args{};
     cuMemRangeGetAttributes_res res{};

@@ -244,6 +244,7 @@ CUresult get_global(Args& args, Res& res, CUdeviceptr* dptr, size_t* bytes, cons
 
 CUresult impl_cuModuleGetGlobal_v2(CUdeviceptr* dptr, size_t* bytes, CUmodule hmod, const char* name) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
+    if (!hmod) return CUDA_ERROR_INVALID_HANDLE;
     cuModuleGetGlobal_v2_args args{};
     cuModuleGetGlobal_v2_res res{};
     args.hmod = handle_number(hmod);

@@ -7,6 +7,7 @@
 #include "client/devices.h"
 #include "client/reply_guard.h"
 #include "custom.h"
+#include "stub_support.h"
 
 namespace cricket::client {
 namespace {
@@ -116,8 +117,8 @@ CUresult impl_cuOccupancyMaxPotentialClusterSize(int* clusterSize, CUfunction fu
 CUresult impl_cuOccupancyMaxPotentialBlockSize(int* minGridSize, int* blockSize, CUfunction func,
                                                CUoccupancyB2DSize blockSizeToDynamicSMemSize, size_t dynamicSMemSize,
                                                int blockSizeLimit) {
-    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
-    if (!minGridSize || !blockSize || blockSizeLimit < 0) return CUDA_ERROR_INVALID_VALUE;
+    if (!minGridSize || !blockSize || blockSizeLimit < 0) return null_pointer();
+    if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
     if (!func) return CUDA_ERROR_INVALID_HANDLE;
     if (blockSizeToDynamicSMemSize)
         return search(minGridSize, blockSize, func, blockSizeToDynamicSMemSize, blockSizeLimit, CU_OCCUPANCY_DEFAULT);
@@ -133,8 +134,8 @@ CUresult impl_cuOccupancyMaxPotentialBlockSizeWithFlags(int* minGridSize, int* b
                                                         CUoccupancyB2DSize blockSizeToDynamicSMemSize,
                                                         size_t dynamicSMemSize, int blockSizeLimit,
                                                         unsigned int flags) {
-    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
-    if (!minGridSize || !blockSize || blockSizeLimit < 0) return CUDA_ERROR_INVALID_VALUE;
+    if (!minGridSize || !blockSize || blockSizeLimit < 0) return null_pointer();
+    if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
     if (!func) return CUDA_ERROR_INVALID_HANDLE;
     if (blockSizeToDynamicSMemSize)
         return search(minGridSize, blockSize, func, blockSizeToDynamicSMemSize, blockSizeLimit, flags);

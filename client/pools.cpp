@@ -10,6 +10,7 @@
 #include "client/session.h"
 #include "client/shared.h"
 #include "custom.h"
+#include "stub_support.h"
 
 namespace cricket::client {
 namespace {
@@ -47,7 +48,12 @@ size_t width_of(CUmemPool_attribute attribute) {
 
 CUresult impl_cuMemAllocAsync(uint32_t call_flags, CUdeviceptr* dptr, size_t bytesize, CUstream hStream) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
-    if (!dptr || bytesize == 0) return CUDA_ERROR_INVALID_VALUE;
+    if (!current_context() && !handle_number(hStream)) return CUDA_ERROR_INVALID_CONTEXT;
+    if (!dptr) return CUDA_ERROR_INVALID_VALUE;
+    if (bytesize == 0) {
+        *dptr = 0;
+        return CUDA_SUCCESS;
+    }
     cuMemAllocAsync_args args{};
     cuMemAllocAsync_res res{};
     args.bytesize = bytesize;
@@ -57,8 +63,7 @@ CUresult impl_cuMemAllocAsync(uint32_t call_flags, CUdeviceptr* dptr, size_t byt
 
 CUresult impl_cuMemAllocFromPoolAsync(uint32_t call_flags, CUdeviceptr* dptr, size_t bytesize, CUmemoryPool pool,
                                       CUstream hStream) {
-    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
-    if (!dptr || bytesize == 0) return CUDA_ERROR_INVALID_VALUE;
+    if (!dptr || bytesize == 0) return null_pointer();
     cuMemAllocFromPoolAsync_args args{};
     cuMemAllocFromPoolAsync_res res{};
     args.bytesize = bytesize;

@@ -37,11 +37,9 @@ struct MemoryPools::Fence {
 MemoryPools::~MemoryPools() = default;
 
 std::shared_ptr<MemoryPools::Fence> MemoryPools::fence(CUstream stream) {
-    CUevent event = session_.take_event();
-    if (event && session_.driver.cuEventRecord(event, stream) == CUDA_SUCCESS)
+    if (CUevent event = session_.record(stream))
         return std::shared_ptr<Fence>(new Fence{session_, session_.current(), event});
-    if (event) session_.give_event(event);
-    session_.driver.cuStreamSynchronize(stream);  // a stream of another context than the current one
+    session_.driver.cuStreamSynchronize(stream);
     return nullptr;
 }
 

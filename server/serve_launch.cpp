@@ -16,13 +16,8 @@ namespace {
 // With CUDA_LAUNCH_BLOCKING the call is answered when the kernel is over, with what became of it.
 CUresult await_launch(Call& call, CUstream stream) {
     if (call.session.captures.capturing(stream)) return CUDA_SUCCESS;
-    CUevent done = call.session.take_event();
-    if (!done) return CUDA_SUCCESS;
-    const CUresult status = call.driver.cuEventRecord(done, stream);
-    if (status == CUDA_SUCCESS)
-        call.wait_for = done;
-    else
-        call.session.give_event(done);
+    CUresult status;
+    call.wait_for = call.session.record(stream, &status);
     return status;
 }
 

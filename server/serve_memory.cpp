@@ -177,7 +177,7 @@ void serve_cuMemHostGetFlags(Call& call, const cuMemHostGetFlags_args& args, cuM
     if (found == ranges.end() || call.session.managed.find(args.p))
         res.status = CUDA_ERROR_INVALID_VALUE;
     else
-        res.pFlags = found->second.flags;
+        res.pFlags = found->second.flags | CU_MEMHOSTALLOC_DEVICEMAP;  // with unified addressing all of it is mapped
 }
 
 namespace {

@@ -28,6 +28,19 @@ CUresult captures(Call& call, CUstream stream, bool* result) {
     return asked;
 }
 
+// Memory of cuMemAlloc may be freed in a stream's order too.
+CUresult free_plain(Call& call, CUdeviceptr address, CUstream stream) {
+    CUresult status;
+    CUevent done = call.session.record(stream, &status);
+    if (!done) return status;
+    status = call.session.device_memory.free(address);
+    if (status == CUDA_SUCCESS)
+        call.session.reclaim_after(done, address);
+    else
+        call.session.give_event(done);
+    return status;
+}
+
 template <class Res>
 void allocate(Call& call, uint64_t bytes, uint64_t pool, uint64_t stream_number, Res& res) {
     MemoryPools::Order order;
@@ -89,6 +102,8 @@ void serve_cuMemFreeAsync(Call& call, const cuMemFreeAsync_args& args, cuMemFree
     const DeviceAllocation* allocation = call.session.device_memory.find(args.dptr);
     if (allocation && allocation->pool && !capturing)
         res.status = call.session.pools.free_async(args.dptr, order);
+    else if (allocation && allocation->address == args.dptr && !allocation->imported && !capturing)
+        res.status = free_plain(call, args.dptr, order.stream);
     else
         res.status = call.driver.cuMemFreeAsync(args.dptr, order.stream);  // memory of a graph, or an error
     if (res.status == CUDA_ERROR_NOT_SUPPORTED) res.status = CUDA_ERROR_INVALID_VALUE;  // a driver that has no pools at all

@@ -106,12 +106,8 @@ void serve_cuStreamSynchronize(Call& call, const cuStreamSynchronize_args& args,
         call.session.flush_text(nullptr, stream, static_cast<CUresult>(res.status));
         return;
     }
-    CUevent done = call.session.current() ? call.session.take_event() : nullptr;
-    if (done && call.driver.cuEventRecord(done, stream) == CUDA_SUCCESS) {
-        call.wait_for = done;
-        return;
-    }
-    if (done) call.session.give_event(done);
+    if (call.session.current()) call.wait_for = call.session.record(stream);
+    if (call.wait_for) return;
     res.status = call.driver.cuStreamSynchronize(stream);  // says why
 }
 

@@ -215,7 +215,7 @@ CUresult Session::refused_by_capture() {
 void Session::captures_ended() {
     if (captures.any()) return;
     const uint64_t before = current_;
-    for (Freed& freed : freed_in_capture_)
+    for (Freed& freed : freed_later_)
         if (!freed.event && make_current(freed.context) == CUDA_SUCCESS) freed.event = all_work();
     make_current(before);
 }
@@ -244,9 +244,9 @@ void Session::forget_context(uint64_t number) {
         for (CUevent event : idle->second) event_contexts_.erase(event);
         idle_events_.erase(idle);
     }
-    for (Freed& freed : freed_in_capture_)
+    for (Freed& freed : freed_later_)
         if (freed.context == number) reclaim(freed.address);
-    std::erase_if(freed_in_capture_, [&](const Freed& freed) { return freed.context == number; });
+    std::erase_if(freed_later_, [&](const Freed& freed) { return freed.context == number; });
     non_blocking_.erase(number);
     joins_.erase(number);
     busy_markers_.erase(number);
@@ -271,6 +271,24 @@ CUevent Session::take_event() {
         event = nullptr;
     }
     return event;
+}
+
+CUevent Session::record(CUstream stream, CUresult* status) {
+    CUevent event = take_event();
+    CUresult recorded = event ? driver.cuEventRecord(event, stream) : CUDA_ERROR_INVALID_CONTEXT;
+    CUcontext context = nullptr;
+    if (event && recorded == CUDA_ERROR_INVALID_HANDLE && driver.cuStreamGetCtx && driver.cuStreamGetCtx(stream, &context) == CUDA_SUCCESS) {
+        // An event and the stream that it is recorded in are of one context.
+        give_event(event);
+        const uint64_t before = current_, number = objects.find(HandleKind::Context, context);
+        event = number && make_current(number) == CUDA_SUCCESS ? take_event() : nullptr;
+        if (event) recorded = driver.cuEventRecord(event, stream);
+        make_current(before);
+    }
+    if (status) *status = recorded;
+    if (recorded == CUDA_SUCCESS) return event;
+    if (event) give_event(event);
+    return nullptr;
 }
 
 void Session::give_event(CUevent event) {
@@ -354,7 +372,7 @@ void Session::up_in_use(CUevent event) {
 }
 
 bool Session::drain_up(bool wait) {
-    bool any = std::erase_if(freed_in_capture_, [&](Freed& freed) {
+    bool any = std::erase_if(freed_later_, [&](Freed& freed) {
         if (!freed.event || driver.cuEventQuery(freed.event) == CUDA_ERROR_NOT_READY) return false;
         give_event(freed.event);
         reclaim(freed.address);

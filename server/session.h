@@ -127,10 +127,13 @@ class Session {
     // What the driver does with a call that a capture forbids.
     CUresult refused_by_capture();
     // Freed while there are captures: given back to device_memory after the last one, when the device is done.
-    void reclaim_after_captures(CUdeviceptr address) { freed_in_capture_.push_back({current_, address}); }
+    void reclaim_after_captures(CUdeviceptr address) { freed_later_.push_back({current_, address}); }
+    void reclaim_after(CUevent event, CUdeviceptr address) { freed_later_.push_back({current_, address, event}); }
     void captures_ended();
     CUevent take_event();
     void give_event(CUevent event);
+    // An event that completes when `stream`, of whatever context, has done all it has now; null: `status` says why.
+    CUevent record(CUstream stream, CUresult* status = nullptr);
 
     // The channel's bulk buffers. Null channel: plain transport or nobody attached.
     ring::RingServer* ring = nullptr;
@@ -201,7 +204,7 @@ class Session {
         CUdeviceptr address;
         CUevent event = nullptr;
     };
-    std::vector<Freed> freed_in_capture_;
+    std::vector<Freed> freed_later_;
     bool registered_ = false, registration_failed_ = false;
     std::byte* pageable_up_ = nullptr;
 };

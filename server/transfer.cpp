@@ -16,22 +16,12 @@ bool in_message(const rpc::Bulk& data) {
     return data.where == rpc::Bulk::Where::Inline || data.where == rpc::Bulk::Where::None;
 }
 
-// Completes when `stream` has done all it has now; null when it cannot be had.
-CUevent marker(Call& call, CUstream stream, CUresult* status = nullptr) {
-    CUevent event = call.session.take_event();
-    const CUresult recorded = event ? call.driver.cuEventRecord(event, stream) : CUDA_ERROR_INVALID_CONTEXT;
-    if (status) *status = recorded;
-    if (recorded == CUDA_SUCCESS) return event;
-    if (event) call.session.give_event(event);
-    return nullptr;
-}
-
 }  // namespace
 
 CUresult answer_after(Call& call, CUstream stream) {
     if (call.session.captures.capturing(stream)) return CUDA_SUCCESS;
     CUresult status;
-    call.wait_for = marker(call, stream, &status);
+    call.wait_for = call.session.record(stream, &status);
     return status;
 }
 
@@ -47,7 +37,7 @@ bool outlives_call(Call& call, const rpc::Bulk& data, CUstream stream) {
 
 CUresult transfer_source_given(Call& call, const rpc::Bulk& data, CUstream stream) {
     if (data.where != rpc::Bulk::Where::Shared || data.size <= copied_at_once) return CUDA_SUCCESS;
-    CUevent event = marker(call, stream);
+    CUevent event = call.session.record(stream);
     if (!event) return call.driver.cuStreamSynchronize(stream);
     call.session.up_in_use(event);
     return CUDA_SUCCESS;
@@ -65,7 +55,7 @@ void* transfer_target(Call& call, const rpc::Bulk& data, rpc::Bulk* result) {
 CUresult transfer_target_given(Call& call, const rpc::Bulk& data, CUstream stream) {
     if (in_message(data)) return call.driver.cuStreamSynchronize(stream);
     if (data.where != rpc::Bulk::Where::Host || call.session.captures.capturing(stream)) return CUDA_SUCCESS;
-    CUevent event = marker(call, stream);
+    CUevent event = call.session.record(stream);
     if (!event) return call.driver.cuStreamSynchronize(stream);
     call.session.copies_to_host.push_back({{data.offset, data.size}, event, 0, nullptr});
     return CUDA_SUCCESS;

@@ -239,6 +239,7 @@ CUresult cuCtxCreate_v4(CUcontext* out, CUctxCreateParams* params, unsigned flag
 
 CUresult cuCtxDestroy_v2(CUcontext ctx) {
     return api([&] {
+        require(ctx);
         auto context = contexts().get(ctx, CUDA_ERROR_INVALID_CONTEXT);
         require(!context->primary, CUDA_ERROR_INVALID_CONTEXT);
         if (current_handle() == ctx) stack.pop_back();
@@ -252,6 +253,7 @@ CUresult cuCtxDestroy(CUcontext ctx) {
 
 CUresult cuCtxPushCurrent_v2(CUcontext ctx) {
     return api([&] {
+        require(ctx);
         check_known(ctx);
         stack.push_back(ctx);
     });

@@ -47,8 +47,10 @@ CUresult cuMemHostAlloc(void** out, size_t size, unsigned flags) {
     return api([&] {
         constexpr unsigned kKnown =
             CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP | CU_MEMHOSTALLOC_WRITECOMBINED;
-        require(out && size && (flags & ~kKnown) == 0);
+        require(out && (flags & ~kKnown) == 0);
         current();
+        *out = nullptr;
+        if (size == 0) return;
         potentially_unsafe();
         size_t mapped = (size + kPage - 1) / kPage * kPage;
         require(mapped >= size, CUDA_ERROR_OUT_OF_MEMORY);
@@ -97,9 +99,8 @@ CUresult cuMemHostUnregister(void* pointer) {
         require(pointer);
         current();
         auto range = memory_map().find(reinterpret_cast<uint64_t>(pointer));
-        require(range && range->kind == MemoryKind::Registered &&
-                    range->base == reinterpret_cast<uint64_t>(pointer),
-                CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED);
+        require(range && range->kind == MemoryKind::Registered, CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED);
+        require(range->base == reinterpret_cast<uint64_t>(pointer));
         if (auto owner = contexts().find(range->owner)) owner->drain();
         MemoryNotInUse not_in_use;
         memory_map().remove(range->base);
@@ -120,7 +121,6 @@ CUresult cuMemHostGetFlags(unsigned* flags, void* pointer) {
         require(flags);
         current();
         auto range = host_range(pointer);
-        require(range.kind == MemoryKind::Pinned);
         *flags = range.flags;
     });
 }

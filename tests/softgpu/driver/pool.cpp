@@ -290,6 +290,9 @@ using namespace softgpu;
 CUresult cuMemAllocAsync(CUdeviceptr* out, size_t size, CUstream handle) {
     return api([&] {
         auto on = stream(handle);
+        require(out);
+        *out = 0;
+        if (size == 0) return;
         std::shared_ptr<Pool> of;
         {
             std::unique_lock lock(pools_mutex);

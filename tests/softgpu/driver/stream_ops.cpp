@@ -118,6 +118,13 @@ CUresult submit_one(CUstream on, CUstreamBatchMemOpType what, CUdeviceptr addres
     return submit(on, {p});
 }
 
+CUresult switched_off() {
+    return api([] {
+        current();
+        require(false, CUDA_ERROR_NOT_SUPPORTED);
+    });
+}
+
 }  // namespace
 
 bool in_host_function() {
@@ -161,21 +168,21 @@ CUresult cuStreamBatchMemOp_v2(CUstream on, unsigned count, CUstreamBatchMemOpPa
     return submit(on, {params, params + count});
 }
 
-// The first versions took the same arguments.
-CUresult cuStreamWaitValue32(CUstream on, CUdeviceptr address, cuuint32_t value, unsigned flags) {
-    return cuStreamWaitValue32_v2(on, address, value, flags);
+// The first versions are for memory operations that had to be switched on in the driver.
+CUresult cuStreamWaitValue32(CUstream, CUdeviceptr, cuuint32_t, unsigned) {
+    return switched_off();
 }
-CUresult cuStreamWaitValue64(CUstream on, CUdeviceptr address, cuuint64_t value, unsigned flags) {
-    return cuStreamWaitValue64_v2(on, address, value, flags);
+CUresult cuStreamWaitValue64(CUstream, CUdeviceptr, cuuint64_t, unsigned) {
+    return switched_off();
 }
-CUresult cuStreamWriteValue32(CUstream on, CUdeviceptr address, cuuint32_t value, unsigned flags) {
-    return cuStreamWriteValue32_v2(on, address, value, flags);
+CUresult cuStreamWriteValue32(CUstream, CUdeviceptr, cuuint32_t, unsigned) {
+    return switched_off();
 }
-CUresult cuStreamWriteValue64(CUstream on, CUdeviceptr address, cuuint64_t value, unsigned flags) {
-    return cuStreamWriteValue64_v2(on, address, value, flags);
+CUresult cuStreamWriteValue64(CUstream, CUdeviceptr, cuuint64_t, unsigned) {
+    return switched_off();
 }
-CUresult cuStreamBatchMemOp(CUstream on, unsigned count, CUstreamBatchMemOpParams* params, unsigned flags) {
-    return cuStreamBatchMemOp_v2(on, count, params, flags);
+CUresult cuStreamBatchMemOp(CUstream, unsigned, CUstreamBatchMemOpParams*, unsigned) {
+    return switched_off();
 }
 
 CUresult cuLaunchHostFunc(CUstream on, CUhostFn function, void* data) {
