@@ -49,8 +49,8 @@ CUresult load_module(CUmodule* module, const Image& image) {
 }
 
 CUresult load_module(CUmodule* module, const void* data) {
-    Session* session;
-    if (const CUresult result = Session::with_context(&session); result != CUDA_SUCCESS) return result;
+    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
+    if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
     if (!module || !data) return CUDA_ERROR_INVALID_VALUE;
     Image image;
     if (!find_image(data, &image)) return CUDA_ERROR_INVALID_IMAGE;
@@ -118,8 +118,8 @@ CUresult impl_cuModuleLoadFatBinary(CUmodule* module, const void* fatCubin) {
 }
 
 CUresult impl_cuModuleLoad(CUmodule* module, const char* fname) {
-    Session* session;
-    if (const CUresult result = Session::with_context(&session); result != CUDA_SUCCESS) return result;
+    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
+    if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
     if (!module || !fname) return CUDA_ERROR_INVALID_VALUE;
     FileBytes file;
     Image image;
@@ -129,8 +129,8 @@ CUresult impl_cuModuleLoad(CUmodule* module, const char* fname) {
 
 CUresult impl_cuModuleLoadDataEx(CUmodule* module, const void* image, unsigned int numOptions,
                                  CUjit_option* options, void** optionValues) {
-    Session* session;
-    if (const CUresult result = Session::with_context(&session); result != CUDA_SUCCESS) return result;
+    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
+    if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
     if (!module || !image) return CUDA_ERROR_INVALID_VALUE;
     JitOptions jit;
     CUresult result = jit.read("cuModuleLoadDataEx", numOptions, options, optionValues);

@@ -365,14 +365,14 @@ static void forbidden() {
     CU_CHECK(cuThreadExchangeStreamCaptureMode(&mode));
     CHECK(mode == CU_STREAM_CAPTURE_MODE_RELAXED);
     kernel.launch(stream);
-    // Another thread may not end it, and is bound by a global capture.
+    // Another thread may not end it, and it is over nevertheless.
     std::thread([&] {
         CU_CHECK(cuCtxSetCurrent(context));
         CUgraph none = nullptr;
         EXPECT(CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD, cuStreamEndCapture(stream, &none));
     }).join();
-    CU_CHECK(cuStreamEndCapture(stream, &graph));
-    CU_CHECK(cuGraphDestroy(graph));
+    CHECK(status_of(stream) == CU_STREAM_CAPTURE_STATUS_NONE);
+    EXPECT(CUDA_ERROR_ILLEGAL_STATE, cuStreamEndCapture(stream, &graph));
 
     // A capture of the thread alone does not bind other threads.
     CU_CHECK(cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL));

@@ -81,16 +81,21 @@ void serve_cuStreamEndCapture(Call& call, const cuStreamEndCapture_args& args, c
         return;
     }
     const Captures::Capture* capture = captures.find(stream);
-    if (capture && capture->mode != CU_STREAM_CAPTURE_MODE_RELAXED && capture->thread != call.credential.thread) {
-        res.status = CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD;
-        return;
-    }
+    const bool wrong_thread =
+        capture && capture->mode != CU_STREAM_CAPTURE_MODE_RELAXED && capture->thread != call.credential.thread;
+    const bool into_graph = capture && capture->to_graph;
     // A capture that fails takes its graph with it, whose number the application may have been told.
     const CUgraph told = capture && !capture->to_graph ? capture->graph : nullptr;
     DroppedNumbers dropped(call);
     if (told) dropped.graph(told);
     CUgraph graph = nullptr;
     res.status = call.driver.cuStreamEndCapture(stream, &graph);
+    if (res.status == CUDA_SUCCESS && wrong_thread) {
+        // The driver, for which one thread captures, would refuse, and end the capture nevertheless.
+        if (graph && !into_graph) call.driver.cuGraphDestroy(graph);
+        graph = nullptr;
+        res.status = CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD;
+    }
     if (res.status == CUDA_SUCCESS && graph) {
         res.phGraph = call.objects.add(HandleKind::Graph, graph);
     }

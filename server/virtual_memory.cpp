@@ -10,6 +10,7 @@ namespace cricket::server {
 namespace {
 
 constexpr uint64_t granule = 2u << 20;
+constexpr uint64_t large = 1u << 30;
 constexpr uint64_t host_page = 4096;
 constexpr int tries = 16;
 
@@ -46,7 +47,8 @@ CUresult VirtualMemory::reserve(uint64_t bytes, uint64_t alignment, uint64_t wan
         return CUDA_ERROR_INVALID_VALUE;
     if (bytes > wire::virtual_span) return CUDA_ERROR_OUT_OF_MEMORY;
     const uint64_t whole = round_up(bytes, granule);
-    const uint64_t step = std::max(alignment, granule);
+    // The driver puts large ranges elsewhere unless they begin at such a border.
+    const uint64_t step = std::max({alignment, granule, bytes >= large ? large : granule});
     uint64_t address = 0;
     if (wanted && wanted % step == 0 && free_.take_exact(wanted, whole)) {
         if (reserve_exactly(wanted, bytes)) {
@@ -144,15 +146,15 @@ CUresult VirtualMemory::map(CUdeviceptr address, uint64_t bytes, uint64_t offset
 
 CUresult VirtualMemory::unmap(CUdeviceptr address, uint64_t bytes) {
     if (bytes == 0 || !find(address, bytes)) return CUDA_ERROR_INVALID_VALUE;
-    // Whole mappings only.
-    uint64_t covered = address;
-    auto first = mappings_.find(address), last = first;
-    for (; last != mappings_.end() && last->first == covered && covered < address + bytes; ++last)
-        covered += last->second.bytes;
-    if (covered != address + bytes) return CUDA_ERROR_INVALID_VALUE;
-    const CUresult status = driver_.cuMemUnmap(address, bytes);
-    if (status != CUDA_SUCCESS) return status;
+    // Whole mappings only; what is not mapped between them does not matter.
+    auto first = mappings_.upper_bound(address);
+    if (first != mappings_.begin() && std::prev(first)->first + std::prev(first)->second.bytes > address) --first;
+    auto last = first;
+    for (; last != mappings_.end() && last->first < address + bytes; ++last)
+        if (last->first < address || last->first + last->second.bytes > address + bytes) return CUDA_ERROR_INVALID_VALUE;
     while (first != last) {
+        const CUresult status = driver_.cuMemUnmap(first->first, first->second.bytes);
+        if (status != CUDA_SUCCESS) return status;
         const uint64_t number = first->second.allocation;
         first = mappings_.erase(first);
         --allocations_.at(number).mappings;

@@ -165,7 +165,6 @@ static void refusals() {
     EXPECT_OK(cuMemcpy3D(&good));
     EXPECT_RESULT(CUDA_ERROR_INVALID_VALUE, cuMemcpy3D(nullptr));
     EXPECT_RESULT(CUDA_ERROR_INVALID_VALUE, cuMemcpy2D(nullptr));
-    EXPECT_RESULT(CUDA_ERROR_INVALID_VALUE, cuMemcpy3DPeer(nullptr));
     auto refused = [&](auto change) {
         CUDA_MEMCPY3D bad = good;
         change(bad);

@@ -313,6 +313,7 @@ CUresult post(Proc proc, xdrproc_t xdr_args, void* args, const CallOptions& opti
     return CUDA_SUCCESS;
 }
 bool initialized() { return link_->initialized; }
+uint64_t current_context() { return link_->initialized ? 1 : 0; }
 CUresult unsupported(const char* function, const char* reason, const void*) {
     link_->refused.push_back(std::string(function) + ": " + reason);
     return CUDA_ERROR_NOT_SUPPORTED;

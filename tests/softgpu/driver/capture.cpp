@@ -233,6 +233,9 @@ bool covered(const Node* node, const std::vector<Dependency>& tail) {
 CUresult end(const std::shared_ptr<Capture>& sequence, CUgraph* out) {
     auto tail = sequence->origin->capture.tail;
     CUresult result = sequence->invalid ? CUDA_ERROR_STREAM_CAPTURE_INVALIDATED : CUDA_SUCCESS;
+    // Measured: another thread may not end it, and it is over nevertheless.
+    if (sequence->mode != CU_STREAM_CAPTURE_MODE_RELAXED && !pthread_equal(sequence->thread, pthread_self()))
+        result = CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD;
     for (auto& weak : sequence->streams) {
         auto stream = weak.lock();
         if (!stream || result != CUDA_SUCCESS) continue;
@@ -317,9 +320,6 @@ CUresult cuStreamEndCapture(CUstream handle, CUgraph* out) {
         auto sequence = s->capture.sequence;
         require(sequence != nullptr, CUDA_ERROR_ILLEGAL_STATE);
         require(sequence->origin == s.get(), CUDA_ERROR_STREAM_CAPTURE_UNMATCHED);
-        require(sequence->mode == CU_STREAM_CAPTURE_MODE_RELAXED ||
-                    pthread_equal(sequence->thread, pthread_self()),
-                CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD);
         *out = nullptr;
         if (auto result = end(sequence, out)) fail(result);
     });

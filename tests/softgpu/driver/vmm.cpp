@@ -50,6 +50,18 @@ struct Space {
         return start;
     }
 
+    // Bases of the mappings in this range, or fail when one is cut.
+    std::vector<uint64_t> mappings_in(uint64_t base, uint64_t size) const {
+        std::vector<uint64_t> result;
+        auto it = mappings.upper_bound(base);
+        if (it != mappings.begin() && std::prev(it)->first + std::prev(it)->second.size > base) --it;
+        for (; it != mappings.end() && it->first < base + size; ++it) {
+            require(it->first >= base && it->first + it->second.size <= base + size);
+            result.push_back(it->first);
+        }
+        return result;
+    }
+
     // Bases of the mappings that together are exactly this range, or fail.
     std::vector<uint64_t> mappings_of(uint64_t base, uint64_t size) const {
         std::vector<uint64_t> result;
@@ -253,6 +265,7 @@ CUresult cuMemMap(CUdeviceptr base, size_t size, size_t offset, CUmemGenericAllo
         require(size <= allocation->size);
         s.reservation_of(base, size);
         require(!memory_map().overlaps(base, size));
+        require(size == allocation->size, CUDA_ERROR_NOT_SUPPORTED);  // measured: not in parts
         void* got =
             mmap(reinterpret_cast<void*>(base), size, PROT_NONE, MAP_SHARED | MAP_FIXED, allocation->fd, 0);
         require(got != MAP_FAILED, CUDA_ERROR_OUT_OF_MEMORY);
@@ -272,7 +285,8 @@ CUresult cuMemUnmap(CUdeviceptr base, size_t size) {
         auto& s = space();
         MemoryNotInUse not_in_use;
         std::unique_lock lock(s.mutex);
-        for (auto part : s.mappings_of(base, size)) {
+        s.reservation_of(base, size);
+        for (auto part : s.mappings_in(base, size)) {
             auto mapping = s.mappings.extract(part);
             memory_map().remove(part);
             map_nothing(part, mapping.mapped().size, MAP_FIXED);

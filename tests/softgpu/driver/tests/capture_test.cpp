@@ -225,13 +225,19 @@ TEST_F(Captures, ModesOfThreads) {
         EXPECT_OK(cuThreadExchangeStreamCaptureMode(&mode));
         EXPECT_EQ(mode, CU_STREAM_CAPTURE_MODE_GLOBAL);
         EXPECT_OK(cuMemAlloc(&pointer, 16));  // others' captures are ignored
-        CUgraph graph = nullptr;
-        EXPECT_CU(CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD, cuStreamEndCapture(stream, &graph));
         mode = CU_STREAM_CAPTURE_MODE_GLOBAL;
         EXPECT_OK(cuThreadExchangeStreamCaptureMode(&mode));
         EXPECT_CU(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, cuMemAlloc(&pointer, 16));
     }).join();
     expect_broken(stream);
+    auto ended_elsewhere = begin();
+    std::thread([&] {
+        EXPECT_OK(cuCtxSetCurrent(context));
+        CUgraph graph = nullptr;
+        EXPECT_CU(CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD, cuStreamEndCapture(ended_elsewhere, &graph));
+        EXPECT_EQ(graph, nullptr);
+    }).join();
+    EXPECT_EQ(status(ended_elsewhere), CU_STREAM_CAPTURE_STATUS_NONE);
     auto local = begin(CU_STREAM_NON_BLOCKING, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL);
     std::thread([&] {
         EXPECT_OK(cuCtxSetCurrent(context));
