@@ -81,7 +81,9 @@ std::vector<JournalEntry> load_journal(Session& session, Executor& executor, Sna
             }
             entry.attachment = image;
         }
-        if (made_by_value(entry))
+        if (GraphHistory::recreates(entry.effect.object))
+            session.journal.record(entry);  // load_graphs()
+        else if (made_by_value(entry))
             by_value.push_back(std::move(entry));
         else
             replay(session, executor, entry);
@@ -186,6 +188,13 @@ void load_events(Session& session, const json& list) {
         session.driver.cuEventRecord(session.time_base, CU_STREAM_LEGACY);
 }
 
+void load_graphs(Session& session, SnapshotReader& reader, uint64_t bytes) {
+    if (!bytes) return;
+    std::vector<uint8_t> cbor(bytes);
+    reader.read("graphs", 0, cbor.data(), cbor.size());
+    session.graph_history.recreate(json::from_cbor(cbor));
+}
+
 }  // namespace
 
 Variables saved_environment(const std::string& directory) {
@@ -251,6 +260,7 @@ bool load_checkpoint(Session& session, Executor& executor, const std::string& di
         load_virtual(session, staging, reader, meta.value("virtual_content", json::array()));
         load_arrays(session, reader, meta.value("arrays", json::array()));
         load_values(session, executor, std::move(by_value));
+        load_graphs(session, reader, meta.value("graphs", uint64_t(0)));
         session.any_context();
         load_events(session, meta.value("events", json::array()));
         if (const CUresult status = session.synchronize_all(); status != CUDA_SUCCESS)

@@ -10,7 +10,7 @@
 namespace cricket::server {
 namespace {
 
-// Kinds of object that are made again by repeating the calls of the journal.
+// Kinds of object that are made again.
 bool comes_back(HandleKind kind) {
     switch (kind) {
         case HandleKind::Context:
@@ -26,6 +26,9 @@ bool comes_back(HandleKind kind) {
         case HandleKind::MipmappedArray:
         case HandleKind::TexObject:
         case HandleKind::SurfObject:
+        case HandleKind::Graph:  // what of them does not is said by GraphHistory::describe()
+        case HandleKind::GraphExec:
+        case HandleKind::UserObject:
             return true;
         default:
             return false;
@@ -69,6 +72,11 @@ Refusals find_refusals(Session& session, bool may_wait) {
                           " calls malloc() on the device, and the device heap cannot be restored yet";
         if (std::ranges::find(found.lasting, why) == found.lasting.end()) found.lasting.push_back(std::move(why));
     });
+    try {
+        session.graph_history.describe();
+    } catch (const std::exception& error) {
+        found.lasting.push_back(error.what());
+    }
     if (const std::string why = arrays_refusal(session); !why.empty()) found.lasting.push_back(why + " cannot be restored yet");
     if (const std::string why = session.shared_refusal(); !why.empty())
         found.lasting.push_back(why + ", which cannot be restored yet");

@@ -158,6 +158,14 @@ json save_events(Session& session) {
     return list;
 }
 
+// As CBOR, since parameters are bytes.
+json save_graphs(Session& session, SnapshotWriter& writer) {
+    auto& out = writer.begin("graphs");
+    const std::vector<uint8_t> bytes = json::to_cbor(session.graph_history.describe());
+    out.write(std::as_bytes(std::span(bytes)));
+    return bytes.size();
+}
+
 }  // namespace
 
 void save_checkpoint(Session& session, Executor& executor, const std::string& directory, const std::string& checkpoint,
@@ -199,6 +207,7 @@ void save_checkpoint(Session& session, Executor& executor, const std::string& di
         meta["memory"] = save_memory(session, staging, writer);
         if (!session.virtual_memory.empty()) meta["virtual_content"] = save_virtual(session, staging, writer);
         meta["arrays"] = save_arrays(session, writer);
+        meta["graphs"] = save_graphs(session, writer);
         session.any_context();
         meta["events"] = save_events(session);
     }

@@ -75,7 +75,11 @@ void Executor::execute(const DispatchEntry& entry, uint32_t procedure, Call& cal
         status_of(res) = current;
     else if (captures && session_.captures.refuses(procedure))
         status_of(res) = session_.refused_by_capture();
-    else
+    else if (!call.replaying && GraphHistory::concerns(procedure)) [[unlikely]] {
+        session_.graph_history.before(call, static_cast<Proc>(procedure), args);
+        entry.serve(call, args, res);
+        session_.graph_history.after(call, static_cast<Proc>(procedure), args, res);
+    } else
         entry.serve(call, args, res);
     if (status_of(res) == CUDA_ERROR_OUT_OF_MEMORY && current == CUDA_SUCCESS && session_.device_memory.release_spares()) {
         // What we keep for later counts as free memory: then the call would not have failed.

@@ -35,6 +35,7 @@ void function_from_driver(Call& call, CUfunction* function) {
     if (!*function) return;
     uint64_t number = call.objects.find(HandleKind::Function, *function);
     if (!number) number = call.objects.find(HandleKind::Kernel, *function);
+    if (!number) number = call.session.loading.kernel_of(*function).kernel;
     if (!number) number = call.objects.add(HandleKind::Function, *function);
     *function = from_number<CUfunction>(number);
 }
@@ -202,6 +203,34 @@ CUresult NodeParams::decode(Call& call, const rpc::Blob& params, const rpc::Blob
             break;
     }
     return known ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult driver_node_params(const DriverTable& driver, CUgraphNode node, CUgraphNodeType type, CUgraphNodeParams* out) {
+    const auto get = [&](auto function, auto* params) { return function ? function(node, params) : CUDA_ERROR_NOT_SUPPORTED; };
+    *out = {};
+    out->type = type;
+    switch (type) {
+        case CU_GRAPH_NODE_TYPE_KERNEL:
+            return get(driver.cuGraphKernelNodeGetParams_v2, as_older<CUDA_KERNEL_NODE_PARAMS>(&out->kernel));
+        case CU_GRAPH_NODE_TYPE_MEMCPY:
+            return get(driver.cuGraphMemcpyNodeGetParams, &out->memcpy.copyParams);
+        case CU_GRAPH_NODE_TYPE_MEMSET:
+            return get(driver.cuGraphMemsetNodeGetParams, as_older<CUDA_MEMSET_NODE_PARAMS>(&out->memset));
+        case CU_GRAPH_NODE_TYPE_HOST:
+            return get(driver.cuGraphHostNodeGetParams, as_older<CUDA_HOST_NODE_PARAMS>(&out->host));
+        case CU_GRAPH_NODE_TYPE_BATCH_MEM_OP:
+            return get(driver.cuGraphBatchMemOpNodeGetParams, as_older<CUDA_BATCH_MEM_OP_NODE_PARAMS>(&out->memOp));
+        case CU_GRAPH_NODE_TYPE_MEM_ALLOC:
+            return get(driver.cuGraphMemAllocNodeGetParams, as_older<CUDA_MEM_ALLOC_NODE_PARAMS>(&out->alloc));
+        case CU_GRAPH_NODE_TYPE_GRAPH:
+            return get(driver.cuGraphChildGraphNodeGetGraph, &out->graph.graph);
+        case CU_GRAPH_NODE_TYPE_EVENT_RECORD:
+            return get(driver.cuGraphEventRecordNodeGetEvent, &out->eventRecord.event);
+        case CU_GRAPH_NODE_TYPE_WAIT_EVENT:
+            return get(driver.cuGraphEventWaitNodeGetEvent, &out->eventWait.event);
+        default:
+            return CUDA_ERROR_INVALID_VALUE;
+    }
 }
 
 CUresult encode_node_params(Call& call, CUgraphNode node, CUgraphNodeParams value, rpc::Blob* params, rpc::Blob* data) {

@@ -54,6 +54,16 @@ class NodeParams {
     std::vector<CUmemAccessDesc> access_;
 };
 
+// The structs of the functions before cuGraphAddNode begin like their newer versions.
+template <class Old, class New>
+Old* as_older(New* params) {
+    static_assert(sizeof(Old) <= sizeof(New));
+    return reinterpret_cast<Old*>(params);
+}
+
+// Asks the driver about a node of a type that has parameters it tells; pointers in them are valid as long as the node.
+CUresult driver_node_params(const DriverTable& driver, CUgraphNode node, CUgraphNodeType type, CUgraphNodeParams* out);
+
 // What the driver says about a node, as a message. `node` owns graphs that appear in it.
 CUresult encode_node_params(Call& call, CUgraphNode node, CUgraphNodeParams value, rpc::Blob* params, rpc::Blob* data);
 

@@ -80,7 +80,13 @@ bool Loading::load_kernel(Call& call, uint64_t number, CUkernel kernel) {
     if (driver.cuFuncLoad && driver.cuFuncLoad(function) != CUDA_SUCCESS) return false;
     note(call, number, no_device);
     loaded_.insert({number, context});
+    functions_[function] = {number, context};
     return true;
+}
+
+Loading::KernelOf Loading::kernel_of(CUfunction function) const {
+    const auto found = functions_.find(function);
+    return found == functions_.end() ? KernelOf{} : found->second;
 }
 
 void Loading::library(Call& call, uint64_t number) {
@@ -126,11 +132,14 @@ CUresult Loading::repeat(Call& call, uint64_t number, CUdevice device) {
 
 void Loading::context_gone(uint64_t context) {
     std::erase_if(loaded_, [&](const auto& one) { return one.second == context; });
+    std::erase_if(functions_, [&](const auto& one) { return one.second.context == context; });
 }
 
 void Loading::object_gone(uint64_t number) {
     loaded_.erase(loaded_.lower_bound({number, 0}), loaded_.lower_bound({number + 1, 0}));
     asked_.erase(asked_.lower_bound({number, 0}), asked_.lower_bound({number + 1, 0}));
+    if (Objects::kind_of(number) == HandleKind::Kernel)
+        std::erase_if(functions_, [&](const auto& one) { return one.second.kernel == number; });
 }
 
 bool driver_function(Call& call, uint64_t number, CUfunction* out) {

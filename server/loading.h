@@ -7,6 +7,7 @@
 #include <cuda.h>
 
 #include <cstdint>
+#include <map>
 #include <set>
 #include <utility>
 
@@ -27,6 +28,11 @@ class Loading {
     bool library_in(uint64_t library, uint64_t context) const { return loaded_.count({library, context}) != 0; }
     // A journalled load, repeated.
     CUresult repeat(Call& call, uint64_t number, CUdevice device);
+    // The CUkernel (its number) and the context that a CUfunction of the driver's is of; {0, 0}: of none that was loaded here.
+    struct KernelOf {
+        uint64_t kernel = 0, context = 0;
+    };
+    KernelOf kernel_of(CUfunction function) const;
     void context_gone(uint64_t context);
     void object_gone(uint64_t number);
 
@@ -37,6 +43,7 @@ class Loading {
 
     std::set<std::pair<uint64_t, uint64_t>> loaded_;    // (library or kernel, context)
     std::set<std::pair<uint64_t, CUdevice>> asked_;     // (kernel, device)
+    std::map<CUfunction, KernelOf> functions_;
 };
 
 }  // namespace cricket::server

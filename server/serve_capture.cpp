@@ -102,6 +102,7 @@ void serve_cuStreamEndCapture(Call& call, const cuStreamEndCapture_args& args, c
     const bool ended = captures.look_for_ended();
     if (ended && told && graph != told) {
         dropped.drop();
+        call.session.graph_history.destroyed(told);
         call.objects.remove(HandleKind::Graph, call.objects.find(HandleKind::Graph, told));
     }
     if (ended) call.session.captures_ended();

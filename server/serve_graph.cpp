@@ -35,13 +35,6 @@ bool node_of(Call& call, uint64_t number, CUgraphNode* out) {
 
 uint64_t number_of(Call& call, CUgraphNode node) { return node ? call.objects.add(HandleKind::GraphNode, node) : 0; }
 
-// The structs of the functions before cuGraphAddNode begin like their newer versions.
-template <class Old, class New>
-Old* as(New* params) {
-    static_assert(sizeof(Old) <= sizeof(New));
-    return reinterpret_cast<Old*>(params);
-}
-
 struct NewNode {
     CUgraph graph = nullptr;
     std::vector<CUgraphNode> dependencies;
@@ -60,13 +53,13 @@ CUresult add(Function function, NewNode* at, Params... params) {
 CUresult add_legacy(const DriverTable& driver, NewNode* at, CUgraphNodeParams* p) {
     switch (p->type) {
         case CU_GRAPH_NODE_TYPE_KERNEL:
-            return add(driver.cuGraphAddKernelNode_v2, at, as<const CUDA_KERNEL_NODE_PARAMS>(&p->kernel));
+            return add(driver.cuGraphAddKernelNode_v2, at, as_older<const CUDA_KERNEL_NODE_PARAMS>(&p->kernel));
         case CU_GRAPH_NODE_TYPE_MEMCPY:
             return add(driver.cuGraphAddMemcpyNode, at, &std::as_const(p->memcpy.copyParams), p->memcpy.copyCtx);
         case CU_GRAPH_NODE_TYPE_MEMSET:
-            return add(driver.cuGraphAddMemsetNode, at, as<const CUDA_MEMSET_NODE_PARAMS>(&p->memset), p->memset.ctx);
+            return add(driver.cuGraphAddMemsetNode, at, as_older<const CUDA_MEMSET_NODE_PARAMS>(&p->memset), p->memset.ctx);
         case CU_GRAPH_NODE_TYPE_HOST:
-            return add(driver.cuGraphAddHostNode, at, as<const CUDA_HOST_NODE_PARAMS>(&p->host));
+            return add(driver.cuGraphAddHostNode, at, as_older<const CUDA_HOST_NODE_PARAMS>(&p->host));
         case CU_GRAPH_NODE_TYPE_GRAPH:
             return add(driver.cuGraphAddChildGraphNode, at, p->graph.graph);
         case CU_GRAPH_NODE_TYPE_WAIT_EVENT:
@@ -74,11 +67,11 @@ CUresult add_legacy(const DriverTable& driver, NewNode* at, CUgraphNodeParams* p
         case CU_GRAPH_NODE_TYPE_EVENT_RECORD:
             return add(driver.cuGraphAddEventRecordNode, at, p->eventRecord.event);
         case CU_GRAPH_NODE_TYPE_MEM_ALLOC:
-            return add(driver.cuGraphAddMemAllocNode, at, as<CUDA_MEM_ALLOC_NODE_PARAMS>(&p->alloc));
+            return add(driver.cuGraphAddMemAllocNode, at, as_older<CUDA_MEM_ALLOC_NODE_PARAMS>(&p->alloc));
         case CU_GRAPH_NODE_TYPE_MEM_FREE:
             return add(driver.cuGraphAddMemFreeNode, at, p->free.dptr);
         case CU_GRAPH_NODE_TYPE_BATCH_MEM_OP:
-            return add(driver.cuGraphAddBatchMemOpNode, at, as<const CUDA_BATCH_MEM_OP_NODE_PARAMS>(&p->memOp));
+            return add(driver.cuGraphAddBatchMemOpNode, at, as_older<const CUDA_BATCH_MEM_OP_NODE_PARAMS>(&p->memOp));
         default:
             return CUDA_ERROR_INVALID_VALUE;
     }
@@ -92,15 +85,15 @@ CUresult set(Function function, Params... params) {
 CUresult set_legacy(const DriverTable& driver, CUgraphNode node, CUgraphNodeParams* p) {
     switch (p->type) {
         case CU_GRAPH_NODE_TYPE_KERNEL:
-            return set(driver.cuGraphKernelNodeSetParams_v2, node, as<const CUDA_KERNEL_NODE_PARAMS>(&p->kernel));
+            return set(driver.cuGraphKernelNodeSetParams_v2, node, as_older<const CUDA_KERNEL_NODE_PARAMS>(&p->kernel));
         case CU_GRAPH_NODE_TYPE_MEMCPY:
             return set(driver.cuGraphMemcpyNodeSetParams, node, &p->memcpy.copyParams);
         case CU_GRAPH_NODE_TYPE_MEMSET:
-            return set(driver.cuGraphMemsetNodeSetParams, node, as<const CUDA_MEMSET_NODE_PARAMS>(&p->memset));
+            return set(driver.cuGraphMemsetNodeSetParams, node, as_older<const CUDA_MEMSET_NODE_PARAMS>(&p->memset));
         case CU_GRAPH_NODE_TYPE_HOST:
-            return set(driver.cuGraphHostNodeSetParams, node, as<const CUDA_HOST_NODE_PARAMS>(&p->host));
+            return set(driver.cuGraphHostNodeSetParams, node, as_older<const CUDA_HOST_NODE_PARAMS>(&p->host));
         case CU_GRAPH_NODE_TYPE_BATCH_MEM_OP:
-            return set(driver.cuGraphBatchMemOpNodeSetParams, node, as<const CUDA_BATCH_MEM_OP_NODE_PARAMS>(&p->memOp));
+            return set(driver.cuGraphBatchMemOpNodeSetParams, node, as_older<const CUDA_BATCH_MEM_OP_NODE_PARAMS>(&p->memOp));
         default:
             return CUDA_ERROR_INVALID_VALUE;
     }
@@ -109,15 +102,15 @@ CUresult set_legacy(const DriverTable& driver, CUgraphNode node, CUgraphNodePara
 CUresult set_legacy(const DriverTable& driver, CUgraphExec exec, CUgraphNode node, CUgraphNodeParams* p) {
     switch (p->type) {
         case CU_GRAPH_NODE_TYPE_KERNEL:
-            return set(driver.cuGraphExecKernelNodeSetParams_v2, exec, node, as<const CUDA_KERNEL_NODE_PARAMS>(&p->kernel));
+            return set(driver.cuGraphExecKernelNodeSetParams_v2, exec, node, as_older<const CUDA_KERNEL_NODE_PARAMS>(&p->kernel));
         case CU_GRAPH_NODE_TYPE_MEMCPY:
             return set(driver.cuGraphExecMemcpyNodeSetParams, exec, node, &p->memcpy.copyParams, p->memcpy.copyCtx);
         case CU_GRAPH_NODE_TYPE_MEMSET:
-            return set(driver.cuGraphExecMemsetNodeSetParams, exec, node, as<const CUDA_MEMSET_NODE_PARAMS>(&p->memset), p->memset.ctx);
+            return set(driver.cuGraphExecMemsetNodeSetParams, exec, node, as_older<const CUDA_MEMSET_NODE_PARAMS>(&p->memset), p->memset.ctx);
         case CU_GRAPH_NODE_TYPE_HOST:
-            return set(driver.cuGraphExecHostNodeSetParams, exec, node, as<const CUDA_HOST_NODE_PARAMS>(&p->host));
+            return set(driver.cuGraphExecHostNodeSetParams, exec, node, as_older<const CUDA_HOST_NODE_PARAMS>(&p->host));
         case CU_GRAPH_NODE_TYPE_BATCH_MEM_OP:
-            return set(driver.cuGraphExecBatchMemOpNodeSetParams, exec, node, as<const CUDA_BATCH_MEM_OP_NODE_PARAMS>(&p->memOp));
+            return set(driver.cuGraphExecBatchMemOpNodeSetParams, exec, node, as_older<const CUDA_BATCH_MEM_OP_NODE_PARAMS>(&p->memOp));
         default:
             return CUDA_ERROR_INVALID_VALUE;
     }
@@ -133,7 +126,7 @@ void serve_cuGraphDestroy(Call& call, const cuGraphDestroy_args& args, cuGraphDe
     }
     DroppedNumbers dropped(call);
     if (graph) dropped.graph(graph);
-    res.status = call.driver.cuGraphDestroy(graph);
+    res.status = call.session.graph_history.destroy(call, graph);
     if (res.status != CUDA_SUCCESS) return;
     dropped.drop();
     call.objects.remove(HandleKind::Graph, args.hGraph);
@@ -221,31 +214,8 @@ void serve_cricketGraphNodeGetParams(Call& call, const cricketGraphNodeGetParams
         res.status = CUDA_ERROR_INVALID_VALUE;
         return;
     }
-    CUgraphNodeParams p{};
-    p.type = static_cast<CUgraphNodeType>(args.type);
-    const DriverTable& driver = call.driver;
-    switch (p.type) {
-        case CU_GRAPH_NODE_TYPE_KERNEL:
-            res.status = set(driver.cuGraphKernelNodeGetParams_v2, node, as<CUDA_KERNEL_NODE_PARAMS>(&p.kernel));
-            break;
-        case CU_GRAPH_NODE_TYPE_MEMCPY:
-            res.status = set(driver.cuGraphMemcpyNodeGetParams, node, &p.memcpy.copyParams);
-            break;
-        case CU_GRAPH_NODE_TYPE_MEMSET:
-            res.status = set(driver.cuGraphMemsetNodeGetParams, node, as<CUDA_MEMSET_NODE_PARAMS>(&p.memset));
-            break;
-        case CU_GRAPH_NODE_TYPE_HOST:
-            res.status = set(driver.cuGraphHostNodeGetParams, node, as<CUDA_HOST_NODE_PARAMS>(&p.host));
-            break;
-        case CU_GRAPH_NODE_TYPE_BATCH_MEM_OP:
-            res.status = set(driver.cuGraphBatchMemOpNodeGetParams, node, as<CUDA_BATCH_MEM_OP_NODE_PARAMS>(&p.memOp));
-            break;
-        case CU_GRAPH_NODE_TYPE_MEM_ALLOC:
-            res.status = set(driver.cuGraphMemAllocNodeGetParams, node, as<CUDA_MEM_ALLOC_NODE_PARAMS>(&p.alloc));
-            break;
-        default:
-            res.status = CUDA_ERROR_INVALID_VALUE;
-    }
+    CUgraphNodeParams p;
+    res.status = driver_node_params(call.driver, node, static_cast<CUgraphNodeType>(args.type), &p);
     if (res.status == CUDA_SUCCESS) res.status = encode_node_params(call, node, p, &res.params, &res.data);
 }
 

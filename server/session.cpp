@@ -8,7 +8,7 @@
 namespace cricket::server {
 
 Session::Session(const DriverTable& table)
-    : driver(table), device_memory(table), virtual_memory(table, objects, device_memory), pools(*this), host_memory(table), managed(table), captures(table) {}
+    : driver(table), device_memory(table), virtual_memory(table, objects, device_memory), pools(*this), host_memory(table), managed(table), captures(table), graph_history(*this) {}
 
 void Session::share_through(Exchange* exchange) { device_memory.exchange = virtual_memory.exchange = exchange; }
 

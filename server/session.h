@@ -20,6 +20,7 @@
 #include "device_text.h"
 #include "driver_table.h"
 #include "environment.h"
+#include "graph_history.h"
 #include "host_memory.h"
 #include "images.h"
 #include "journal.h"
@@ -164,6 +165,7 @@ class Session {
     std::map<CUgraphNode, std::vector<uint64_t>> graphs_in_nodes;
     std::vector<char> graph_text;  // of cuGraphDebugDotPrint, while it is being fetched
     UserObjects user_objects;
+    GraphHistory graph_history;
 
     // Events' times across a restore (serve_sync.cpp).
     struct EventTime {

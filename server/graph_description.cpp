@@ -1,0 +1,415 @@
+// SPDX-License-Identifier: MIT
+#include "graph_description.h"
+
+#include <cstring>
+#include <queue>
+#include <stdexcept>
+#include <string>
+
+#include "checkpoint_parts.h"
+#include "dispatch.h"
+#include "graph_nodes.h"
+#include "session.h"
+
+namespace cricket::server {
+namespace {
+
+using nlohmann::json;
+
+[[noreturn]] void fail(const std::string& what) { fail_checkpoint(what); }
+
+void require(Call& call, CUresult status, const char* what) {
+    if (status != CUDA_SUCCESS) fail(std::string("a graph cannot be described: ") + what + ": " + result_name(call.driver, status));
+}
+void require_built(Call& call, CUresult status, const std::string& what) {
+    if (status != CUDA_SUCCESS) fail("making a graph again: " + what + ": " + result_name(call.driver, status));
+}
+
+// Those that nodes can have. The rest of CUlaunchAttributeID is of launches and streams.
+constexpr CUlaunchAttributeID node_attributes[] = {
+    CU_LAUNCH_ATTRIBUTE_ACCESS_POLICY_WINDOW,
+    CU_LAUNCH_ATTRIBUTE_COOPERATIVE,
+    CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION,
+    CU_LAUNCH_ATTRIBUTE_CLUSTER_SCHEDULING_POLICY_PREFERENCE,
+    CU_LAUNCH_ATTRIBUTE_PRIORITY,
+    CU_LAUNCH_ATTRIBUTE_MEM_SYNC_DOMAIN_MAP,
+    CU_LAUNCH_ATTRIBUTE_MEM_SYNC_DOMAIN,
+    CU_LAUNCH_ATTRIBUTE_PREFERRED_CLUSTER_DIMENSION,
+    CU_LAUNCH_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT,
+    CU_LAUNCH_ATTRIBUTE_NVLINK_UTIL_CENTRIC_SCHEDULING,
+};
+
+const char* type_name(CUgraphNodeType type) {
+    switch (type) {
+        case CU_GRAPH_NODE_TYPE_MEM_ALLOC: return "allocates memory, at an address that only the driver can choose";
+        case CU_GRAPH_NODE_TYPE_MEM_FREE: return "frees memory that a graph allocated, at an address that only the driver can choose";
+        case CU_GRAPH_NODE_TYPE_CONDITIONAL: return "is conditional: kernels hold its handle, which the driver chooses";
+        case CU_GRAPH_NODE_TYPE_EXT_SEMAS_SIGNAL:
+        case CU_GRAPH_NODE_TYPE_EXT_SEMAS_WAIT: return "uses an external semaphore";
+        default: return "is of an unknown type";
+    }
+}
+
+std::vector<std::byte> take(rpc::Blob& blob) {
+    const auto* from = static_cast<const std::byte*>(blob.data);
+    std::vector<std::byte> bytes(from, from + blob.size);
+    if (blob.owned) std::free(const_cast<void*>(blob.data));
+    blob = {};
+    return bytes;
+}
+
+rpc::Blob blob_of(const std::vector<std::byte>& bytes) { return {bytes.data(), static_cast<uint32_t>(bytes.size()), true, false}; }
+
+uint64_t context_of_address(Call& call, CUdeviceptr address) {
+    const DeviceAllocation* allocation = call.session.device_memory.find(address);
+    return allocation && call.objects.get(HandleKind::Context, allocation->context) ? allocation->context : 0;
+}
+
+CUcontext context_handle(Call& call, uint64_t number) {
+    return static_cast<CUcontext>(call.objects.get(HandleKind::Context, number));
+}
+
+template <class H>
+void require_known(Call& call, HandleKind kind, H handle, const char* what) {
+    if (!call.objects.find(kind, from_number<void*>(to_number(handle))))
+        fail(std::string("a graph has a node for ") + what + " that is gone, which cannot be restored");
+}
+
+// Names what the session does not know before it is turned into numbers, and finds the node's context.
+void prepare(Call& call, NodeDescription* one, CUgraphNodeParams* params) {
+    switch (params->type) {
+        case CU_GRAPH_NODE_TYPE_KERNEL: {
+            auto& kernel = params->kernel;
+            uint64_t context = kernel.ctx ? call.objects.find(HandleKind::Context, kernel.ctx) : 0;
+            if (kernel.func) {
+                const auto of = call.session.loading.kernel_of(kernel.func);
+                const uint64_t function = call.objects.find(HandleKind::Function, kernel.func);
+                if (!function && !of.kernel && !call.objects.find(HandleKind::Kernel, kernel.func))
+                    fail("a graph has a node for a kernel that the session does not know, which cannot be restored");
+                if (of.context) context = of.context;
+                else if (function) context = call.session.journal.owner(call.session.journal.owner(function));
+            } else {
+                require_known(call, HandleKind::Kernel, kernel.kern, "a kernel");
+            }
+            if (context_handle(call, context)) one->context = context;
+            break;
+        }
+        case CU_GRAPH_NODE_TYPE_MEMCPY: {
+            auto& copy = params->memcpy.copyParams;
+            if (copy.srcMemoryType == CU_MEMORYTYPE_ARRAY) require_known(call, HandleKind::Array, copy.srcArray, "an array");
+            if (copy.dstMemoryType == CU_MEMORYTYPE_ARRAY) require_known(call, HandleKind::Array, copy.dstArray, "an array");
+            uint64_t context = context_of_address(call, copy.dstDevice);
+            if (!context) context = context_of_address(call, copy.srcDevice);
+            if (context) one->context = context;
+            params->memcpy.copyCtx = context_handle(call, one->context);
+            break;
+        }
+        case CU_GRAPH_NODE_TYPE_MEMSET:
+            if (const uint64_t context = context_of_address(call, params->memset.dst)) one->context = context;
+            params->memset.ctx = context_handle(call, one->context);
+            break;
+        case CU_GRAPH_NODE_TYPE_BATCH_MEM_OP:
+            if (const uint64_t context = call.objects.find(HandleKind::Context, params->memOp.ctx)) one->context = context;
+            params->memOp.ctx = context_handle(call, one->context);
+            break;
+        case CU_GRAPH_NODE_TYPE_HOST:
+            if (params->host.fn != Callbacks::host_function || !call.session.callbacks.id_of(params->host.userData))
+                fail("a graph has a host function that the session does not know, which cannot be restored");
+            break;
+        case CU_GRAPH_NODE_TYPE_EVENT_RECORD:
+            require_known(call, HandleKind::Event, params->eventRecord.event, "an event");
+            break;
+        case CU_GRAPH_NODE_TYPE_WAIT_EVENT:
+            require_known(call, HandleKind::Event, params->eventWait.event, "an event");
+            break;
+        default:
+            break;
+    }
+}
+
+std::vector<std::pair<uint32_t, CUlaunchAttributeValue>> attributes_of(Call& call, CUgraphNode node) {
+    std::vector<std::pair<uint32_t, CUlaunchAttributeValue>> list;
+    if (!call.driver.cuGraphKernelNodeGetAttribute) return list;
+    CUlaunchAttributeValue value{};
+    if (call.driver.cuGraphKernelNodeGetAttribute(node, CU_LAUNCH_ATTRIBUTE_DEVICE_UPDATABLE_KERNEL_NODE, &value) == CUDA_SUCCESS &&
+        value.deviceUpdatableKernelNode.deviceUpdatable)
+        fail("a graph has a node that kernels update, whose handle lies in device memory and cannot be restored");
+    for (const CUlaunchAttributeID id : node_attributes) {
+        std::memset(&value, 0, sizeof value);
+        if (call.driver.cuGraphKernelNodeGetAttribute(node, id, &value) == CUDA_SUCCESS) list.push_back({id, value});
+    }
+    return list;
+}
+
+std::vector<CUgraphNode> nodes_of(Call& call, CUgraph graph) {
+    size_t count = 0;
+    require(call, call.driver.cuGraphGetNodes(graph, nullptr, &count), "cuGraphGetNodes");
+    std::vector<CUgraphNode> nodes(count);
+    if (count) require(call, call.driver.cuGraphGetNodes(graph, nodes.data(), &count), "cuGraphGetNodes");
+    nodes.resize(std::min(count, nodes.size()));
+    return nodes;
+}
+
+std::vector<NodeDescription::Edge> edges_of(Call& call, CUgraphNode node, const std::map<CUgraphNode, size_t>& index) {
+    size_t count = 0;
+    const DriverTable& driver = call.driver;
+    const auto get = [&](CUgraphNode* nodes, CUgraphEdgeData* data) {
+        return driver.cuGraphNodeGetDependencies_v2 ? driver.cuGraphNodeGetDependencies_v2(node, nodes, data, &count)
+                                                    : driver.cuGraphNodeGetDependencies_v1(node, nodes, &count);
+    };
+    require(call, get(nullptr, nullptr), "cuGraphNodeGetDependencies");
+    std::vector<CUgraphNode> nodes(count);
+    std::vector<CUgraphEdgeData> data(count);
+    if (count) require(call, get(nodes.data(), data.data()), "cuGraphNodeGetDependencies");
+    std::vector<NodeDescription::Edge> edges;
+    for (size_t i = 0; i < count; ++i) edges.push_back({index.at(nodes[i]), data[i]});
+    return edges;
+}
+
+// Indices of the nodes, each behind those it depends on, else in the driver's order.
+std::vector<size_t> order_of(const GraphDescription& graph) {
+    std::vector<std::vector<size_t>> after(graph.nodes.size());
+    std::vector<size_t> open(graph.nodes.size());
+    std::priority_queue<size_t, std::vector<size_t>, std::greater<>> ready;
+    for (size_t i = 0; i < graph.nodes.size(); ++i) {
+        open[i] = graph.nodes[i].before.size();
+        if (!open[i]) ready.push(i);
+        for (const auto& edge : graph.nodes[i].before) after.at(edge.from).push_back(i);
+    }
+    std::vector<size_t> order;
+    while (!ready.empty()) {
+        const size_t one = ready.top();
+        ready.pop();
+        order.push_back(one);
+        for (size_t next : after[one])
+            if (--open[next] == 0) ready.push(next);
+    }
+    if (order.size() != graph.nodes.size()) fail("a graph has a cycle, which cannot be restored");
+    return order;
+}
+
+void set_attributes(Call& call, const NodeDescription& one, CUgraphNode node) {
+    for (const auto& [id, value] : one.attributes) {
+        const auto which = static_cast<CUlaunchAttributeID>(id);
+        CUlaunchAttributeValue now{};
+        const bool same = call.driver.cuGraphKernelNodeGetAttribute(node, which, &now) == CUDA_SUCCESS &&
+                          std::memcmp(&now, &value, sizeof now) == 0;
+        if (!same)
+            require_built(call, call.driver.cuGraphKernelNodeSetAttribute(node, which, &value),
+                          "attribute " + std::to_string(id) + " of a kernel");
+    }
+}
+
+// The driver cloned `made` into its node: which of the clone's nodes are which.
+void map_clone(Call& call, const GraphDescription& graph, const NodeMap& made, CUgraph clone, NodeMap* nodes) {
+    const std::vector<CUgraphNode> clones = nodes_of(call, clone);
+    if (clones.size() != graph.nodes.size()) fail("making a graph again: the driver's copy of a child graph has other nodes");
+    for (size_t i = 0; i < clones.size(); ++i) {
+        const NodeDescription& one = graph.nodes[i];
+        CUgraphNode found = nullptr;
+        if (call.driver.cuGraphNodeFindInClone(&found, made.at(one.node), clone) != CUDA_SUCCESS || !found) found = clones[i];
+        CUgraphNodeType type{};
+        require_built(call, call.driver.cuGraphNodeGetType(found, &type), "cuGraphNodeGetType");
+        if (type != one.type) fail("making a graph again: the driver's copy of a child graph has another order");
+        (*nodes)[one.node] = found;
+        if (!one.child) continue;
+        CUgraph inner = nullptr;
+        require_built(call, call.driver.cuGraphChildGraphNodeGetGraph(found, &inner), "cuGraphChildGraphNodeGetGraph");
+        map_clone(call, *one.child, made, inner, nodes);
+    }
+}
+
+CUgraphNode build_node(Call& call, CUgraph graph, const GraphDescription& all, const NodeDescription& one, NodeMap* nodes) {
+    const uint64_t context = context_handle(call, one.context) ? one.context : all.context;
+    if (call.session.make_current(context) != CUDA_SUCCESS) call.session.any_context();
+    NodeParams params;
+    require_built(call, params.decode(call, blob_of(one.params), blob_of(one.data)), "parameters of a node");
+    std::vector<CUgraphNode> from;
+    std::vector<CUgraphEdgeData> edges;
+    for (const auto& edge : one.before) {
+        from.push_back(nodes->at(all.nodes[edge.from].node));
+        edges.push_back(edge.data);
+    }
+    NodeMap in_child;
+    if (one.child) {
+        params.value.graph.graph = build_graph(call, *one.child, &in_child);
+        params.value.graph.ownership = CU_GRAPH_CHILD_GRAPH_OWNERSHIP_CLONE;
+    }
+    CUgraphNode node = nullptr;
+    const CUgraph child = one.child ? params.value.graph.graph : nullptr;
+    const CUresult status = call.driver.cuGraphAddNode_v2(&node, graph, from.empty() ? nullptr : from.data(),
+                                                          edges.empty() ? nullptr : edges.data(), from.size(), &params.value);
+    if (status == CUDA_SUCCESS && child) {
+        CUgraph clone = nullptr;
+        require_built(call, call.driver.cuGraphChildGraphNodeGetGraph(node, &clone), "cuGraphChildGraphNodeGetGraph");
+        map_clone(call, *one.child, in_child, clone, nodes);
+    }
+    if (child) call.driver.cuGraphDestroy(child);
+    require_built(call, status, "a node of type " + std::to_string(one.type));
+    if (one.type == CU_GRAPH_NODE_TYPE_KERNEL) set_attributes(call, one, node);
+    return node;
+}
+
+}  // namespace
+
+NodeDescription describe_node(Call& call, CUgraphNode node, uint64_t context) {
+    NodeDescription one;
+    one.node = node;
+    one.number = call.objects.find(HandleKind::GraphNode, node);
+    one.context = context;
+    require(call, call.driver.cuGraphNodeGetType(node, &one.type), "cuGraphNodeGetType");
+    CUgraphNodeParams params{};
+    params.type = one.type;
+    switch (one.type) {
+        case CU_GRAPH_NODE_TYPE_EMPTY:
+            break;
+        case CU_GRAPH_NODE_TYPE_KERNEL:
+        case CU_GRAPH_NODE_TYPE_MEMCPY:
+        case CU_GRAPH_NODE_TYPE_MEMSET:
+        case CU_GRAPH_NODE_TYPE_HOST:
+        case CU_GRAPH_NODE_TYPE_GRAPH:
+        case CU_GRAPH_NODE_TYPE_WAIT_EVENT:
+        case CU_GRAPH_NODE_TYPE_EVENT_RECORD:
+        case CU_GRAPH_NODE_TYPE_BATCH_MEM_OP:
+            require(call, driver_node_params(call.driver, node, one.type, &params), "parameters of a node");
+            break;
+        default:
+            fail(std::string("a node of a graph ") + type_name(one.type));
+    }
+    prepare(call, &one, &params);
+    if (one.type == CU_GRAPH_NODE_TYPE_GRAPH) {
+        one.child = std::make_shared<GraphDescription>(describe_graph(call, params.graph.graph, context));
+        params.graph = {};
+    }
+    if (one.type == CU_GRAPH_NODE_TYPE_KERNEL) one.attributes = attributes_of(call, node);
+    rpc::Blob message{}, data{};
+    if (one.type == CU_GRAPH_NODE_TYPE_GRAPH || one.type == CU_GRAPH_NODE_TYPE_EMPTY) {
+        if (!give_bytes(&message, &params, sizeof params)) fail("out of memory");
+    } else {
+        require(call, encode_node_params(call, node, params, &message, &data), "parameters of a node");
+    }
+    one.params = take(message);
+    one.data = take(data);
+    return one;
+}
+
+GraphDescription describe_graph(Call& call, CUgraph graph, uint64_t context) {
+    GraphDescription all;
+    all.number = call.objects.find(HandleKind::Graph, graph);
+    all.context = context;
+    const std::vector<CUgraphNode> nodes = nodes_of(call, graph);
+    std::map<CUgraphNode, size_t> index;
+    for (CUgraphNode node : nodes) index.emplace(node, index.size());
+    for (CUgraphNode node : nodes) {
+        all.nodes.push_back(describe_node(call, node, context));
+        all.nodes.back().before = edges_of(call, node, index);
+    }
+    return all;
+}
+
+void check_description(Call& call, const GraphDescription& graph) {
+    order_of(graph);
+    for (const NodeDescription& one : graph.nodes) {
+        NodeParams params;
+        if (params.decode(call, blob_of(one.params), blob_of(one.data)) != CUDA_SUCCESS)
+            fail("a graph has a node for a kernel, an array or an event that is gone, which cannot be restored");
+        if (one.child) check_description(call, *one.child);
+    }
+}
+
+CUgraph build_graph(Call& call, const GraphDescription& graph, NodeMap* nodes) {
+    if (!call.driver.cuGraphAddNode_v2) fail("making a graph again: the driver has no cuGraphAddNode_v2");
+    if (call.session.make_current(graph.context) != CUDA_SUCCESS) call.session.any_context();
+    CUgraph built = nullptr;
+    require_built(call, call.driver.cuGraphCreate(&built, 0), "cuGraphCreate");
+    for (size_t i : order_of(graph)) {
+        const NodeDescription& one = graph.nodes[i];
+        CUgraphNode made = build_node(call, built, graph, one, nodes);
+        (*nodes)[one.node] = made;
+    }
+    return built;
+}
+
+void give_numbers(Call& call, const GraphDescription& graph, CUgraph built, const NodeMap& nodes) {
+    if (graph.number) call.objects.add(HandleKind::Graph, built, graph.number);
+    for (const NodeDescription& one : graph.nodes) {
+        CUgraphNode node = nodes.at(one.node);
+        if (one.number) call.objects.add(HandleKind::GraphNode, node, one.number);
+        if (!one.child) continue;
+        CUgraph child = nullptr;
+        require_built(call, call.driver.cuGraphChildGraphNodeGetGraph(node, &child), "cuGraphChildGraphNodeGetGraph");
+        give_numbers(call, *one.child, child, nodes);
+        if (one.child->number) call.session.graphs_in_nodes[node] = {one.child->number};
+    }
+}
+
+json bytes_json(const std::vector<std::byte>& bytes) {
+    const auto* from = reinterpret_cast<const uint8_t*>(bytes.data());
+    return json::binary(std::vector<uint8_t>(from, from + bytes.size()));
+}
+
+std::vector<std::byte> bytes_of_json(const json& json) {
+    const auto& binary = json.get_binary();
+    const auto* from = reinterpret_cast<const std::byte*>(binary.data());
+    return {from, from + binary.size()};
+}
+
+namespace {
+
+template <class T>
+json plain_json(const T& value) {
+    const auto* from = reinterpret_cast<const uint8_t*>(&value);
+    return json::binary(std::vector<uint8_t>(from, from + sizeof value));
+}
+
+template <class T>
+T plain_of_json(const json& json) {
+    const auto& binary = json.get_binary();
+    if (binary.size() != sizeof(T)) fail("the snapshot's graphs are of another version");
+    T value;
+    std::memcpy(static_cast<void*>(&value), binary.data(), sizeof value);
+    return value;
+}
+
+}  // namespace
+
+json to_json(const GraphDescription& graph) {
+    json nodes = json::array();
+    for (const NodeDescription& one : graph.nodes) {
+        json attributes = json::array(), before = json::array();
+        for (const auto& [id, value] : one.attributes) attributes.push_back({id, plain_json(value)});
+        for (const auto& edge : one.before) before.push_back({edge.from, plain_json(edge.data)});
+        json node{{"node", to_number(one.node)}, {"number", one.number},         {"type", static_cast<int>(one.type)},
+                  {"context", one.context},      {"params", bytes_json(one.params)}, {"data", bytes_json(one.data)},
+                  {"attributes", std::move(attributes)}, {"before", std::move(before)}};
+        if (one.child) node["child"] = to_json(*one.child);
+        nodes.push_back(std::move(node));
+    }
+    return {{"number", graph.number}, {"context", graph.context}, {"nodes", std::move(nodes)}};
+}
+
+GraphDescription graph_of_json(const json& json) {
+    GraphDescription graph;
+    graph.number = json.at("number");
+    graph.context = json.at("context");
+    for (const auto& from : json.at("nodes")) {
+        NodeDescription one;
+        one.node = from_number<CUgraphNode>(from.at("node").get<uint64_t>());
+        one.number = from.at("number");
+        one.type = static_cast<CUgraphNodeType>(from.at("type").get<int>());
+        one.context = from.at("context");
+        one.params = bytes_of_json(from.at("params"));
+        one.data = bytes_of_json(from.at("data"));
+        for (const auto& attribute : from.at("attributes"))
+            one.attributes.push_back({attribute.at(0), plain_of_json<CUlaunchAttributeValue>(attribute.at(1))});
+        for (const auto& edge : from.at("before")) {
+            one.before.push_back({edge.at(0), plain_of_json<CUgraphEdgeData>(edge.at(1))});
+            if (one.before.back().from >= json.at("nodes").size()) fail("the snapshot's graphs are damaged");
+        }
+        if (from.contains("child")) one.child = std::make_shared<GraphDescription>(graph_of_json(from.at("child")));
+        graph.nodes.push_back(std::move(one));
+    }
+    return graph;
+}
+
+}  // namespace cricket::server

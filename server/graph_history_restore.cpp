@@ -1,0 +1,400 @@
+// SPDX-License-Identifier: MIT
+// Graphs, executables and user objects in a snapshot. Graphs that the application holds are saved as they are; beside
+// them the states of graphs that executables were made of, where those are not the same any more.
+#include <cstring>
+#include <set>
+#include <stdexcept>
+
+#include "checkpoint_parts.h"
+#include "dispatch.h"
+#include "graph_history.h"
+#include "graph_nodes.h"
+#include "log.h"
+#include "rpc/ring/message.h"
+#include "session.h"
+
+namespace cricket::server {
+namespace {
+
+using nlohmann::json;
+
+[[noreturn]] void fail(const std::string& what) { fail_checkpoint(what); }
+
+Call own_call(Session& session) { return {session, session.driver, session.objects, {}, nullptr, 0, {}, true, 0, 0}; }
+
+template <class Visit>
+void each_node(const GraphDescription& graph, Visit visit) {
+    for (const NodeDescription& one : graph.nodes) {
+        visit(one);
+        if (one.child) each_node(*one.child, visit);
+    }
+}
+
+CUgraphNode node_at(const json& value) { return from_number<CUgraphNode>(value.get<uint64_t>()); }
+
+}  // namespace
+
+// What of a snapshot's graphs is written once and referred to.
+class GraphHistory::Saved {
+  public:
+    json sources = json::array();
+    std::set<CUgraphNode> living;  // nodes of the application's graphs
+
+    size_t index_of(GraphHistory& history, Call& call, const SourceRef& source) {
+        const auto [place, is_new] = indices_.try_emplace(source.get(), indices_.size());
+        if (!is_new) return place->second;
+        if (!source->lost.empty()) fail("an executable graph cannot be restored: " + source->lost);
+        // An application's graph that has not changed since is saved already.
+        if (source->graph && !source->kept && source->before.empty()) {
+            sources.push_back({{"graph", history.session_.objects.find(HandleKind::Graph, source->graph)}});
+        } else {
+            GraphDescription description = history.description_of(call, *source);
+            check_description(call, description);
+            description.number = 0;
+            sources.push_back({{"description", to_json(description)}});
+        }
+        return place->second;
+    }
+
+  private:
+    std::map<const Source*, size_t> indices_;
+};
+
+// What is rebuilt of it.
+struct GraphHistory::Rebuilt {
+    NodeMap nodes;  // of the application's graphs
+    std::vector<SourceRef> sources;
+    std::vector<NodeMap> in_source;  // those of the application's graphs: `nodes`
+};
+
+std::vector<uint64_t> GraphHistory::living(HandleKind kind) const {
+    std::vector<uint64_t> numbers;
+    for (const auto& [place, entry] : session_.journal.entries()) {
+        const uint64_t object = entry.effect.object;
+        if (entry.effect.kind == Effect::Kind::Create && Objects::kind_of(object) == kind && session_.journal.creation(object) == &entry)
+            numbers.push_back(object);
+    }
+    return numbers;
+}
+
+uint64_t GraphHistory::context_of_creation(uint64_t number) const {
+    const JournalEntry* made = session_.journal.creation(number);
+    if (!made) return 0;
+    XDR xdrs;
+    xdrmem_create(&xdrs, reinterpret_cast<char*>(const_cast<std::byte*>(made->message.data())),
+                  static_cast<u_int>(made->message.size()), XDR_DECODE);
+    uint32_t xid = 0, procedure = 0;
+    rpc::Credential credential;
+    return rpc::decode_call_head(&xdrs, &xid, &procedure, &credential) ? credential.context : 0;
+}
+
+bool GraphHistory::recreates(uint64_t object) {
+    const HandleKind kind = Objects::kind_of(object);
+    return kind == HandleKind::Graph || kind == HandleKind::GraphExec || kind == HandleKind::UserObject;
+}
+
+json GraphHistory::describe_exec(Call& call, const Exec& exec, Saved& saved) {
+    if (exec.flags & CUDA_GRAPH_INSTANTIATE_FLAG_DEVICE_LAUNCH)
+        fail("an executable graph is for launches by kernels: its handle lies in device memory, and cannot be restored");
+    json one{{"from", saved.index_of(*this, call, exec.from)}, {"flags", exec.flags}, {"context", exec.context}};
+    if (exec.updated) one["updated"] = saved.index_of(*this, call, exec.updated);
+    for (const auto& [node, change] : exec.changes) {
+        json to{{"node", to_number(node)},  {"procedure", static_cast<uint32_t>(change.procedure)},
+                {"context", change.context}, {"event", change.event},
+                {"legacy", change.legacy},   {"params", bytes_json(change.params)},
+                {"data", bytes_json(change.data)}};
+        if (change.event && !session_.objects.get(HandleKind::Event, change.event))
+            fail("an executable graph uses an event that is gone, which cannot be restored");
+        if (change.child) {
+            to["child"] = saved.index_of(*this, call, change.child);
+        } else if (!change.params.empty()) {
+            NodeParams params;
+            const auto blob = [](const std::vector<std::byte>& bytes) { return rpc::Blob{bytes.data(), static_cast<uint32_t>(bytes.size()), true, false}; };
+            if (params.decode(call, blob(change.params), blob(change.data)) != CUDA_SUCCESS)
+                fail("an executable graph uses a kernel, an array or an event that is gone, which cannot be restored");
+        }
+        one["changes"].push_back(std::move(to));
+    }
+    for (const auto& [node, enabled] : exec.enabled) one["enabled"].push_back({to_number(node), enabled});
+    for (const auto& [number, count] : exec.objects) one["objects"].push_back({number, count});
+    // The application may ask the executable about nodes of a graph which has changed since.
+    for (const auto& [node, ours] : exec.stand_ins) one["stand_ins"].push_back({to_number(node), to_number(ours)});
+    const Source& from = *exec.from;
+    if (exec.stand_ins.empty() && !from.kept && (from.described || !from.before.empty()))
+        each_node(description_of(call, *exec.from), [&](const NodeDescription& node) {
+            if (saved.living.count(node.node)) one["stand_ins"].push_back({to_number(node.node), to_number(node.node)});
+        });
+    return one;
+}
+
+json GraphHistory::describe_clones(Call& call, const Saved& saved) {
+    json list = json::array();
+    for (const auto& [clone, original] : clone_of_) {
+        json pairs = json::array();
+        const auto add = [&](auto& self, CUgraph of) -> void {
+            size_t count = 0;
+            if (call.driver.cuGraphGetNodes(of, nullptr, &count) != CUDA_SUCCESS || count == 0) return;
+            std::vector<CUgraphNode> nodes(count);
+            if (call.driver.cuGraphGetNodes(of, nodes.data(), &count) != CUDA_SUCCESS) return;
+            for (CUgraphNode node : nodes) {
+                CUgraphNode twin = nullptr;
+                if (call.driver.cuGraphNodeFindInClone(&twin, node, clone) == CUDA_SUCCESS && saved.living.count(twin))
+                    pairs.push_back({to_number(node), to_number(twin)});
+                CUgraphNodeType type{};
+                CUgraph child = nullptr;
+                if (call.driver.cuGraphNodeGetType(node, &type) == CUDA_SUCCESS && type == CU_GRAPH_NODE_TYPE_GRAPH &&
+                    call.driver.cuGraphChildGraphNodeGetGraph(node, &child) == CUDA_SUCCESS)
+                    self(self, child);
+            }
+        };
+        add(add, original);
+        list.push_back({{"clone", session_.objects.find(HandleKind::Graph, clone)}, {"pairs", std::move(pairs)}});
+    }
+    for (const auto& [clone, known] : clones_) {
+        json pairs = json::array();
+        for (const auto& [node, twin] : known) pairs.push_back({to_number(node), to_number(twin)});
+        list.push_back({{"clone", session_.objects.find(HandleKind::Graph, clone)}, {"pairs", std::move(pairs)}});
+    }
+    return list;
+}
+
+json GraphHistory::describe() {
+    Call call = own_call(session_);
+    session_.forget_destroyed();
+    std::set<uint64_t> inside;  // graphs that belong to nodes
+    for (const auto& [node, graphs] : session_.graphs_in_nodes) inside.insert(graphs.begin(), graphs.end());
+    Saved saved;
+    json all = json::object();
+    const auto objects_json = [](const Held& objects) {
+        json list = json::array();
+        for (const auto& [number, count] : objects) list.push_back({number, count});
+        return list;
+    };
+    for (const uint64_t number : living(HandleKind::Graph)) {
+        if (inside.count(number)) continue;
+        if (conditional_handles_.count(number))
+            fail("a graph has a conditional handle (cuGraphConditionalHandleCreate): kernels hold it, and the driver chooses it");
+        CUgraph graph = graph_of(number);
+        const GraphDescription description = describe_graph(call, graph, context_of_creation(number));
+        check_description(call, description);
+        each_node(description, [&](const NodeDescription& node) { saved.living.insert(node.node); });
+        all["graphs"].push_back({{"description", to_json(description)}, {"objects", objects_json(objects_of(graph))}});
+    }
+    for (const uint64_t number : living(HandleKind::GraphExec)) {
+        const auto exec = execs_.find(number);
+        if (exec == execs_.end()) fail("an executable graph was made in a way that is not known, and cannot be restored");
+        json one = describe_exec(call, exec->second, saved);
+        one["number"] = number;
+        all["execs"].push_back(std::move(one));
+    }
+    std::set<uint64_t> held;
+    for (const auto& [graph, objects] : graph_objects_)
+        for (const auto& [number, count] : objects_of(graph)) held.insert(number);
+    for (const auto& [number, exec] : execs_)
+        for (const auto& [object, count] : exec.objects) held.insert(object);
+    for (const uint64_t number : living(HandleKind::UserObject)) {
+        const auto object = user_objects_.find(number);
+        if (object == user_objects_.end() || (object->second.references <= 0 && !held.count(number)))
+            fail("it is not known what holds a CUuserObject, which cannot be restored");
+        all["user_objects"].push_back({{"number", number},
+                                       {"id", object->second.id},
+                                       {"flags", object->second.flags},
+                                       {"references", std::max<int64_t>(object->second.references, 0)}});
+    }
+    if (all.empty()) return nullptr;
+    all["clones"] = describe_clones(call, saved);
+    all["sources"] = std::move(saved.sources);
+    session_.any_context();
+    return all;
+}
+
+void GraphHistory::recreate_exec(Call& call, const json& json, Rebuilt& rebuilt) {
+    const auto require = [&](CUresult status, const char* what) {
+        if (status != CUDA_SUCCESS) fail(std::string("making an executable graph again: ") + what + ": " + result_name(call.driver, status));
+    };
+    const DriverTable& driver = call.driver;
+    Exec exec;
+    exec.flags = json.at("flags");
+    exec.context = json.at("context");
+    size_t from = json.at("from");
+    exec.from = rebuilt.sources.at(from);
+    if (json.contains("updated")) exec.updated = rebuilt.sources.at(json["updated"].get<size_t>());
+    for (const auto& one : json.value("objects", json::array())) exec.objects[one.at(0)] = one.at(1);
+    // What executables hold of user objects they take over from their graphs.
+    const auto hold = [&](CUgraph graph, bool on) {
+        for (const auto& [number, count] : exec.objects) {
+            auto* object = static_cast<CUuserObject>(session_.objects.get(HandleKind::UserObject, number));
+            require(on ? driver.cuGraphRetainUserObject(graph, object, count, 0) : driver.cuGraphReleaseUserObject(graph, object, count),
+                    "user objects");
+        }
+    };
+    CUgraphExec made = nullptr;
+    const auto instantiate = [&](CUgraph graph) {
+        CUDA_GRAPH_INSTANTIATE_PARAMS params{};
+        params.flags = exec.flags;
+        if (exec.flags & CUDA_GRAPH_INSTANTIATE_FLAG_UPLOAD) params.hUploadStream = session_.waiting_stream();
+        require(driver.cuGraphInstantiateWithParams ? driver.cuGraphInstantiateWithParams(&made, graph, &params)
+                                                    : driver.cuGraphInstantiateWithFlags(&made, graph, exec.flags),
+                "cuGraphInstantiate");
+    };
+    if (session_.make_current(exec.context) != CUDA_SUCCESS) session_.any_context();
+    NodeMap nodes = rebuilt.in_source.at(from);
+    if (!exec.updated) {
+        hold(exec.from->graph, true);
+        instantiate(exec.from->graph);
+        hold(exec.from->graph, false);
+    } else {
+        instantiate(exec.from->graph);
+        hold(exec.updated->graph, true);
+        CUgraphExecUpdateResultInfo info{};
+        if (const CUresult status = driver.cuGraphExecUpdate_v2(made, exec.updated->graph, &info); status != CUDA_SUCCESS) {
+            // Both had the same nodes in the same order, or the first update would have failed.
+            log_warn("an executable graph takes no update from its second graph any more (%s): it is made of that one",
+                     result_name(driver, status).c_str());
+            driver.cuGraphExecDestroy(made);
+            instantiate(exec.updated->graph);
+            fail_unless_alike(call, exec.from->graph, exec.updated->graph, &nodes);
+        }
+        hold(exec.updated->graph, false);
+    }
+    const uint64_t number = session_.objects.add(HandleKind::GraphExec, made, json.at("number"));
+    const auto node_named = [&](const auto& value) {
+        if (const auto found = nodes.find(node_at(value)); found != nodes.end()) return found->second;
+        if (exec.updated)
+            for (size_t i = 0; i < rebuilt.sources.size(); ++i)
+                if (rebuilt.sources[i] == exec.updated)
+                    if (const auto found = rebuilt.in_source[i].find(node_at(value)); found != rebuilt.in_source[i].end()) return found->second;
+        fail("making an executable graph again: the snapshot names a node that it has not");
+    };
+    for (const auto& one : json.value("changes", json::array())) {
+        Change change;
+        change.procedure = static_cast<Proc>(one.at("procedure").template get<uint32_t>());
+        change.context = one.at("context");
+        change.event = one.at("event");
+        change.legacy = one.at("legacy");
+        change.params = bytes_of_json(one.at("params"));
+        change.data = bytes_of_json(one.at("data"));
+        CUgraphNode node = node_named(one.at("node"));
+        if (session_.make_current(change.context) != CUDA_SUCCESS) session_.any_context();
+        if (one.contains("child")) {
+            change.child = rebuilt.sources.at(one["child"].template get<size_t>());
+            require(driver.cuGraphExecChildGraphNodeSetParams(made, node, change.child->graph), "a child graph");
+        } else if (change.event) {
+            auto* event = static_cast<CUevent>(session_.objects.get(HandleKind::Event, change.event));
+            require(change.procedure == Proc::cuGraphExecEventRecordNodeSetEvent ? driver.cuGraphExecEventRecordNodeSetEvent(made, node, event)
+                                                                                 : driver.cuGraphExecEventWaitNodeSetEvent(made, node, event),
+                    "an event");
+        } else {
+            const bool known = session_.objects.find(HandleKind::GraphNode, node) != 0;
+            cuGraphExecNodeSetParams_args args{};
+            cuGraphExecNodeSetParams_res res{};
+            args.hGraphExec = number;
+            args.hNode = session_.objects.add(HandleKind::GraphNode, node);
+            args.legacy = change.legacy;
+            args.params = {change.params.data(), static_cast<uint32_t>(change.params.size()), true, false};
+            args.data = {change.data.data(), static_cast<uint32_t>(change.data.size()), true, false};
+            serve_cuGraphExecNodeSetParams(call, args, res);
+            if (!known) session_.objects.remove(HandleKind::GraphNode, args.hNode);
+            require(static_cast<CUresult>(res.status), "parameters of a node");
+        }
+        exec.changes[node] = std::move(change);
+    }
+    for (const auto& one : json.value("enabled", json::array())) {
+        CUgraphNode node = node_named(one.at(0));
+        exec.enabled[node] = one.at(1);
+        require(driver.cuGraphNodeSetEnabled(made, node, one.at(1).template get<bool>()), "cuGraphNodeSetEnabled");
+    }
+    for (const auto& one : json.value("stand_ins", json::array()))
+        if (const auto node = rebuilt.nodes.find(node_at(one.at(0))); node != rebuilt.nodes.end())
+            exec.stand_ins[node->second] = node_named(one.at(1));
+    execs_[number] = std::move(exec);
+}
+
+// Puts the nodes of one graph in place of those of another that has as many of the same types in the same order.
+void GraphHistory::fail_unless_alike(Call& call, CUgraph was, CUgraph is, NodeMap* nodes) {
+    const auto list = [&](CUgraph graph) {
+        size_t count = 0;
+        call.driver.cuGraphGetNodes(graph, nullptr, &count);
+        std::vector<CUgraphNode> all(count);
+        if (count) call.driver.cuGraphGetNodes(graph, all.data(), &count);
+        return all;
+    };
+    const auto before = list(was), now = list(is);
+    NodeMap instead;
+    for (size_t i = 0; i < before.size() && i < now.size(); ++i) {
+        CUgraphNodeType first{}, second{};
+        call.driver.cuGraphNodeGetType(before[i], &first);
+        call.driver.cuGraphNodeGetType(now[i], &second);
+        if (first == second) instead[before[i]] = now[i];
+    }
+    if (before.size() != now.size() || instead.size() != now.size())
+        fail("making an executable graph again: the graph of its last update does not fit");
+    for (auto& [old, node] : *nodes)
+        if (const auto other = instead.find(node); other != instead.end()) node = other->second;
+}
+
+void GraphHistory::recreate(const json& json) {
+    if (json.is_null()) return;
+    Call call = own_call(session_);
+    const auto list = [&](const char* name) { return json.value(name, json::array()); };
+    for (const auto& one : list("user_objects")) {
+        const uint64_t number = one.at("number");
+        UserObject object{one.at("id"), one.at("flags"), one.at("references")};
+        void* context = session_.callbacks.context(object.id, Callbacks::Use::Once);
+        void* prepared = session_.user_objects.prepare(context);
+        CUuserObject made = nullptr;
+        // One more than the application's, until graphs and executables have theirs.
+        const CUresult status = call.driver.cuUserObjectCreate(&made, prepared, UserObjects::destroyed,
+                                                               static_cast<unsigned>(object.references) + 1, object.flags);
+        if (status != CUDA_SUCCESS) fail("making a user object again: " + result_name(call.driver, status));
+        session_.user_objects.made(prepared, made);
+        session_.objects.add(HandleKind::UserObject, made, number);
+        user_objects_[number] = object;
+    }
+    Rebuilt rebuilt;
+    std::vector<GraphDescription> descriptions;
+    std::vector<CUgraph> built;
+    for (const auto& one : list("graphs")) {
+        descriptions.push_back(graph_of_json(one.at("description")));
+        built.push_back(build_graph(call, descriptions.back(), &rebuilt.nodes));
+        give_numbers(call, descriptions.back(), built.back(), rebuilt.nodes);
+    }
+    for (const auto& one : list("sources")) {
+        auto source = std::make_shared<Source>(session_.driver);
+        NodeMap nodes;
+        if (one.contains("graph")) {
+            source->graph = graph_of(one["graph"]);
+            if (!source->graph) fail("the snapshot's graphs are damaged");
+            source->context = context_of_creation(one["graph"]);
+            current_[source->graph] = source;
+            nodes = rebuilt.nodes;
+        } else {
+            const GraphDescription description = graph_of_json(one.at("description"));
+            source->graph = build_graph(call, description, &nodes);
+            source->kept = true;
+            source->context = description.context;
+        }
+        rebuilt.sources.push_back(std::move(source));
+        rebuilt.in_source.push_back(std::move(nodes));
+    }
+    for (const auto& one : list("execs")) recreate_exec(call, one, rebuilt);
+    for (size_t i = 0; i < built.size(); ++i)
+        for (const auto& one : list("graphs").at(i).at("objects")) {
+            auto* object = static_cast<CUuserObject>(session_.objects.get(HandleKind::UserObject, one.at(0)));
+            const CUresult status = call.driver.cuGraphRetainUserObject(built[i], object, one.at(1), 0);
+            if (status != CUDA_SUCCESS) fail("user objects of a graph: " + result_name(call.driver, status));
+            graph_objects_[built[i]].own[one.at(0)] = one.at(1);
+        }
+    for (const auto& one : list("user_objects"))
+        call.driver.cuUserObjectRelease(static_cast<CUuserObject>(session_.objects.get(HandleKind::UserObject, one.at("number"))), 1);
+    for (const auto& one : list("clones")) {
+        CUgraph clone = graph_of(one.at("clone"));
+        for (const auto& pair : one.at("pairs")) {
+            const auto node = rebuilt.nodes.find(node_at(pair.at(0))), twin = rebuilt.nodes.find(node_at(pair.at(1)));
+            if (clone && node != rebuilt.nodes.end() && twin != rebuilt.nodes.end()) clones_[clone][node->second] = twin->second;
+        }
+    }
+    session_.any_context();
+}
+
+}  // namespace cricket::server
