@@ -187,10 +187,11 @@ TEST_F(Contexts, ThreadsHaveTheirOwnStacks) {
 TEST_F(Contexts, UnknownOnesAreRefused) {
     auto bogus = reinterpret_cast<CUcontext>(0xdead0);
     CUdevice device;
-    EXPECT_EQ(impl_cuCtxPushCurrent_v2(bogus), CUDA_ERROR_INVALID_CONTEXT);
+    EXPECT_EQ(impl_cuCtxPushCurrent_v2(bogus), CUDA_ERROR_INVALID_VALUE);
+    EXPECT_EQ(impl_cuCtxPushCurrent_v2(nullptr), CUDA_ERROR_INVALID_VALUE);
     EXPECT_EQ(impl_cuCtxSetCurrent(bogus), CUDA_ERROR_INVALID_CONTEXT);
-    EXPECT_EQ(impl_cuCtxDestroy_v2(bogus), CUDA_ERROR_INVALID_CONTEXT);
-    EXPECT_EQ(impl_cuCtxDestroy_v2(nullptr), CUDA_ERROR_INVALID_CONTEXT);
+    EXPECT_EQ(impl_cuCtxDestroy_v2(bogus), CUDA_ERROR_INVALID_VALUE);
+    EXPECT_EQ(impl_cuCtxDestroy_v2(nullptr), CUDA_ERROR_INVALID_VALUE);
     EXPECT_EQ(impl_cuCtxGetDevice_v2(&device, bogus), CUDA_ERROR_INVALID_CONTEXT);
     CUcontext none;
     EXPECT_EQ(impl_cuCtxCreate_v2(&none, 0, 7), CUDA_ERROR_INVALID_DEVICE);

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "client/contexts.h"
 #include "client/jit_options.h"
 #include "custom.h"
 #include "fake_session.h"
@@ -51,6 +52,9 @@ class Modules : public testing::Test {
         session.initialized = true;
         session.made.clear();
         session.image.clear();
+        constexpr uint64_t context = 0x1800000000;
+        if (!contexts::known(context)) contexts::add(context, 0, true);
+        if (contexts::top() != context) contexts::push(context);
         session.answer<cuModuleLoadData_args, cuModuleLoadData_res>(Proc::cuModuleLoadData,
                                                                     [](auto&, auto& res) {
                                                                         res.module = 0x2000000010;
