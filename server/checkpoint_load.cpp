@@ -3,14 +3,20 @@
 // its places, then what lies in memory, then what depends on that.
 #include "checkpoint.h"
 
+#include <time.h>
+
+#include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "checkpoint_arrays.h"
-#include "checkpoint_data.h"
 #include "checkpoint_parts.h"
+#include "device_pipe.h"
 #include "dispatch.h"
+#include "log.h"
 #include "session_names.h"
 #include "snapshot_store.h"
 #include "variables.h"
@@ -91,19 +97,6 @@ std::vector<JournalEntry> load_journal(Session& session, Executor& executor, Sna
     return by_value;
 }
 
-void load_virtual(Session& session, Staging& staging, SnapshotReader& reader, const json& list) {
-    for (const json& one : list) {
-        const uint64_t number = one[0], at = one[1];
-        const std::string what = "physical memory " + std::to_string(number);
-        const auto& allocation = session.virtual_memory.allocations().at(number);
-        CUdeviceptr address = 0;
-        if (const CUresult status = session.virtual_memory.map_aside(allocation, &address); status != CUDA_SUCCESS)
-            fail("mapping " + what + ": " + result_name(session.driver, status));
-        load_range(session.driver, staging, reader, "virtual", at, address, allocation.bytes, what);
-        session.virtual_memory.unmap_aside(allocation, address);
-    }
-}
-
 void load_text(Session& session, SnapshotReader& reader) {
     if (!reader.meta().contains("text")) return;
     const json& meta = reader.meta()["text"];
@@ -134,7 +127,128 @@ void load_replies(Executor& executor, SnapshotReader& reader) {
     }
 }
 
-void load_variables(Session& session, Staging& staging, SnapshotReader& reader, const json& list) {
+// Where device memory comes from: all of it is listed first, and then read in parallel.
+class DeviceContent {
+  public:
+    DeviceContent(Session& session, const SnapshotReader& reader) : session_(session), reader_(reader) {}
+
+    void add(const std::string& part, uint64_t offset, uint64_t address, uint64_t bytes, uint64_t context, int32_t device) {
+        const uint32_t lane = lane_of(context, device);
+        const auto chunks = reader_.chunks(part);
+        auto chunk = std::upper_bound(chunks.begin(), chunks.end(), offset,
+                                      [](uint64_t at, const ChunkRecord& one) { return at < one.offset; });
+        if (chunk != chunks.begin()) --chunk;
+        bool after_zeros = true;
+        for (uint64_t done = 0; done < bytes;) {
+            while (chunk != chunks.end() && chunk->offset + chunk->bytes <= offset + done) ++chunk;
+            // What is in no chunk is left to the reader, who says so.
+            const bool known = chunk != chunks.end() && chunk->offset <= offset + done;
+            const uint64_t end = known ? std::min(bytes, chunk->offset + chunk->bytes - offset) : bytes;
+            const bool zeros = known && chunk->pack == zeros_pack;
+            while (done < end) {
+                const uint64_t most = zeros ? end - done : DevicePipe::buffer_bytes;
+                uint64_t length = std::min(end - done, most);
+                if (zeros && !zeros_.empty() && zeros_.back().address + zeros_.back().tag == address + done) {
+                    zeros_.back().tag += length;
+                } else if (zeros) {
+                    zeros_.push_back({address + done, 0, lane, length});
+                } else if (!after_zeros && !runs_.empty() && runs_.back().bytes + length <= DevicePipe::buffer_bytes) {
+                    runs_.back().bytes += static_cast<uint32_t>(length);
+                } else {
+                    runs_.push_back({address + done, static_cast<uint32_t>(length), lane, sources_.size()});
+                    sources_.push_back({&part_name(part), offset + done});
+                }
+                after_zeros = zeros;
+                done += length;
+            }
+        }
+        bytes_ += bytes;
+    }
+
+    void load() {
+        for (const DeviceRun& run : zeros_) {
+            CUresult status = session_.driver.cuCtxSetCurrent(lanes_[run.lane].context);
+            if (status == CUDA_SUCCESS) status = session_.driver.cuMemsetD8Async(run.address, 0, run.tag, lanes_[run.lane].stream);
+            if (status != CUDA_SUCCESS) fail(at_address("writing device memory", run.address) + ": " + result_name(session_.driver, status));
+        }
+        if (!runs_.empty()) {
+            DevicePipe pipe(session_.driver, lanes_, bytes_);
+            pipe.push(runs_, stop_, [&](unsigned, const DeviceRun& run, std::span<std::byte> to) {
+                reader_.read(*sources_[run.tag].part, sources_[run.tag].offset, to);
+            });
+        }
+        for (Lane& lane : lanes_) {
+            CUresult status = session_.driver.cuCtxSetCurrent(lane.context);
+            if (status == CUDA_SUCCESS) status = session_.driver.cuStreamSynchronize(lane.stream);
+            close_lane(session_.driver, lane);
+            if (status != CUDA_SUCCESS) fail("writing device memory: " + result_name(session_.driver, status));
+        }
+        session_.forget_current();
+    }
+    uint64_t bytes() const { return bytes_; }
+
+  private:
+    struct Source {
+        const std::string* part;
+        uint64_t offset;
+    };
+    const std::string& part_name(const std::string& part) { return *names_.insert(part).first; }
+    uint32_t lane_of(uint64_t context, int32_t device) {
+        for (const auto& [number, of] : session_.context_devices)
+            if (!context && of == device) context = number;
+        if (!context) context = session_.context_devices.begin()->first;
+        auto [place, is_new] = lane_numbers_.try_emplace(context, static_cast<uint32_t>(lanes_.size()));
+        if (is_new) {
+            Lane lane;
+            lane.context = static_cast<CUcontext>(session_.objects.get(HandleKind::Context, context));
+            lane.device = device;
+            const CUresult status = open_lane(session_.driver, lane);
+            session_.forget_current();
+            if (status != CUDA_SUCCESS) fail("a context cannot be used: " + result_name(session_.driver, status));
+            lanes_.push_back(std::move(lane));
+        }
+        return place->second;
+    }
+
+    Session& session_;
+    const SnapshotReader& reader_;
+    std::vector<Lane> lanes_;
+    std::map<uint64_t, uint32_t> lane_numbers_;
+    std::set<std::string> names_;
+    std::vector<DeviceRun> runs_, zeros_;  // of zeros, the tag says how many
+    std::vector<Source> sources_;
+    std::atomic<bool> stop_{false};
+    uint64_t bytes_ = 0;
+};
+
+void add_memory(const json& meta, DeviceContent& content) {
+    if (meta.contains("memory_ranges")) {
+        for (const json& one : meta["memory_ranges"]) content.add("memory", one[3], one[0], one[1], 0, one[2]);
+    } else {  // of format 1
+        for (const json& one : meta.value("memory", json::array())) content.add("memory", one[3], one[0], one[1], 0, one[2]);
+    }
+}
+
+// Returns what add_virtual() mapped, by number.
+std::vector<std::pair<uint64_t, CUdeviceptr>> add_virtual(Session& session, const json& list, DeviceContent& content) {
+    std::vector<std::pair<uint64_t, CUdeviceptr>> mapped;
+    const auto whole = session.virtual_memory.mapped_whole();
+    for (const json& one : list) {
+        const uint64_t number = one[0];
+        const auto& allocation = session.virtual_memory.allocations().at(number);
+        const auto there = whole.find(number);
+        CUdeviceptr address = there == whole.end() ? 0 : there->second;
+        if (!address) {
+            if (const CUresult status = session.virtual_memory.map_aside(allocation, &address); status != CUDA_SUCCESS)
+                fail("mapping physical memory " + std::to_string(number) + ": " + result_name(session.driver, status));
+            mapped.push_back({number, address});
+        }
+        content.add("virtual", one[1], address, allocation.bytes, 0, allocation.properties.location.id);
+    }
+    return mapped;
+}
+
+void add_variables(Session& session, const json& list, DeviceContent& content) {
     std::map<std::tuple<uint64_t, uint64_t, std::string>, ModuleVariable> now;
     for (ModuleVariable& variable : module_variables(session)) {
         auto key = std::make_tuple(variable.image, variable.context, variable.name);
@@ -148,10 +262,35 @@ void load_variables(Session& session, Staging& staging, SnapshotReader& reader, 
         if (found->second.address != address || found->second.bytes != bytes)
             fail(at_address("variable " + name + " was", address) + at_address(" and would now be", found->second.address) +
                  ": pointers to it would be wrong");
-        if (session.make_current(context) != CUDA_SUCCESS) fail("context of variable " + name + " cannot be used");
-        load_range(session.driver, staging, reader, "variables", one.at("at"), address, bytes, "variable " + name);
+        content.add("variables", one.at("at"), address, bytes, context, session.context_devices.at(context));
     }
 }
+
+// Says in the log how long each step took.
+class Steps {
+  public:
+    void done(const char* step) {
+        const uint64_t now = now_ns();
+        char text[64];
+        std::snprintf(text, sizeof text, "%s%s %.1f ms", text_.empty() ? "" : ", ", step, static_cast<double>(now - last_) / 1e6);
+        text_ += text;
+        last_ = now;
+    }
+    void log(const std::string& directory, uint64_t bytes) const {
+        log_info("'%s' is restored, %.1f MiB of device memory in %.1f ms: %s", directory.c_str(),
+                 static_cast<double>(bytes) / 1048576, static_cast<double>(now_ns() - began_) / 1e6, text_.c_str());
+    }
+
+  private:
+    static uint64_t now_ns() {
+        timespec t{};
+        ::clock_gettime(CLOCK_MONOTONIC, &t);
+        return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(t.tv_nsec);
+    }
+    const uint64_t began_ = now_ns();
+    uint64_t last_ = began_;
+    std::string text_;
+};
 
 void load_host(Session& session, bool coordinated, SnapshotReader& reader) {
     const json& meta = reader.meta();
@@ -206,7 +345,9 @@ Variables saved_environment(const std::string& directory) {
 }
 
 bool load_checkpoint(Session& session, Executor& executor, const std::string& directory) {
+    Steps steps;
     SnapshotReader reader(directory);
+    steps.done("manifest");
     const json& meta = reader.meta();
     const bool coordinated = meta.at("coordinated");
     if (!parse_token(reader.info().session, &session.token)) fail("the snapshot's session token is not 32 hex digits");
@@ -222,6 +363,7 @@ bool load_checkpoint(Session& session, Executor& executor, const std::string& di
     session.client_pid = meta.at("pid");
     session.set_posted({meta.at("posted")[0], meta.at("posted")[1]});
     std::vector<JournalEntry> by_value = load_journal(session, executor, reader);
+    steps.done("journal");
     session.objects.set_last_index(meta.at("last_index"));
     if (meta.contains("primary_retained")) {
         for (const json& one : meta["primary_retained"]) {
@@ -250,14 +392,22 @@ bool load_checkpoint(Session& session, Executor& executor, const std::string& di
         const CUresult status = session.virtual_memory.recreate(meta["virtual"]);
         if (status != CUDA_SUCCESS) fail("the application's address ranges cannot be made again: " + result_name(session.driver, status));
     }
+    steps.done("memory made");
+    uint64_t device_bytes = 0;
     if (session.any_context()) {
-        Staging staging(session.driver);
         load_host(session, coordinated, reader);
-        load_variables(session, staging, reader, meta.value("variables", json::array()));
+        steps.done("host memory");
+        DeviceContent content(session, reader);
+        add_variables(session, meta.value("variables", json::array()), content);
         session.any_context();
-        for (const json& one : meta.value("memory", json::array()))
-            load_range(session.driver, staging, reader, "memory", one[3], one[0], one[1], at_address("device memory", one[0]));
-        load_virtual(session, staging, reader, meta.value("virtual_content", json::array()));
+        add_memory(meta, content);
+        const auto mapped = add_virtual(session, meta.value("virtual_content", json::array()), content);
+        content.load();
+        device_bytes = content.bytes();
+        for (const auto& [number, address] : mapped)
+            session.virtual_memory.unmap_aside(session.virtual_memory.allocations().at(number), address);
+        session.any_context();
+        steps.done("device memory");
         load_arrays(session, reader, meta.value("arrays", json::array()));
         load_values(session, executor, std::move(by_value));
         load_graphs(session, reader, meta.value("graphs", uint64_t(0)));
@@ -265,9 +415,11 @@ bool load_checkpoint(Session& session, Executor& executor, const std::string& di
         load_events(session, meta.value("events", json::array()));
         if (const CUresult status = session.synchronize_all(); status != CUDA_SUCCESS)
             fail("the device after the restore: " + result_name(session.driver, status));
+        steps.done("arrays and events");
     }
     load_text(session, reader);
     load_replies(executor, reader);
+    steps.log(directory, device_bytes);
     return coordinated;
 }
 

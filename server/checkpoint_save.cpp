@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
-// A snapshot's data files: `memory` (device allocations, one after the other), `host` (registered host memory),
-// `variables` (contents of module variables), `arrays` (checkpoint_arrays.h), `journal` (calls to repeat) with `images` (their attachments), `replies`
-// (what the client may still ask for). The manifest's meta says where in them what is.
-#include "checkpoint.h"
+// A snapshot's parts: `memory` (device memory, at offsets that are those of its addresses within a chunk), `virtual` (physical
+// memory of the virtual-memory calls), `variables` (of modules), `arrays` (checkpoint_arrays.h), `host` (registered host
+// memory), `journal` (calls to repeat) with `images` (their attachments), `replies` (what the client may still ask for),
+// `text`. The manifest's meta says where in them what is.
+#include "checkpoint_capture.h"
 
 #include <cstring>
 #include <map>
 #include <nlohmann/json.hpp>
 
 #include "checkpoint_arrays.h"
-#include "checkpoint_data.h"
 #include "checkpoint_parts.h"
 #include "dispatch.h"
 #include "session_names.h"
@@ -22,101 +22,87 @@ namespace {
 using nlohmann::json;
 [[noreturn]] void fail(const std::string& what) { fail_checkpoint(what); }
 
-json save_journal(Session& session, SnapshotWriter& writer) {
-    auto& journal = writer.begin("journal");
-    auto& images = writer.begin("images");
-    std::map<const void*, std::pair<uint64_t, uint64_t>> written;  // the same image is written once
-    json list = json::array();
-    for (const auto& [place, entry] : session.journal.entries()) {
-        json one{{"seq", entry.seq},
-                 {"procedure", entry.procedure},
-                 {"name", dispatch_table[entry.procedure - wire::first_cuda_proc].name},
-                 {"kind", static_cast<int>(entry.effect.kind)},
-                 {"object", entry.effect.object},
-                 {"owner", entry.effect.owner},
-                 {"key", {entry.effect.key[0], entry.effect.key[1]}},
-                 {"at", journal.size()},
-                 {"bytes", entry.message.size()}};
-        journal.write(entry.message);
-        if (entry.attachment) {
-            auto [place, is_new] = written.try_emplace(entry.attachment.get(), images.size(), entry.attachment->size());
-            if (is_new) images.write(entry.attachment->span());
-            one["image"] = {place->second.first, place->second.second};
-        }
-        list.push_back(std::move(one));
-    }
-    return list;
-}
+uint64_t round_up(uint64_t n, uint64_t to) { return (n + to - 1) / to * to; }
 
-json save_replies(Executor& executor, SnapshotWriter& writer) {
-    auto& out = writer.begin("replies");
+// Allocations that lie near each other in one chunk of device memory are one range: many small ones cost little.
+json save_memory(Session& session, SnapshotWriter& writer, Capture& capture) {
+    constexpr uint64_t near = 64u << 10;
+    const uint32_t part = writer.add_part("memory");
+    const auto chunks = session.device_memory.describe();
+    auto chunk = chunks.begin();
     json list = json::array();
-    for (const auto& [seq, kept] : executor.kept()) {
-        if (!kept.sent) fail("call " + std::to_string(seq) + " is still waiting for the device");
-        list.push_back({{"seq", seq},
-                        {"slot", kept.slot},
-                        {"reply_offset", kept.reply_offset},
-                        {"reply_bytes", kept.reply_bytes},
-                        {"down_offset", kept.down_offset},
-                        {"down_bytes", kept.down_bytes},
-                        {"at", out.size()},
-                        {"message", kept.message.size()},
-                        {"down", kept.down.size()}});
-        out.write(kept.message);
-        out.write(kept.down);
-    }
-    return list;
-}
-
-json save_memory(Session& session, Staging& staging, SnapshotWriter& writer) {
-    auto& out = writer.begin("memory");
-    json list = json::array();
+    CapturedRange range;
+    uint64_t chunk_end = 0, next_offset = 0;
+    const auto close = [&] {
+        if (!range.bytes) return;
+        next_offset = round_up(range.offset + range.bytes, snapshot_chunk_bytes);
+        capture.ranges.push_back(range);
+        capture.meta["memory_ranges"].push_back({range.address, range.bytes, range.device, range.offset});
+    };
     for (const auto& [address, allocation] : session.device_memory.allocations()) {
-        list.push_back({address, allocation.bytes, allocation.device, out.size(), allocation.context, allocation.pool});
-        save_range(session.driver, staging, out, address, allocation.bytes, at_address("device memory", address));
+        if (!range.bytes || address >= chunk_end || address > range.address + range.bytes + near) {
+            close();
+            while (chunk != chunks.end() && chunk->address + chunk->bytes <= address) ++chunk;
+            chunk_end = chunk == chunks.end() ? address : chunk->address + chunk->bytes;
+            range = {address, 0, part, next_offset + address % snapshot_chunk_bytes, 0, allocation.device};
+        }
+        range.bytes = std::max(range.bytes, address + allocation.bytes - range.address);
+        list.push_back({address, allocation.bytes, allocation.device, range.offset + (address - range.address),
+                        allocation.context, allocation.pool});
     }
+    close();
     return list;
 }
 
 // Physical memory of the application's own virtual-memory calls, mapped or not.
-json save_virtual(Session& session, Staging& staging, SnapshotWriter& writer) {
-    auto& out = writer.begin("virtual");
+json save_virtual(Session& session, SnapshotWriter& writer, Capture& capture) {
+    const uint32_t part = writer.add_part("virtual");
     json list = json::array();
+    uint64_t offset = 0;
+    const auto mapped = session.virtual_memory.mapped_whole();
     for (const auto& [number, allocation] : session.virtual_memory.allocations()) {
-        const std::string what = "physical memory " + std::to_string(number);
-        CUdeviceptr address = 0;
-        if (const CUresult status = session.virtual_memory.map_aside(allocation, &address); status != CUDA_SUCCESS)
-            fail("mapping " + what + ": " + result_name(session.driver, status));
-        list.push_back({number, out.size()});
-        save_range(session.driver, staging, out, address, allocation.bytes, what);
-        session.virtual_memory.unmap_aside(allocation, address);
+        const auto there = mapped.find(number);
+        CUdeviceptr address = there == mapped.end() ? 0 : there->second;
+        if (!address) {
+            if (const CUresult status = session.virtual_memory.map_aside(allocation, &address); status != CUDA_SUCCESS)
+                fail("mapping physical memory " + std::to_string(number) + ": " + result_name(session.driver, status));
+            capture.mapped.push_back({number, address});
+        }
+        list.push_back({number, offset});
+        capture.ranges.push_back({address, allocation.bytes, part, offset, 0, allocation.properties.location.id});
+        offset = round_up(offset + allocation.bytes, snapshot_chunk_bytes);
     }
     return list;
 }
 
-json save_variables(Session& session, Staging& staging, SnapshotWriter& writer) {
-    auto& out = writer.begin("variables");
+json save_variables(Session& session, SnapshotWriter& writer, Capture& capture) {
+    constexpr uint64_t apart = 256;
+    const uint32_t part = writer.add_part("variables");
     json list = json::array();
+    uint64_t offset = 0;
     for (const ModuleVariable& variable : module_variables(session)) {
         list.push_back({{"image", variable.image},
                         {"context", variable.context},
                         {"name", variable.name},
                         {"address", variable.address},
                         {"bytes", variable.bytes},
-                        {"at", out.size()}});
-        if (const CUresult status = session.make_current(variable.context); status != CUDA_SUCCESS)
-            fail("context of variable " + variable.name + ": " + result_name(session.driver, status));
-        save_range(session.driver, staging, out, variable.address, variable.bytes, "variable " + variable.name);
+                        {"at", offset}});
+        capture.ranges.push_back({variable.address, variable.bytes, part, offset, variable.context,
+                                  session.context_devices.at(variable.context)});
+        offset = round_up(offset + variable.bytes, apart);
     }
     return list;
 }
 
-json save_host(Session& session, bool coordinated, SnapshotWriter& writer) {
-    auto& out = writer.begin("host");
+json save_host(Session& session, bool coordinated, SnapshotWriter& writer, Capture& capture) {
+    const uint32_t part = writer.add_part("host");
     json list = json::array();
+    uint64_t at = 0;
     for (const auto& [address, range] : session.host_memory.ranges()) {
-        list.push_back({{"address", address}, {"bytes", range.bytes}, {"offset", range.offset}, {"flags", range.flags}, {"pageable", range.pageable}, {"at", out.size()}});
-        if (!coordinated) out.write(HostMemory::content(range), range.bytes);
+        list.push_back({{"address", address}, {"bytes", range.bytes}, {"offset", range.offset}, {"flags", range.flags}, {"pageable", range.pageable}, {"at", at}});
+        if (coordinated) continue;
+        capture.host.push_back({{static_cast<const std::byte*>(HostMemory::content(range)), range.bytes}, part, at});
+        at = round_up(at + range.bytes, snapshot_chunk_bytes);
     }
     return list;
 }
@@ -168,12 +154,10 @@ json save_graphs(Session& session, SnapshotWriter& writer) {
 
 }  // namespace
 
-void save_checkpoint(Session& session, Executor& executor, const std::string& directory, const std::string& checkpoint,
-                     bool coordinated) {
+void capture_session(Session& session, Executor& executor, bool coordinated, SnapshotWriter& writer, Capture& capture) {
     refuse_unrestorable(session);
     const bool on_device = session.any_context();
-    SnapshotWriter writer(directory);
-    json meta;
+    json& meta = capture.meta;
     meta["coordinated"] = coordinated;
     meta["program"] = session.program;
     meta["environment"] = session.environment;
@@ -195,23 +179,79 @@ void save_checkpoint(Session& session, Executor& executor, const std::string& di
     for (const auto& chunk : session.device_memory.describe())
         meta["chunks"].push_back({chunk.address, chunk.bytes, chunk.device, static_cast<int>(chunk.kind)});
     if (!session.virtual_memory.empty()) meta["virtual"] = session.virtual_memory.describe();
-    meta["journal"] = save_journal(session, writer);
-    meta["replies"] = save_replies(executor, writer);
-    meta["host"] = save_host(session, coordinated, writer);
+    for (const auto& [place, entry] : session.journal.entries()) capture.journal.push_back(entry);
+    for (const auto& [seq, kept] : executor.kept()) {
+        if (!kept.sent) fail("call " + std::to_string(seq) + " is still waiting for the device");
+        capture.replies.push_back({seq, kept});
+    }
+    meta["host"] = save_host(session, coordinated, writer, capture);
     meta["managed"] = session.managed.describe();
     meta["copies_to_host"] = save_copies(session);
     if (on_device) {
-        Staging staging(session.driver);
-        meta["variables"] = save_variables(session, staging, writer);
+        meta["variables"] = save_variables(session, writer, capture);
         session.any_context();
-        meta["memory"] = save_memory(session, staging, writer);
-        if (!session.virtual_memory.empty()) meta["virtual_content"] = save_virtual(session, staging, writer);
+        meta["memory"] = save_memory(session, writer, capture);
+        if (!session.virtual_memory.empty()) meta["virtual_content"] = save_virtual(session, writer, capture);
         meta["arrays"] = save_arrays(session, writer);
         meta["graphs"] = save_graphs(session, writer);
         session.any_context();
         meta["events"] = save_events(session);
     }
-    writer.finish({token_text(session.token), session.epoch, checkpoint}, meta);
+    capture.info.session = token_text(session.token);
+    capture.info.epoch = session.epoch;
+}
+
+void unmap_captured(Session& session, Capture& capture) {
+    for (const auto& [number, address] : capture.mapped)
+        session.virtual_memory.unmap_aside(session.virtual_memory.allocations().at(number), address);
+    capture.mapped.clear();
+}
+
+void describe_calls(Capture& capture, SnapshotWriter& writer) {
+    auto& journal = writer.begin("journal");
+    const uint32_t images = writer.add_part("images");
+    std::map<const void*, uint64_t> placed;  // the same image is written once
+    uint64_t images_end = 0;
+    json list = json::array();
+    for (const JournalEntry& entry : capture.journal) {
+        json one{{"seq", entry.seq},
+                 {"procedure", entry.procedure},
+                 {"name", dispatch_table[entry.procedure - wire::first_cuda_proc].name},
+                 {"kind", static_cast<int>(entry.effect.kind)},
+                 {"object", entry.effect.object},
+                 {"owner", entry.effect.owner},
+                 {"key", {entry.effect.key[0], entry.effect.key[1]}},
+                 {"at", journal.size()},
+                 {"bytes", entry.message.size()}};
+        journal.write(entry.message);
+        if (const Attachment& image = entry.attachment) {
+            auto [place, is_new] = placed.try_emplace(image.get(), images_end);
+            if (is_new) {
+                capture.images.push_back({image->span(), images, images_end});
+                images_end = round_up(images_end + image->size(), snapshot_chunk_bytes);
+            }
+            one["image"] = {place->second, image->size()};
+        }
+        list.push_back(std::move(one));
+    }
+    capture.meta["journal"] = std::move(list);
+
+    auto& replies = writer.begin("replies");
+    list = json::array();
+    for (const auto& [seq, kept] : capture.replies) {
+        list.push_back({{"seq", seq},
+                        {"slot", kept.slot},
+                        {"reply_offset", kept.reply_offset},
+                        {"reply_bytes", kept.reply_bytes},
+                        {"down_offset", kept.down_offset},
+                        {"down_bytes", kept.down_bytes},
+                        {"at", replies.size()},
+                        {"message", kept.message.size()},
+                        {"down", kept.down.size()}});
+        replies.write(kept.message);
+        replies.write(kept.down);
+    }
+    capture.meta["replies"] = std::move(list);
 }
 
 }  // namespace cricket::server

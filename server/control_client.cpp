@@ -126,6 +126,37 @@ OpResult ControlClient::snapshot(const std::string& target, const std::string& d
     return simple(ctl_snapshot_2, &arguments);
 }
 
+template <typename Procedure, typename Arguments>
+SnapshotState ControlClient::snapshot_call(Procedure procedure, Arguments* arguments) {
+    ctl_snapshot_state result;
+    call(procedure, arguments, &result, no_hurry);
+    SnapshotState converted = from_xdr(result);
+    xdr_free(reinterpret_cast<xdrproc_t>(xdr_ctl_snapshot_state), reinterpret_cast<char*>(&result));
+    return converted;
+}
+
+SnapshotState ControlClient::begin_snapshot(const std::string& target, const SnapshotRequest& request) {
+    ctl_snapshot_request arguments{plain(target),        plain(request.directory), plain(request.checkpoint),
+                                   plain(request.base),  request.series,           request.live,
+                                   request.compress};
+    return snapshot_call(ctl_snapshot_begin_2, &arguments);
+}
+
+SnapshotState ControlClient::wait_snapshot(const std::string& target, uint64_t id) {
+    ctl_snapshot_id arguments{plain(target), id};
+    return snapshot_call(ctl_snapshot_wait_2, &arguments);
+}
+
+SnapshotState ControlClient::snapshot_state(const std::string& target, uint64_t id) {
+    ctl_snapshot_id arguments{plain(target), id};
+    return snapshot_call(ctl_snapshot_state_2, &arguments);
+}
+
+SnapshotState ControlClient::abort_snapshot(const std::string& target, uint64_t id) {
+    ctl_snapshot_id arguments{plain(target), id};
+    return snapshot_call(ctl_snapshot_abort_2, &arguments);
+}
+
 OpResult ControlClient::drop(const std::string& target, bool force, std::chrono::seconds timeout) {
     ctl_drop_args arguments{plain(target), force};
     return simple(ctl_drop_2, &arguments, timeout);

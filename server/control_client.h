@@ -33,6 +33,10 @@ class ControlClient {
     OpResult quiesce(const std::string& target, uint32_t timeout_ms, bool hold);
     OpResult resume(const std::string& target);
     OpResult snapshot(const std::string& target, const std::string& directory, const std::string& checkpoint);
+    SnapshotState begin_snapshot(const std::string& target, const SnapshotRequest& request);
+    SnapshotState wait_snapshot(const std::string& target, uint64_t id);
+    SnapshotState snapshot_state(const std::string& target, uint64_t id);
+    SnapshotState abort_snapshot(const std::string& target, uint64_t id);
     OpResult drop(const std::string& target, bool force, std::chrono::seconds timeout = no_hurry);
     LoadResult load(const std::string& directory);
     ReportResult survey(const std::string& target);
@@ -43,6 +47,8 @@ class ControlClient {
     void call(Procedure procedure, Arguments* arguments, Result* result, std::chrono::seconds timeout);
     template <typename Procedure, typename Arguments>
     ReportResult report(Procedure procedure, Arguments* arguments);
+    template <typename Procedure, typename Arguments>
+    SnapshotState snapshot_call(Procedure procedure, Arguments* arguments);
     template <typename Procedure, typename Arguments>
     OpResult simple(Procedure procedure, Arguments* arguments, std::chrono::seconds timeout = no_hurry);
 

@@ -60,6 +60,49 @@ void to_xdr(const ControlStatus& from, ctl_status* to) {
     for (size_t i = 0; i < count; ++i) to_xdr(from.sessions[i], &to->sessions.sessions_val[i]);
 }
 
+namespace {
+
+// The same fields on both sides, one by one.
+template <class From, class To>
+void convert_figures(const From& from, To* to) {
+    to->id = from.id;
+    to->total = from.total;
+    to->done = from.done;
+    to->zeros = from.zeros;
+    to->shared = from.shared;
+    to->written = from.written;
+    to->aside_device = from.aside_device;
+    to->aside_host = from.aside_host;
+    to->streamed = from.streamed;
+    to->secured = from.secured;
+    to->captured = from.captured;
+    to->hashed = from.hashed;
+    to->copied = from.copied;
+    to->stream = from.stream;
+    to->complete = from.complete;
+}
+
+}  // namespace
+
+void to_xdr(const SnapshotState& from, ctl_snapshot_state* to) {
+    to_xdr(from.error.empty() ? OpResult{} : OpResult::failure(from.error), &to->result);
+    to->phase = static_cast<u_int>(from.phase);
+    convert_figures(from, to);
+}
+
+SnapshotState from_xdr(const ctl_snapshot_state& from) {
+    SnapshotState to;
+    to.error = from_xdr(from.result).error;
+    to.phase = static_cast<SnapshotPhase>(from.phase);
+    convert_figures(from, &to);
+    return to;
+}
+
+SnapshotRequest from_xdr(const ctl_snapshot_request& from) {
+    const auto text = [](const char* one) { return std::string(one ? one : ""); };
+    return {text(from.directory), text(from.checkpoint), text(from.base), from.series != 0, from.live != 0, from.compress};
+}
+
 OpResult from_xdr(const ctl_result& from) {
     return {from.ok != 0, from.error ? from.error : ""};
 }

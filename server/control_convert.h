@@ -14,8 +14,11 @@ char* to_xdr(const std::string& text, size_t limit);
 void to_xdr(const OpResult& from, ctl_result* to);
 void to_xdr(const SessionStatus& from, ctl_session* to);
 void to_xdr(const ControlStatus& from, ctl_status* to);
+void to_xdr(const SnapshotState& from, ctl_snapshot_state* to);
 
 OpResult from_xdr(const ctl_result& from);
+SnapshotState from_xdr(const ctl_snapshot_state& from);
+SnapshotRequest from_xdr(const ctl_snapshot_request& from);
 SessionStatus from_xdr(const ctl_session& from);
 ControlStatus from_xdr(const ctl_status& from);
 

@@ -189,6 +189,27 @@ bool_t ctl_snapshot_2_svc(ctl_snapshot_args* args, ctl_result* result, svc_req* 
     });
 }
 
+bool_t ctl_snapshot_begin_2_svc(ctl_snapshot_request* args, ctl_snapshot_state* result, svc_req* request) {
+    return answer(request, result, [&](ControlService& service) {
+        return service.begin_snapshot(text(args->target), from_xdr(*args));
+    });
+}
+
+bool_t ctl_snapshot_wait_2_svc(ctl_snapshot_id* args, ctl_snapshot_state* result, svc_req* request) {
+    return answer(request, result,
+                  [&](ControlService& service) { return service.wait_snapshot(text(args->target), args->id); });
+}
+
+bool_t ctl_snapshot_state_2_svc(ctl_snapshot_id* args, ctl_snapshot_state* result, svc_req* request) {
+    return answer(request, result,
+                  [&](ControlService& service) { return service.snapshot_state(text(args->target), args->id); });
+}
+
+bool_t ctl_snapshot_abort_2_svc(ctl_snapshot_id* args, ctl_snapshot_state* result, svc_req* request) {
+    return answer(request, result,
+                  [&](ControlService& service) { return service.abort_snapshot(text(args->target), args->id); });
+}
+
 bool_t ctl_drop_2_svc(ctl_drop_args* args, ctl_result* result, svc_req* request) {
     return answer(request, result, [&](ControlService& service) {
         return service.drop(text(args->target), args->force != 0);

@@ -32,6 +32,10 @@ class ControlService {
     virtual OpResult resume(const std::string& target) = 0;
     virtual OpResult snapshot(const std::string& target, const std::string& directory,
                               const std::string& checkpoint) = 0;
+    virtual SnapshotState begin_snapshot(const std::string& target, const SnapshotRequest& request) = 0;
+    virtual SnapshotState wait_snapshot(const std::string& target, uint64_t id) = 0;
+    virtual SnapshotState snapshot_state(const std::string& target, uint64_t id) = 0;
+    virtual SnapshotState abort_snapshot(const std::string& target, uint64_t id) = 0;
     virtual OpResult drop(const std::string& target, bool force) = 0;
     virtual LoadResult load(const std::string& directory) = 0;
     virtual ReportResult survey(const std::string& target) = 0;

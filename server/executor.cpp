@@ -81,8 +81,10 @@ void Executor::execute(const DispatchEntry& entry, uint32_t procedure, Call& cal
         session_.graph_history.after(call, static_cast<Proc>(procedure), args, res);
     } else
         entry.serve(call, args, res);
-    if (status_of(res) == CUDA_ERROR_OUT_OF_MEMORY && current == CUDA_SUCCESS && session_.device_memory.release_spares()) {
-        // What we keep for later counts as free memory: then the call would not have failed.
+    while (status_of(res) == CUDA_ERROR_OUT_OF_MEMORY && current == CUDA_SUCCESS &&
+           (session_.device_memory.release_spares() || (session_.snapshot_hooks && session_.snapshot_hooks->make_room()))) {
+        // What we keep for later, or a snapshot until it is written, counts as free memory: then the call would not have failed.
+        if (call.wait_for) session_.give_event(std::exchange(call.wait_for, nullptr));
         free_xdr(entry.xdr_res, res);
         std::memset(res, 0, entry.res_size);
         entry.serve(call, args, res);

@@ -64,6 +64,7 @@ void serve_cuCtxDestroy_v2(Call& call, const cuCtxDestroy_v2_args& args, cuCtxDe
         res.status = CUDA_ERROR_INVALID_CONTEXT;
         return;
     }
+    call.session.context_ends(args.ctx);
     res.status = call.driver.cuCtxDestroy(context);
     if (res.status == CUDA_SUCCESS) call.session.forget_context(args.ctx);
 }
@@ -116,6 +117,11 @@ static void primary_is_empty(Call& call, Proc procedure, bool_t (*xdr_args)(XDR*
         record_extra(call, procedure, xdr_routine(xdr_args), &args, {Effect::Kind::Load, primary->second, 0, {0, 0}});
 }
 
+static void primary_ends(Session& session, CUdevice device) {
+    if (auto primary = session.primary_numbers.find(device); primary != session.primary_numbers.end())
+        session.context_ends(primary->second);
+}
+
 void serve_cuDevicePrimaryCtxRelease_v2(Call& call, const cuDevicePrimaryCtxRelease_v2_args& args,
                                         cuDevicePrimaryCtxRelease_v2_res& res) {
     auto held = call.session.primary_retained.find(args.dev);
@@ -125,6 +131,7 @@ void serve_cuDevicePrimaryCtxRelease_v2(Call& call, const cuDevicePrimaryCtxRele
     }
     // A release in the journal is the one that emptied the context, however often it had been retained by then.
     for (; call.replaying && held->second > 1; --held->second) call.driver.cuDevicePrimaryCtxRelease(args.dev);
+    if (held->second == 1) primary_ends(call.session, args.dev);
     res.status = call.driver.cuDevicePrimaryCtxRelease(args.dev);
     if (res.status != CUDA_SUCCESS) return;
     if (--held->second == 0)
@@ -133,6 +140,7 @@ void serve_cuDevicePrimaryCtxRelease_v2(Call& call, const cuDevicePrimaryCtxRele
 
 void serve_cuDevicePrimaryCtxReset_v2(Call& call, const cuDevicePrimaryCtxReset_v2_args& args,
                                       cuDevicePrimaryCtxReset_v2_res& res) {
+    primary_ends(call.session, args.dev);
     res.status = call.driver.cuDevicePrimaryCtxReset(args.dev);
     if (res.status == CUDA_SUCCESS)
         primary_is_empty(call, Proc::cuDevicePrimaryCtxReset_v2, xdr_cuDevicePrimaryCtxReset_v2_args, args);

@@ -44,6 +44,7 @@ void serve_cuGreenCtxDestroy(Call& call, const cuGreenCtxDestroy_args& args, cuG
     }
     const uint64_t context = known->second.context;
     if (context && call.session.current() == context) call.session.make_current(0);
+    if (context) call.session.context_ends(context);
     res.status = call.driver.cuGreenCtxDestroy(green);
     if (res.status != CUDA_SUCCESS) return;
     res.context = context;

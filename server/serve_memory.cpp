@@ -102,6 +102,7 @@ void serve_cuMemFree_v2(Call& call, const cuMemFree_v2_args& args, cuMemFree_v2_
 void serve_cuMemGetInfo_v2(Call& call, const cuMemGetInfo_v2_args&, cuMemGetInfo_v2_res& res) {
     size_t free = 0, total = 0;
     res.status = call.driver.cuMemGetInfo(&free, &total);
+    if (call.session.snapshot_hooks) free += call.session.snapshot_hooks->held_aside(call.session.current_device());
     res.free = std::min<uint64_t>(total, free + call.session.device_memory.spare_bytes(call.session.current_device()));
     res.total = total;
 }

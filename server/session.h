@@ -52,6 +52,16 @@ struct CopyToHost {
     bool told_by_callback() const { return !event && callback && *callback; }
 };
 
+// What a snapshot that is being written while the session goes on has to know of it; on the executor's thread.
+class SnapshotHooks {
+  public:
+    virtual ~SnapshotHooks() = default;
+    // Device memory is short: gives some of the snapshot's back, waiting for it. False: it has none.
+    virtual bool make_room() = 0;
+    virtual uint64_t held_aside(CUdevice device) = 0;  // bytes that are free but for the snapshot
+    virtual void context_ends(uint64_t context) = 0;   // before the driver ends it
+};
+
 class Session {
   public:
     explicit Session(const DriverTable& driver);
@@ -92,6 +102,7 @@ class Session {
     // Contexts.
     CUresult make_current(uint64_t number);       // 0: none
     uint64_t current() const { return current_; }
+    void forget_current() { current_known_ = false; }  // somebody else may have changed it
     bool any_context();                           // makes some living context current; false when there is none
     bool busy();                                  // whether any context's device work is not over
     CUresult synchronize_all();                   // every context's device work; the first error
@@ -156,6 +167,11 @@ class Session {
     std::set<uint64_t> shared_events;        // that another session has, or had first
     // Why a snapshot cannot hold what is shared with other sessions; empty when nothing is.
     std::string shared_refusal() const;
+
+    SnapshotHooks* snapshot_hooks = nullptr;
+    void context_ends(uint64_t context) {
+        if (snapshot_hooks) snapshot_hooks->context_ends(context);
+    }
 
     std::deque<CopyToHost> copies_to_host;
     // Those that are over and of which the application does not know it, for HostMemory::adopt().

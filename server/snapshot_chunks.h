@@ -26,6 +26,9 @@ struct ContentId {
     bool operator==(const ContentId&) const = default;
 };
 
+// Of any number of bytes that are all zero, where that is seen without reading them.
+inline constexpr ContentId zeros_id{0, 1};
+
 // As in chunks.index, little endian: behind a head of 16 bytes ("CRKTIDX2", u64 count), part by part in the manifest's
 // order, by offset.
 struct ChunkRecord {

@@ -164,12 +164,17 @@ class SupervisorService : public ControlService {
     OpResult resume(const std::string& target) override;
     OpResult snapshot(const std::string& target, const std::string& directory,
                       const std::string& checkpoint) override;
+    SnapshotState begin_snapshot(const std::string& target, const SnapshotRequest& request) override;
+    SnapshotState wait_snapshot(const std::string& target, uint64_t id) override;
+    SnapshotState snapshot_state(const std::string& target, uint64_t id) override;
+    SnapshotState abort_snapshot(const std::string& target, uint64_t id) override;
     OpResult drop(const std::string& target, bool force) override;
     LoadResult load(const std::string& directory) override;
     ReportResult survey(const std::string& target) override;
     ReportResult check(const std::string& target, const std::string& directory) override;
 
   private:
+    SnapshotState ask_state(const std::string& target, const std::function<SnapshotState(ControlClient&)>& function);
     ReportResult report(const std::string& target, const std::function<ReportResult(ControlClient&)>& function);
     Supervisor& supervisor_;
     std::map<uint64_t, SessionRef> quiesced_;

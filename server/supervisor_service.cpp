@@ -64,6 +64,39 @@ OpResult SupervisorService::snapshot(const std::string& target, const std::strin
                            [&](ControlClient& client) { return client.snapshot({}, directory, checkpoint); });
 }
 
+SnapshotState SupervisorService::ask_state(const std::string& target,
+                                           const std::function<SnapshotState(ControlClient&)>& function) {
+    SnapshotState state;
+    const SessionRef session = supervisor_.find(target, &state.error);
+    if (!session) return state;
+    const OpResult asked = supervisor_.ask(session, [&](ControlClient& client) {
+        state = function(client);
+        return OpResult{};
+    });
+    if (!asked.ok) state.error = asked.error;
+    return state;
+}
+
+SnapshotState SupervisorService::begin_snapshot(const std::string& target, const SnapshotRequest& request) {
+    SnapshotState refused;
+    for (const std::string& folder : {request.directory, request.base.empty() ? request.directory : request.base})
+        if (const OpResult checked = check_directory(folder); !checked.ok) refused.error = checked.error;
+    if (!refused.error.empty()) return refused;
+    return ask_state(target, [&](ControlClient& client) { return client.begin_snapshot({}, request); });
+}
+
+SnapshotState SupervisorService::wait_snapshot(const std::string& target, uint64_t id) {
+    return ask_state(target, [&](ControlClient& client) { return client.wait_snapshot({}, id); });
+}
+
+SnapshotState SupervisorService::snapshot_state(const std::string& target, uint64_t id) {
+    return ask_state(target, [&](ControlClient& client) { return client.snapshot_state({}, id); });
+}
+
+SnapshotState SupervisorService::abort_snapshot(const std::string& target, uint64_t id) {
+    return ask_state(target, [&](ControlClient& client) { return client.abort_snapshot({}, id); });
+}
+
 OpResult SupervisorService::drop(const std::string& target, bool force) {
     std::string error;
     const SessionRef session = supervisor_.find(target, &error);

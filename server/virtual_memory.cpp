@@ -307,6 +307,18 @@ CUresult VirtualMemory::recreate(const nlohmann::json& description) {
     return CUDA_SUCCESS;
 }
 
+std::map<uint64_t, CUdeviceptr> VirtualMemory::mapped_whole() const {
+    std::map<uint64_t, CUdeviceptr> found;
+    for (const auto& [address, mapping] : mappings_) {
+        const Physical& allocation = allocations_.at(mapping.allocation);
+        if (mapping.offset || mapping.bytes != allocation.bytes) continue;
+        const auto access = mapping.access.find(allocation.properties.location.id);
+        if (access != mapping.access.end() && access->second == CU_MEM_ACCESS_FLAGS_PROT_READWRITE)
+            found[mapping.allocation] = address;
+    }
+    return found;
+}
+
 CUresult VirtualMemory::map_aside(const Physical& allocation, CUdeviceptr* address) {
     uint64_t place = 0;
     const uint64_t whole = round_up(allocation.bytes, granule);

@@ -64,6 +64,8 @@ class VirtualMemory {
     // Makes an allocation readable and writable at an address of our own until unmap_aside().
     CUresult map_aside(const Physical& allocation, CUdeviceptr* address);
     void unmap_aside(const Physical& allocation, CUdeviceptr address);
+    // Allocations that the application has mapped as a whole, writable on their own device: number -> address.
+    std::map<uint64_t, CUdeviceptr> mapped_whole() const;
 
   private:
     struct Mapping {

@@ -80,7 +80,8 @@ void answer(ring::Channel& channel, const wire::Hello& hello, uint64_t session_i
 }  // namespace
 
 Worker::Worker(const WorkerConfig& config, const DriverTable& driver, Exchange* exchange)
-    : config_(config), session_(driver), executor_(session_) {
+    : config_(config), session_(driver), executor_(session_), saver_(session_, executor_) {
+    session_.snapshot_hooks = &saver_;
     session_.share_through(exchange);
     published_.id = config.session_id;
     published_.started = ::time(nullptr);
@@ -540,26 +541,83 @@ OpResult Worker::resume() {
 }
 
 OpResult Worker::snapshot(const std::string& directory, const std::string& checkpoint) {
-    if (plain_) return OpResult::failure(plain_words);
+    SnapshotRequest request;
+    request.directory = directory;
+    request.checkpoint = checkpoint;
+    SnapshotState state = begin_snapshot(request);
+    if (state.error.empty()) state = wait_snapshot(state.id);
+    return state.error.empty() ? OpResult{} : OpResult::failure(state.error);
+}
+
+// A client killed a moment ago is noticed soon; a running one is stopped only when that was asked for.
+OpResult Worker::stand_for_snapshot(bool live, bool* stopped) {
     {
-        // A client killed a moment ago is noticed soon.
         std::unique_lock lock(mutex_);
         const auto settled = [&] {
-            return published_.state == SessionState::Parked || published_.state == SessionState::Quiesced;
+            return published_.state == SessionState::Parked || published_.state == SessionState::Quiesced || live;
         };
         changed_.wait_for(lock, std::chrono::milliseconds(settle_ms), settled);
+        if (!live || published_.state != SessionState::Running) return {};
     }
-    return on_executor([&]() -> OpResult {
-        if (state_ != SessionState::Parked && state_ != SessionState::Quiesced)
-            return OpResult::failure("process " + std::to_string(session_.client_pid) +
-                                     " is running: dump it with criu first, or use cricketctl checkpoint");
-        try {
+    const OpResult quiesced = quiesce(settle_ms);
+    *stopped = quiesced.ok;
+    return quiesced;
+}
+
+SnapshotState Worker::begin_snapshot(const SnapshotRequest& request) {
+    SnapshotState state;
+    const auto failed = [&](const std::string& why) {
+        state.error = why;
+        state.phase = SnapshotPhase::Failed;
+        return state;
+    };
+    if (plain_) return failed(plain_words);
+    try {
+        saver_.prepare(request);
+    } catch (const std::exception& error) {
+        return failed(error.what());
+    }
+    bool stopped = false;
+    OpResult result = stand_for_snapshot(request.live, &stopped);
+    if (result.ok) {
+        result = on_executor([&]() -> OpResult {
+            if (state_ != SessionState::Parked && state_ != SessionState::Quiesced)
+                return OpResult::failure("process " + std::to_string(session_.client_pid) +
+                                         " is running: dump it with criu first, or use cricketctl checkpoint");
             if (ring_) executor_.save_bulk(*ring_);
-            save_checkpoint(session_, executor_, directory, checkpoint, state_ == SessionState::Quiesced);
-        } catch (const std::exception& error) {
-            return OpResult::failure(error.what());
-        }
-        return {};
+            try {
+                saver_.begin(state_ == SessionState::Quiesced);
+            } catch (const std::exception& error) {
+                return OpResult::failure(error.what());
+            }
+            state = saver_.state();
+            return {};
+        });
+        if (!result.ok && saver_.securing()) saver_.cancel();
+    } else {
+        saver_.cancel();
+    }
+    if (stopped) resume();
+    return result.ok ? state : failed(result.error);
+}
+
+SnapshotState Worker::wait_snapshot(uint64_t id) { return saver_.wait(id ? id : saver_.state().id); }
+
+SnapshotState Worker::snapshot_state(uint64_t id) {
+    SnapshotState state = saver_.state();
+    if (id && id != state.id) state.error = "another snapshot came after it";
+    return state;
+}
+
+SnapshotState Worker::abort_snapshot(uint64_t id) {
+    if (saver_.state().id == id) saver_.abort();
+    return wait_snapshot(id);
+}
+
+// The session is over; a snapshot that is being written is completed first.
+void Worker::end() {
+    saver_.when_idle([this] {
+        if (end_) end_();
     });
 }
 
@@ -614,6 +672,10 @@ ReportResult Worker::check(const std::string& directory) {
 }
 
 OpResult Worker::drop(bool force) {
+    if (force)
+        saver_.abort();
+    else if (saver_.active())
+        return OpResult::failure("a snapshot of it is being written");
     return on_executor([this, force]() -> OpResult {
         if (!force && (state_ == SessionState::Running || state_ == SessionState::Quiesced) &&
             !client_.exited())
@@ -656,6 +718,7 @@ int worker_main(const WorkerConfig& config, int link_fd) {
     link.started(loaded);
     if (!loaded.ok) return EXIT_FAILURE;
     link.run();
+    worker.finish_snapshot();
     // The driver's own clean-up is not waited for: the kernel gives everything back at once.
     ::_exit(EXIT_SUCCESS);
 }

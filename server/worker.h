@@ -12,6 +12,7 @@
 #include <mutex>
 #include <thread>
 
+#include "checkpoint_saver.h"
 #include "client_process.h"
 #include "executor.h"
 #include "session.h"
@@ -38,6 +39,9 @@ class Worker final : public WorkerOps {
     // Called by the executor when the session must end (a client that breaks the protocol).
     void on_end(std::function<void()> end) { end_ = std::move(end); }
 
+    // Waits for a snapshot that is being written.
+    void finish_snapshot() { saver_.wait_idle(); }
+
     void attach(const wire::Hello& hello, const ucred& peer, UniqueFd channel, UniqueFd host) override;
     void attach_stream(const ucred& peer, UniqueFd connection) override;
     void offer(const wire::ImageOffer& offer, UniqueFd file) override { session_.images.offer(offer, std::move(file)); }
@@ -48,6 +52,10 @@ class Worker final : public WorkerOps {
     OpResult snapshot(const std::string& directory, const std::string& checkpoint) override;
     ReportResult survey() override;
     ReportResult check(const std::string& directory) override;
+    SnapshotState begin_snapshot(const SnapshotRequest& request) override;
+    SnapshotState wait_snapshot(uint64_t id) override;
+    SnapshotState snapshot_state(uint64_t id) override;
+    SnapshotState abort_snapshot(uint64_t id) override;
     OpResult drop(bool force) override;
 
   private:
@@ -66,10 +74,13 @@ class Worker final : public WorkerOps {
     void do_attach(const wire::Hello& hello, const ucred& peer, UniqueFd channel, UniqueFd host);
     std::string epoch_refusal(const wire::Hello& hello) const;
     void serve_stream(const ucred& peer, UniqueFd connection);
+    void end();
+    OpResult stand_for_snapshot(bool live, bool* stopped);
 
     const WorkerConfig config_;
     Session session_;
     Executor executor_;
+    Saver saver_;
     std::unique_ptr<ring::RingServer> ring_;
     std::string no_driver_;  // why the driver's cuInit failed
     ClientProcess client_;

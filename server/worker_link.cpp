@@ -30,6 +30,12 @@ class WorkerService : public ControlService {
                       const std::string& checkpoint) override {
         return ops_.snapshot(directory, checkpoint);
     }
+    SnapshotState begin_snapshot(const std::string&, const SnapshotRequest& request) override {
+        return ops_.begin_snapshot(request);
+    }
+    SnapshotState wait_snapshot(const std::string&, uint64_t id) override { return ops_.wait_snapshot(id); }
+    SnapshotState snapshot_state(const std::string&, uint64_t id) override { return ops_.snapshot_state(id); }
+    SnapshotState abort_snapshot(const std::string&, uint64_t id) override { return ops_.abort_snapshot(id); }
     OpResult drop(const std::string&, bool force) override {
         const OpResult result = ops_.drop(force);
         dropped_ = result.ok;

@@ -12,6 +12,7 @@
 #include "cricket/image_offer.h"
 #include "cricket/unique_fd.h"
 #include "cricket/wire.h"
+#include "snapshot_request.h"
 
 namespace cricket::server {
 
@@ -78,6 +79,21 @@ class WorkerOps {
     // this is a half of and goes into the manifest (SnapshotInfo::checkpoint); empty for a snapshot of its
     // own.
     virtual OpResult snapshot(const std::string& directory, const std::string& checkpoint) = 0;
+    // The same in two steps: begin_snapshot() blocks until the content is secured, wait_snapshot() until it is complete.
+    // `error` of their answers is that of the call or of the snapshot. `id` 0: the last one.
+    virtual SnapshotState begin_snapshot(const SnapshotRequest& request) {
+        SnapshotState state;
+        state.id = 1;
+        state.error = snapshot(request.directory, request.checkpoint).error;
+        state.phase = state.error.empty() ? SnapshotPhase::Complete : SnapshotPhase::Failed;
+        return last_snapshot_ = state;
+    }
+    virtual SnapshotState wait_snapshot(uint64_t id) { return snapshot_state(id); }
+    virtual SnapshotState snapshot_state(uint64_t id) {
+        (void)id;
+        return last_snapshot_;
+    }
+    virtual SnapshotState abort_snapshot(uint64_t id) { return wait_snapshot(id); }
     // What a snapshot would refuse and how much it would hold. Changes nothing, waits for nothing on the device.
     virtual ReportResult survey() { return {OpResult::failure("this worker cannot be surveyed"), {}}; }
     // Compares the session's device memory with a snapshot (empty: the one it was loaded from) and proves that its
@@ -87,6 +103,9 @@ class WorkerOps {
     }
     // Ends the session (the worker exits after answering). Refused while a client is attached unless `force`.
     virtual OpResult drop(bool force) = 0;
+
+  private:
+    SnapshotState last_snapshot_;
 };
 
 }  // namespace cricket::server

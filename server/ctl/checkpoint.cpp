@@ -21,6 +21,7 @@
 #include "command.h"
 #include "criu.h"
 #include "partial_directory.h"
+#include "series.h"
 #include "session_names.h"
 #include "snapshot_store.h"
 #include "verdict.h"
@@ -31,8 +32,11 @@ namespace {
 using server::ControlClient;
 using server::OpResult;
 using server::SessionStatus;
+using server::SnapshotState;
 
 constexpr uint32_t quiesce_ms = 120000;  // a long kernel must end first
+
+constexpr auto look_again = std::chrono::milliseconds(20);
 
 std::atomic<bool> interrupted{false};
 
@@ -114,13 +118,39 @@ void checkpoint(const std::string& socket, const CheckpointOptions& options) {
     arguments.insert(arguments.end(), options.criu_arguments.begin(), options.criu_arguments.end());
 
     Quiesced quiesced(control, name);
-    std::future<OpResult> saving = std::async(std::launch::async, [&]() -> OpResult {
+    server::SnapshotRequest request = snapshot_request(options.store, info.session, work + "/gpu", options.directory);
+    request.checkpoint = info.epoch_id;
+    // First the content is secured, while criu dumps; then the program may go on.
+    SnapshotState snapshot;
+    std::future<OpResult> securing = std::async(std::launch::async, [&]() -> OpResult {
         try {
-            return saver.snapshot(name, work + "/gpu", info.epoch_id);
+            snapshot = saver.begin_snapshot(name, request);
         } catch (const std::exception& error) {
             return OpResult::failure(error.what());
         }
+        return snapshot.error.empty() ? OpResult{} : OpResult::failure(snapshot.error);
     });
+    const auto wait_complete = [&] {
+        if (securing.valid()) require(securing.get());
+        while (!interrupted && snapshot.phase == server::SnapshotPhase::Writing) {
+            // Looked at in between, so that an interrupt is noticed.
+            const SnapshotState now = saver.snapshot_state(name, snapshot.id);
+            if (now.phase != server::SnapshotPhase::Writing) break;
+            std::this_thread::sleep_for(look_again);
+        }
+        check_interrupted();
+        snapshot = saver.wait_snapshot(name, snapshot.id);
+        if (!snapshot.error.empty()) throw CommandError(snapshot.error);
+    };
+    // Nothing may be written into a folder that is being removed.
+    const auto give_up = [&]() noexcept {
+        try {
+            if (securing.valid()) securing.wait();
+            if (snapshot.id) saver.abort_snapshot(name, snapshot.id);
+        } catch (const std::exception&) {
+            // the server has gone, and its worker with it
+        }
+    };
     const auto finish = [&] {
         mark_app(partial.path(), info.epoch_id);
         seal_checkpoint(partial.path(), info);
@@ -133,18 +163,24 @@ void checkpoint(const std::string& socket, const CheckpointOptions& options) {
 
     if (options.leave_running) {
         arguments.push_back("--leave-running");
-        const CriuResult dump = run_criu(criu, arguments, log);
-        const OpResult saved = saving.get();
-        quiesced.resume();
-        if (!dump.ok()) throw dump_error(dump);
-        require(saved);
-        finish();
+        try {
+            const CriuResult dump = run_criu(criu, arguments, log);
+            const OpResult secured = securing.get();
+            quiesced.resume();
+            if (!dump.ok()) throw dump_error(dump);
+            require(secured);
+            wait_complete();
+            finish();
+        } catch (...) {
+            give_up();
+            throw;
+        }
     } else {
         std::string why_not;
         bool complete = false;
         Verdict verdict([&] {
             try {
-                require(saving.get());
+                wait_complete();
                 finish();
                 return complete = true;
             } catch (const std::exception& error) {
@@ -156,7 +192,7 @@ void checkpoint(const std::string& socket, const CheckpointOptions& options) {
         const CriuResult dump = run_criu(criu, arguments, log, verdict.environment());
         verdict.close();
         if (!complete) {
-            if (saving.valid()) saving.wait();  // the worker resumes only when it has stopped writing
+            give_up();
             quiesced.resume();
             if (!why_not.empty()) throw CommandError(why_not);
             throw dump.ok() ? CommandError("criu ended the program without waiting for the GPU's half")
@@ -168,7 +204,8 @@ void checkpoint(const std::string& socket, const CheckpointOptions& options) {
         quiesced.release();
         require(control.drop(name, true));
     }
-    std::cout << describe(session) << " saved in " << partial.target() << ", epoch " << info.epoch_id << "\n";
+    std::cout << describe(session) << " saved in " << partial.target() << ", epoch " << info.epoch_id << ": "
+              << describe(snapshot) << "\n";
 }
 
 }  // namespace cricket::ctl

@@ -29,9 +29,16 @@ struct ExitWith {
 // Throws what went wrong, if something did.
 void require(const server::OpResult& result);
 
+struct StoreOptions {
+    std::string base;       // a snapshot or checkpoint; empty: none
+    bool series = false;    // the newest of the session beside the new one is the base, and it can be one itself
+    unsigned compress = 0;  // level of zstd; 0: none
+};
+
 struct CheckpointOptions {
     std::string target, directory;
     bool leave_running = false;
+    StoreOptions store;
     std::vector<std::string> criu_arguments;
 };
 

@@ -8,6 +8,7 @@
 
 #include "command.h"
 #include "paths.h"
+#include "series.h"
 #include "verdict.h"
 
 namespace {
@@ -65,6 +66,18 @@ int main(int argc, char** argv) {
         command->add_flag("--json", as_json, "with --dry-run: for programs")->needs(dry);
     };
 
+    StoreOptions store;
+    const auto add_store = [&](CLI::App* command) {
+        command->add_flag("--series", store.series,
+                          "one of a row: chunks that the newest one of the session in the same folder has are shared with it");
+        command->add_option("--base", store.base, "an earlier snapshot or checkpoint, whose unchanged chunks are shared");
+        command->add_option("--compress", store.compress, "level of zstd")->check(CLI::Range(0, 19))->expected(0, 1)->default_str("1");
+    };
+    const auto stored = [&] {
+        if (!store.base.empty()) store.base = absolute_path(store.base);
+        return store;
+    };
+
     CLI::App* status_command = app.add_subcommand("status", "show the server and its sessions");
     status_command->add_flag("--json", as_json, "for programs");
     status_command->callback([&] { show_status(control_socket(), as_json); });
@@ -74,12 +87,15 @@ int main(int argc, char** argv) {
     snapshot_command
         ->add_option("directory", directory, "folder to make; an older snapshot there is replaced")
         ->required();
+    bool of_running = false;
+    snapshot_command->add_flag("--running", of_running,
+                               "also of a running session, which stands still until its content is secured; for criu's half "
+                               "somebody else sees");
+    add_store(snapshot_command);
     add_dry_run(snapshot_command);
     snapshot_command->callback([&] {
         if (dry_run) return dry_snapshot(control_socket(), {target, absolute_path(directory), false, as_json, {}});
-        directory = absolute_path(directory);
-        require(connect().snapshot(target, directory, {}));
-        std::cout << "saved in " << directory << "\n";
+        snapshot(control_socket(), target, absolute_path(directory), stored(), of_running);
     });
 
     CLI::App* load_command = app.add_subcommand("load", "bring a snapshot back; its session is then parked");
@@ -98,6 +114,7 @@ int main(int argc, char** argv) {
         ->required();
     checkpoint_command->add_flag("--leave-running", options.leave_running,
                                  "let the program go on; else it is ended");
+    add_store(checkpoint_command);
     add_dry_run(checkpoint_command);
     checkpoint_command->callback([&] {
         options.directory = absolute_path(options.directory);
@@ -105,6 +122,7 @@ int main(int argc, char** argv) {
             return dry_checkpoint(control_socket(),
                                   {options.target, options.directory, options.leave_running, as_json, for_criu});
         options.criu_arguments = for_criu;
+        options.store = stored();
         checkpoint(control_socket(), options);
     });
 

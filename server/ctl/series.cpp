@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT
+#include "series.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <iostream>
+#include <vector>
+
+#include "sealed_json.h"
+#include "session_names.h"
+#include "snapshot_store.h"
+
+namespace cricket::ctl {
+namespace {
+
+namespace fs = std::filesystem;
+using server::SnapshotState;
+
+constexpr char manifest[] = "/manifest.json";
+
+std::string seconds(uint64_t us) {
+    char text[32];
+    std::snprintf(text, sizeof text, us < 1'000'000 ? "%.1f ms" : "%.2f s", static_cast<double>(us) / (us < 1'000'000 ? 1e3 : 1e6));
+    return text;
+}
+
+// The newest snapshot of the session beside `result`, or in its place; empty when there is none.
+std::string newest_beside(const std::string& result, const std::string& session) {
+    std::vector<std::pair<fs::file_time_type, std::string>> found;
+    std::error_code error;
+    for (const auto& entry : fs::directory_iterator(fs::path(result).parent_path(), error)) {
+        if (entry.path().filename().string().find(".partial-") != std::string::npos) continue;
+        for (const std::string& folder : {entry.path().string(), entry.path().string() + "/gpu"}) {
+            std::error_code missing;
+            const auto time = fs::last_write_time(folder + manifest, missing);
+            if (!missing) found.push_back({time, folder});
+        }
+    }
+    std::ranges::sort(found, std::greater());
+    for (const auto& [time, folder] : found) {
+        try {
+            const auto body =
+                server::read_sealed(folder + manifest, server::snapshot_format, server::oldest_snapshot_format).body;
+            if (body.value("session", "") == session) return folder;
+        } catch (const std::exception&) {
+            // nothing that could be shared
+        }
+    }
+    return {};
+}
+
+}  // namespace
+
+std::string gpu_half(const std::string& directory) {
+    for (const std::string& folder : {directory + "/gpu", directory})
+        if (fs::exists(folder + manifest)) return folder;
+    throw CommandError("'" + directory + "' is neither a snapshot nor a checkpoint");
+}
+
+server::SnapshotRequest snapshot_request(const StoreOptions& options, const std::string& session_token,
+                                         const std::string& directory, const std::string& result) {
+    server::SnapshotRequest request;
+    request.directory = directory;
+    request.series = options.series || !options.base.empty();
+    request.compress = options.compress;
+    if (!options.base.empty())
+        request.base = gpu_half(options.base);
+    else if (options.series)
+        request.base = newest_beside(result, session_token);
+    return request;
+}
+
+std::string describe(const SnapshotState& state) {
+    std::string text = bytes_text(state.total) + " in " + seconds(state.complete) + ", of which the program stood still " +
+                       seconds(state.secured) + "; " + bytes_text(state.written) + " written";
+    if (state.zeros) text += ", " + bytes_text(state.zeros) + " zero";
+    if (state.shared) text += ", " + bytes_text(state.shared) + " shared with the one before";
+    return text;
+}
+
+void snapshot(const std::string& socket, const std::string& target, const std::string& directory, const StoreOptions& options,
+              bool live) {
+    server::ControlClient control = server::ControlClient::connect(socket);
+    std::string token;
+    if (options.series) token = server::token_text(find_session(control, target).token);
+    server::SnapshotRequest request = snapshot_request(options, token, directory, directory);
+    request.live = live;
+    SnapshotState state = control.begin_snapshot(target, request);
+    if (state.error.empty()) state = control.wait_snapshot(target, state.id);
+    if (!state.error.empty()) throw CommandError(state.error);
+    std::cout << "saved in " << directory << ": " << describe(state) << "\n";
+}
+
+}  // namespace cricket::ctl
