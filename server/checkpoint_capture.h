@@ -23,6 +23,7 @@ struct CapturedRange {
     uint64_t offset = 0;
     uint64_t context = 0;  // whose it is; 0: any that is on the device
     int32_t device = 0;
+    size_t first_id = 0;   // where its chunks' ids begin, once they are known
 };
 
 // Memory of the worker's own that belongs at `offset` of a part.

@@ -7,8 +7,10 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <set>
 
 #include "checkpoint_parts.h"
+#include "chunk_hash.h"
 #include "log.h"
 
 namespace cricket::server {
@@ -130,16 +132,58 @@ size_t Saver::chunks_of(const CapturedRange& range) {
     return (range.offset % snapshot_chunk_bytes + range.bytes + snapshot_chunk_bytes - 1) / snapshot_chunk_bytes;
 }
 
-void Saver::identify() {}
+// The kernel is loaded before the journal is copied, which has to know of it.
+void Saver::prepare_hashing() {
+    if (!writer_->identifies()) return;
+    std::set<CUdevice> seen;
+    for (const auto& [number, device] : std::map(session_.context_devices))
+        if (seen.insert(device).second) hash_chunks(session_, executor_, number, {}, {});
+}
+
+// Ids of the chunks of ranges that any context of their device can read; the crew finds out those of the others.
+void Saver::identify() {
+    ids_.clear();
+    hashed_.assign(capture_.ranges.size(), false);
+    if (!writer_->identifies()) return;
+    std::map<CUdevice, std::vector<size_t>> by_device;
+    for (size_t i = 0; i < capture_.ranges.size(); ++i)
+        if (!capture_.ranges[i].context) by_device[capture_.ranges[i].device].push_back(i);
+    for (const auto& [device, ranges] : by_device) {
+        uint64_t context = 0;
+        for (const auto& [number, of] : session_.context_devices)
+            if (!context && of == device) context = number;
+        std::vector<HashedChunk> chunks;
+        for (const size_t i : ranges) {
+            const CapturedRange& range = capture_.ranges[i];
+            for (uint64_t done = 0; done < range.bytes;) {
+                const uint64_t left = snapshot_chunk_bytes - (range.offset + done) % snapshot_chunk_bytes;
+                const auto bytes = static_cast<uint32_t>(std::min(range.bytes - done, left));
+                chunks.push_back({range.address + done, bytes, 0});
+                done += bytes;
+            }
+        }
+        std::vector<ContentId> ids(chunks.size());
+        const std::string why = context ? hash_chunks(session_, executor_, context, chunks, ids) : "no context is on its device";
+        session_.forget_current();
+        if (!why.empty()) {
+            log_warn("memory of device %d is hashed here and not there: %s", device, why.c_str());
+            continue;
+        }
+        for (size_t next = 0; const size_t i : ranges) {
+            hashed_[i] = true;
+            capture_.ranges[i].first_id = ids_.size();
+            const size_t count = chunks_of(capture_.ranges[i]);
+            ids_.insert(ids_.end(), ids.begin() + static_cast<ptrdiff_t>(next), ids.begin() + static_cast<ptrdiff_t>(next + count));
+            next += count;
+        }
+    }
+}
 
 void Saver::plan() {
     aside_.clear();
     rest_.clear();
-    const ContentId* ids = ids_.empty() ? nullptr : ids_.data();
-    for (const CapturedRange& range : capture_.ranges) {
-        plan_range(range, ids);
-        if (ids) ids += chunks_of(range);
-    }
+    for (size_t i = 0; i < capture_.ranges.size(); ++i)
+        plan_range(capture_.ranges[i], hashed_[i] ? ids_.data() + capture_.ranges[i].first_id : nullptr);
 }
 
 // What finds room goes from rest_ to aside_.
@@ -292,6 +336,7 @@ void Saver::begin(bool coordinated) {
             const Timed timed(&figures.secured);
             {
                 const Timed part(&figures.captured);
+                prepare_hashing();
                 capture_session(session_, executor_, coordinated, *writer_, capture_);
             }
             for (const CapturedPiece& piece : capture_.host) figures.total += piece.data.size();

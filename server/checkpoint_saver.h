@@ -59,6 +59,7 @@ class Saver final : public SnapshotHooks {
         uint64_t aside_end = 0;  // in its device's aside memory
     };
     uint32_t lane_of(const CapturedRange& range);
+    void prepare_hashing();
     void identify();
     void plan();
     void plan_range(const CapturedRange& range, const ContentId* ids);
@@ -84,6 +85,7 @@ class Saver final : public SnapshotHooks {
     std::unique_ptr<SnapshotWriter> writer_;
     Capture capture_;
     std::vector<ContentId> ids_;
+    std::vector<bool> hashed_;  // by range
     std::vector<Piece> aside_, rest_;
     std::vector<std::unique_ptr<AsideMemory>> memories_;
     HostAside host_aside_;

@@ -1,0 +1,174 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""Snapshots in two phases and in series: what is written while the program runs, shared with the one before, compressed,
+copied aside on the device, in the host's memory or nowhere; and what becomes of one whose session or cricketctl ends."""
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+
+from harness import check, main, wait_for
+
+
+def running(world, app):
+    session = world.session_of(app.pid)
+    return session is not None and session["state"] == "running"
+
+
+def more_calls(world, app, calls=30):
+    before = world.session_of(app.pid)["calls"]
+    wait_for(lambda: world.session_of(app.pid)["calls"] > before + calls, lambda: f"more calls of {app.describe()}")
+
+
+def quiet(world, *words):
+    app = world.start(words[0], "--steps", "0", "--quiet", *words[1:])
+    wait_for(lambda: running(world, app), "the session to run")
+    more_calls(world, app, 5)
+    return app
+
+
+def figures(folder):
+    return json.loads((folder / "manifest.json").read_text())["figures"]
+
+
+def gone_on(world, app, folder):
+    """Killed, and brought back by another server."""
+    os.kill(app.pid, signal.SIGKILL)
+    world.children.wait(app.pid, "the killed program")
+    world.servers[-1].kill()
+    world.start_server()
+    world.children.status.pop(app.pid, None)
+    world.control("restore", folder)
+    wait_for(lambda: running(world, app), "the session of the restored program")
+    more_calls(world, app)
+    app.finish()
+
+
+def series(world):
+    """The second shares with the first what did not change, and is whole without it."""
+    app = quiet(world, "copies", "--mib", "4")
+    row = world.folder / "row"
+    row.mkdir()
+    sizes = []
+    for number in range(4):
+        folder = row / f"c{number}"
+        more_calls(world, app, 10)
+        world.control("checkpoint", app.pid, folder, "--leave-running", "--series", "--compress", "1" if number == 2 else "0")
+        world.control("verify", folder)
+        sizes.append(figures(folder / "gpu"))
+    check(sizes[0]["shared"] == 0, f"the first of a series shares: {sizes[0]}")
+    for one in sizes[1:]:
+        check(one["shared"] > 0, f"nothing is shared with the one before: {one}")
+        check(one["shared"] + one["zeros"] + one["written"] <= one["bytes"], f"figures that cannot be: {one}")
+    for number in range(3):
+        shutil.rmtree(row / f"c{number}")
+    world.control("verify", row / "c3")
+    gone_on(world, app, row / "c3")
+
+
+def base(world):
+    """An explicit base, of a restored session as well; and one that is none."""
+    app = quiet(world, "train")
+    first, second = world.folder / "first", world.folder / "second"
+    world.control("checkpoint", app.pid, first, "--series")
+    wait_for(lambda: not app.alive(), "the checkpointed program to end")
+    world.children.status.pop(app.pid, None)
+    world.control("restore", first)
+    wait_for(lambda: running(world, app), "the restored program to run")
+    world.refused("checkpoint", app.pid, second, "--base", world.folder / "none", naming="none")
+    more_calls(world, app)
+    world.control("checkpoint", app.pid, second, "--base", first, "--leave-running")
+    check(figures(second / "gpu")["shared"] > 0, f"nothing is shared with the base: {figures(second / 'gpu')}")
+    shutil.rmtree(first)
+    gone_on(world, app, second)
+
+
+def aside(world):
+    """However the content is secured, it is the same."""
+    world.servers[-1].stop()
+    for limits, part in (({"CRICKET_ASIDE_DEVICE": "0"}, "stream"), ({"CRICKET_ASIDE_DEVICE": str(3 << 20)}, "both"),
+                         ({"CRICKET_ASIDE_DEVICE": "0", "CRICKET_ASIDE_HOST": "0"}, "files")):
+        os.environ.update(limits)
+        world.start_server()
+        app = quiet(world, "copies", "--mib", "6")
+        folder = world.folder / f"aside-{part}"
+        world.control("checkpoint", app.pid, folder, "--leave-running", "--series")
+        world.control("verify", folder)
+        for name in limits:
+            del os.environ[name]
+        gone_on(world, app, folder)
+        world.servers[-1].stop()
+    world.start_server()
+
+
+def live(world):
+    """Of a running session; the program does not notice."""
+    app = quiet(world, "copies", "--mib", "2")
+    world.refused("snapshot", app.pid, world.folder / "refused", naming="running")
+    result = world.control("snapshot", app.pid, world.folder / "live", "--running", "--series")
+    check(re.search(r"stood still [0-9.]+ m?s", result.stdout), f"no word of the pause: {result.stdout}")
+    world.control("verify", world.folder / "live")
+    world.control("snapshot", app.pid, world.folder / "live", "--running", "--series")  # in place of its base
+    world.control("verify", world.folder / "live")
+    more_calls(world, app)
+    app.finish()
+
+
+def slow_snapshot(world, app, folder):
+    """Begins one that takes a while to be written; returns when its content is secured."""
+    log = open(world.folder / f"control{world.next_number()}.log", "wb")
+    before = world.session_of(app.pid)["calls"]
+    control = world.children.start([world.control_program, "snapshot", app.pid, folder, "--running", "--compress", "19"],
+                                   stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=world.environment())
+    wait_for(lambda: list(world.folder.glob(folder.name + ".partial-*/*.pack")), "the snapshot to be written")
+    wait_for(lambda: world.session_of(app.pid)["calls"] > before + 10, "calls while it is written")
+    check(not folder.exists(), "the snapshot was complete before the program went on: this test needs a slower one")
+    return control
+
+
+def interrupted(world):
+    """The program ends, is killed; cricketctl is killed: the snapshot is completed. Dropped by force: nothing stays."""
+    for how in ("end", "kill", "control"):
+        app = quiet(world, "copies", "--mib", "48")
+        folder = world.folder / f"interrupted-{how}"
+        control = slow_snapshot(world, app, folder)
+        if how == "end":
+            app.finish()
+        elif how == "kill":
+            app.kill()
+        else:
+            os.kill(control, signal.SIGKILL)
+        status = world.children.wait(control, "cricketctl", 240)
+        check(status == (-signal.SIGKILL if how == "control" else 0), f"cricketctl ended with {status} ({how})")
+        wait_for(folder.exists, "the snapshot to be complete", 240)
+        world.control("verify", folder)
+        if how == "end":
+            wait_for(lambda: world.session_of(app.pid) is None, "the session of the program that ended to go")
+        elif how == "kill":
+            world.control("drop", world.wait_state(app.pid, "parked")["id"])
+        else:
+            app.finish()
+    app = quiet(world, "copies", "--mib", "48")
+    folder = world.folder / "dropped"
+    control = slow_snapshot(world, app, folder)
+    app.kill()
+    world.control("drop", world.wait_state(app.pid, "parked")["id"], "--force")
+    check(world.children.wait(control, "cricketctl") != 0, "a dropped session's snapshot was complete")
+    check(not list(world.folder.glob("dropped*")), f"left: {list(world.folder.glob('dropped*'))}")
+
+
+PARTS = {part.__name__: part for part in (series, base, aside, live, interrupted)}
+
+
+def test(world, arguments):
+    world.criu
+    world.start_server()
+    for name in arguments.parts or PARTS:
+        PARTS[name](world)
+        print(f"{name}: good", flush=True)
+    world.servers[-1].stop()
+
+
+main(__doc__, test, lambda parser: parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help="all, when none is named"))
