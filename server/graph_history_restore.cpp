@@ -378,8 +378,9 @@ void GraphHistory::recreate(const json& json) {
         rebuilt.in_source.push_back(std::move(nodes));
     }
     for (const auto& one : list("execs")) recreate_exec(call, one, rebuilt);
+    const auto graphs = list("graphs");
     for (size_t i = 0; i < built.size(); ++i)
-        for (const auto& one : list("graphs").at(i).at("objects")) {
+        for (const auto& one : graphs.at(i).at("objects")) {
             auto* object = static_cast<CUuserObject>(session_.objects.get(HandleKind::UserObject, one.at(0)));
             const CUresult status = call.driver.cuGraphRetainUserObject(built[i], object, one.at(1), 0);
             if (status != CUDA_SUCCESS) fail("user objects of a graph: " + result_name(call.driver, status));
