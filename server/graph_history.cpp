@@ -113,7 +113,15 @@ GraphHistory::SourceRef GraphHistory::current_of(CUgraph graph) {
 }
 
 GraphHistory::SourceRef GraphHistory::source_of(Call& call, CUgraph graph) {
-    if (SourceRef known = current_of(graph)) return known;
+    if (SourceRef known = current_of(graph)) {
+        if (known->before.empty()) return known;
+        // As it was, it is needed by others or by nobody any more.
+        if (known.use_count() == 1) {
+            known->before.clear();
+            return known;
+        }
+        freeze(call, known);
+    }
     auto source = std::make_shared<Source>(session_.driver);
     source->graph = graph;
     source->context = call.credential.context;
@@ -345,8 +353,9 @@ void GraphHistory::updated(Call& call, uint64_t number, uint64_t graph) {
     const auto found = execs_.find(number);
     if (found == execs_.end()) return;
     CUgraph of = graph_of(graph);
-    found->second.updated = source_of(call, of);
+    found->second.updated.reset();
     found->second.changes.clear();
+    found->second.updated = source_of(call, of);
     auto* exec = static_cast<CUgraphExec>(session_.objects.get(HandleKind::GraphExec, number));
     for (auto& [node, enabled] : found->second.enabled) {
         unsigned now = enabled;
