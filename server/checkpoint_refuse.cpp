@@ -5,35 +5,11 @@
 #include "checkpoint_arrays.h"
 #include "checkpoint_parts.h"
 #include "dispatch.h"
+#include "snapshot_kinds.h"
 #include "variables.h"
 
 namespace cricket::server {
 namespace {
-
-// Kinds of object that are made again.
-bool comes_back(HandleKind kind) {
-    switch (kind) {
-        case HandleKind::Context:
-        case HandleKind::Module:
-        case HandleKind::Library:
-        case HandleKind::Kernel:
-        case HandleKind::Function:
-        case HandleKind::Stream:
-        case HandleKind::Event:
-        case HandleKind::LogsCallback:
-        case HandleKind::AsyncCallback:
-        case HandleKind::Array:
-        case HandleKind::MipmappedArray:
-        case HandleKind::TexObject:
-        case HandleKind::SurfObject:
-        case HandleKind::Graph:  // what of them does not is said by GraphHistory::describe()
-        case HandleKind::GraphExec:
-        case HandleKind::UserObject:
-            return true;
-        default:
-            return false;
-    }
-}
 
 // The first sticky error, without waiting for anything: every call in a broken context answers it.
 CUresult sticky_error(Session& session) {
@@ -58,13 +34,13 @@ Refusals find_refusals(Session& session, bool may_wait) {
     std::map<std::pair<HandleKind, uint32_t>, unsigned> objects;  // kind and maker -> how many
     for (const auto& [place, entry] : session.journal.entries()) {
         const HandleKind kind = Objects::kind_of(entry.effect.object);
-        if (entry.effect.kind == Effect::Kind::Create && !comes_back(kind)) ++objects[{kind, entry.procedure}];
+        if (entry.effect.kind == Effect::Kind::Create && refused_by_snapshots(kind)) ++objects[{kind, entry.procedure}];
     }
     for (const auto& [what, count] : objects) {
         const auto& [kind, procedure] = what;
         found.lasting.push_back("the session holds " + (count == 1 ? "a" : std::to_string(count)) + " " + handle_kind_name(kind) +
                                 " (made by " + dispatch_table[procedure - wire::first_cuda_proc].name +
-                                "), which cannot be restored yet");
+                                "), which cannot be restored: " + refused_by_snapshots(kind));
     }
     each_loaded_image(session, [&](const LoadedImage& image) {
         if (image.facts.heap_user.empty()) return;

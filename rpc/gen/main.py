@@ -16,7 +16,7 @@ from headers import exported_symbols, read_headers  # noqa: E402
 from model import Builder  # noqa: E402
 from versions import versioned_symbols  # noqa: E402
 
-TABLES = {"handles.spec", "structs.spec", "versions.spec"}
+TABLES = {"handles.spec", "snapshot.spec", "structs.spec", "versions.spec"}
 
 
 def parse_arguments():

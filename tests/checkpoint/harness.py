@@ -99,7 +99,7 @@ def free_tcp_address():
 
 
 class Server:
-    def __init__(self, world, *options):
+    def __init__(self, world, *options, environment=None):
         self.world = world
         self.log = world.folder / f"server{world.next_number()}.log"
         command = [world.server_program, "--socket", world.socket, "--driver", world.driver,
@@ -108,7 +108,7 @@ class Server:
             command += ["--listen-rpc", world.transport]
         with open(self.log, "ab") as log:
             self.pid = world.children.start(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                            env=world.tool_environment())
+                                            env=world.tool_environment() | (environment or {}))
         world.servers.append(self)
 
     def alive(self):
@@ -353,8 +353,8 @@ class World:
 
         return wait_for(reached, lambda: f"the session of pid {pid} to be {state}; sessions: {self.sessions()}", patience)
 
-    def start_server(self, *options):
-        return Server(self, *options).ready()
+    def start_server(self, *options, environment=None):
+        return Server(self, *options, environment=environment).ready()
 
     def start_program(self, command, **kwargs):
         return App(self, command, **kwargs)

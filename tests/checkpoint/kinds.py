@@ -1,0 +1,150 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""Every kind of state through every kind of checkpoint: what rpc/spec/snapshot.spec promises of each comes true.
+
+Without names: all that come back, in one program, through all ways; and each refused one, by its name. `--way`: parked (plain criu
+dump, snapshot, another server), coordinated (cricketctl checkpoint and restore), leave-running (the same, and the program goes on; then
+the copy), other-gpu (parked, and the new server has the GPUs in another order).
+"""
+import os
+import shutil
+import signal
+import sys
+
+from harness import HERE, Failure, Skip, check, main, wait_for
+
+sys.path.insert(0, str(HERE.parents[1] / "rpc/gen"))
+from snapshot import read_kinds  # noqa: E402
+
+WAYS = ("parked", "coordinated", "leave-running", "other-gpu")
+
+
+class Program:
+    def __init__(self, world, names):
+        self.world = world
+        self.looked = world.folder / "looked"
+        self.looked.unlink(missing_ok=True)
+        self.app = world.start_program([world.build / "tests/checkpoint/kinds/kinds", *names])
+        self.pid = self.app.pid
+        wait_for(lambda: self.ended() or "ready" in self.app.output(), lambda: f"'ready' of {self.app.describe()}")
+        check(not self.ended(), f"ended with status {world.children.status.get(self.pid)}: {self.app.describe()}")
+
+    def ended(self):
+        return not self.app.alive()
+
+    def look(self):
+        """The program looks at what it has, in the middle of its life."""
+        self.looked.unlink(missing_ok=True)
+        os.kill(self.pid, signal.SIGUSR1)
+        wait_for(lambda: self.ended() or self.looked.exists(), lambda: f"a look of {self.app.describe()}")
+        check(self.looked.exists(), f"ended: {self.app.describe()}")
+
+    def adopt(self):
+        self.world.children.status.pop(self.pid, None)
+
+
+def other_gpus(world):
+    """The environment of a server whose first GPU is another one."""
+    if world.driver == "soft":
+        return {"SOFTGPU_FIRST": "1"}
+    count = int(world.run(["sh", "-c", "ls /dev/nvidia[0-9]* | wc -l"]).stdout)
+    if count < 2:
+        raise Skip("there is one GPU here")
+    return {"CRICKET_DEVICE_ORDER": ",".join(str(i) for i in reversed(range(count)))}
+
+
+def come_back(world, way, names):
+    server = world.start_server()
+    program = Program(world, names)
+    program.look()
+    images, gpu, both = world.folder / "img", world.folder / "gpu", world.folder / "both"
+    if way in ("parked", "other-gpu"):
+        program.app.dump(images)
+        world.wait_state(program.pid, "parked")
+        world.control("snapshot", program.pid, gpu)
+        server.kill()
+        server = world.start_server(environment=other_gpus(world) if way == "other-gpu" else {})
+        world.control("load", gpu)
+        program.app.restore(images)
+    elif way == "coordinated":
+        world.control("checkpoint", program.pid, both)
+        wait_for(program.ended, "the checkpointed program to end")
+        server.kill()
+        server = world.start_server()
+        program.adopt()
+        world.control("restore", both)
+    else:
+        world.control("checkpoint", program.pid, both, "--leave-running")
+        program.look()
+        program.app.kill()
+        server.kill()
+        server = world.start_server()
+        program.adopt()
+        world.control("restore", both)
+    program.look()
+    program.app.finish()
+    server.stop()
+    for folder in (images, gpu, both):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_refused(world, way, name, naming):
+    server = world.start_server()
+    program = Program(world, [name])
+    images, folder = world.folder / "img", world.folder / "refused"
+    if way == "parked":
+        program.app.dump(images)
+        world.wait_state(program.pid, "parked")
+        world.refused("snapshot", program.pid, folder, naming=naming)
+        program.app.restore(images)
+    else:
+        options = ["--leave-running"] if way == "leave-running" else []
+        world.refused("checkpoint", program.pid, folder, *options, naming=naming)
+    check(not folder.exists(), f"the refused {way} snapshot of {name} left a folder")
+    program.look()
+    program.app.finish()
+    server.stop()
+
+
+def test(world, arguments):
+    world.criu
+    kinds = read_kinds(HERE.parents[1] / "rpc/spec/snapshot.spec")
+    program = world.build / "tests/checkpoint/kinds/kinds"
+    known = dict((line.split() + [""])[:2] for line in
+                 world.run([program, "--list"], env=world.environment(LD_PRELOAD=str(world.shim))).stdout.splitlines())
+    tested = {kind.test: kind for kind in kinds if kind.test}
+    check(set(tested) == set(known), f"snapshot.spec and {program} do not agree: {sorted(set(tested) ^ set(known))}")
+    for name in arguments.names:
+        check(name in known, f"there is no kind {name}; there are {sorted(known)}")
+    for way in arguments.way or WAYS:
+        together = [name for name in known if not known[name] and tested[name].verdict(way).restored]
+        alone = [[name] for name in known if known[name] and tested[name].verdict(way).restored]
+        groups = [[name] for name in arguments.names] if arguments.names else [together, *alone]
+        for group in groups:
+            try:
+                if not tested[group[0]].verdict(way).restored:
+                    continue
+                come_back(world, way, group)
+            except Skip as skip:
+                print(f"{way:14}{' '.join(group)}: SKIP {skip}", flush=True)
+                continue
+            except Failure as failure:
+                raise Failure(f"{way}, {' '.join(group)}: {failure}") from None
+            print(f"{way:14}{' '.join(group)}: back", flush=True)
+        for name, kind in tested.items():
+            verdict = kind.verdict(way)
+            if verdict.restored or (arguments.names and name not in arguments.names) or way == "other-gpu":
+                continue
+            try:
+                is_refused(world, way, name, verdict.naming)
+            except Failure as failure:
+                raise Failure(f"{way}, {name}: {failure}") from None
+            print(f"{way:14}{name}: refused by name", flush=True)
+
+
+def add_arguments(parser):
+    parser.add_argument("--way", action="append", choices=WAYS, help="of saving; may be given again; default: all")
+    parser.add_argument("names", nargs="*", help="kinds; default: all")
+
+
+main(__doc__, test, add_arguments)

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: MIT
+// What a snapshot refuses by name. Each has a process of its own, which goes on as if nobody had asked.
+#include <atomic>
+#include <thread>
+
+#include "kind.h"
+
+namespace kinds {
+namespace {
+
+__global__ void store(unsigned* to, unsigned value) { *to = value; }
+
+// ------------------------------------------------------------------------------------------- memory of a graph's own
+struct {
+    CUgraphExec exec;
+    CUstream stream;
+    CUdeviceptr memory;
+    unsigned* out;
+} graph_memory;
+
+void graph_memory_set_up() {
+    CUgraph graph = nullptr;
+    CUgraphNode alloc = nullptr, set = nullptr, copy = nullptr, free = nullptr;
+    CUcontext context = nullptr;
+    CU(cuCtxGetCurrent(&context));
+    RT(cudaMalloc(&graph_memory.out, 4));
+    CU(cuStreamCreate(&graph_memory.stream, CU_STREAM_NON_BLOCKING));
+    CU(cuGraphCreate(&graph, 0));
+    CUDA_MEM_ALLOC_NODE_PARAMS params{};
+    params.poolProps.allocType = CU_MEM_ALLOCATION_TYPE_PINNED;
+    params.poolProps.location = {CU_MEM_LOCATION_TYPE_DEVICE, 0};
+    params.bytesize = 1 << 20;
+    CU(cuGraphAddMemAllocNode(&alloc, graph, nullptr, 0, &params));
+    const CUDA_MEMSET_NODE_PARAMS nines{params.dptr, 0, 9, 4, 1, 1};
+    CU(cuGraphAddMemsetNode(&set, graph, &alloc, 1, &nines, context));
+    CUDA_MEMCPY3D to_out{};
+    to_out.WidthInBytes = 4;
+    to_out.Height = to_out.Depth = 1;
+    to_out.srcMemoryType = to_out.dstMemoryType = CU_MEMORYTYPE_DEVICE;
+    to_out.srcDevice = params.dptr;
+    to_out.dstDevice = device(graph_memory.out);
+    CU(cuGraphAddMemcpyNode(&copy, graph, &set, 1, &to_out, context));
+    CU(cuGraphAddMemFreeNode(&free, graph, &copy, 1, params.dptr));
+    CU(cuGraphInstantiate(&graph_memory.exec, graph, 0));
+}
+
+void graph_memory_look() {
+    CU(cuMemsetD32(device(graph_memory.out), 0, 1));
+    CU(cuCtxSynchronize());
+    CU(cuGraphLaunch(graph_memory.exec, graph_memory.stream));
+    CU(cuStreamSynchronize(graph_memory.stream));
+    SAME(words_of(graph_memory.out, 1)[0], 9u);
+}
+
+// ------------------------------------------------------------------------------------------------- conditional nodes
+struct {
+    cudaGraphExec_t exec;
+    cudaStream_t stream;
+    unsigned* out;
+} conditional;
+
+void conditional_set_up() {
+    cudaGraph_t graph = nullptr, body = nullptr, captured = nullptr;
+    cudaGraphNode_t node = nullptr;
+    cudaGraphConditionalHandle handle;
+    RT(cudaMalloc(&conditional.out, 4));
+    RT(cudaStreamCreateWithFlags(&conditional.stream, cudaStreamNonBlocking));
+    RT(cudaGraphCreate(&graph, 0));
+    RT(cudaGraphConditionalHandleCreate(&handle, graph, 1, cudaGraphCondAssignDefault));
+    cudaGraphNodeParams params{};
+    params.type = cudaGraphNodeTypeConditional;
+    params.conditional.handle = handle;
+    params.conditional.type = cudaGraphCondTypeIf;
+    params.conditional.size = 1;
+    RT(cudaGraphAddNode(&node, graph, nullptr, nullptr, 0, &params));
+    body = params.conditional.phGraph_out[0];
+    RT(cudaStreamBeginCaptureToGraph(conditional.stream, body, nullptr, nullptr, 0, cudaStreamCaptureModeThreadLocal));
+    store<<<1, 1, 0, conditional.stream>>>(conditional.out, 31);
+    RT(cudaStreamEndCapture(conditional.stream, &captured));
+    RT(cudaGraphInstantiate(&conditional.exec, graph, 0));
+}
+
+void conditional_look() {
+    CU(cuMemsetD32(device(conditional.out), 0, 1));
+    CU(cuCtxSynchronize());
+    RT(cudaGraphLaunch(conditional.exec, conditional.stream));
+    RT(cudaStreamSynchronize(conditional.stream));
+    SAME(words_of(conditional.out, 1)[0], 31u);
+}
+
+// ---------------------------------------------------------------------------- executables that kernels may launch
+struct {
+    cudaGraphExec_t exec;
+    cudaStream_t stream;
+    unsigned* out;
+} launchable;
+
+void launchable_set_up() {
+    cudaGraph_t graph = nullptr;
+    RT(cudaMalloc(&launchable.out, 4));
+    RT(cudaStreamCreateWithFlags(&launchable.stream, cudaStreamNonBlocking));
+    RT(cudaStreamBeginCapture(launchable.stream, cudaStreamCaptureModeThreadLocal));
+    store<<<1, 1, 0, launchable.stream>>>(launchable.out, 17);
+    RT(cudaStreamEndCapture(launchable.stream, &graph));
+    RT(cudaGraphInstantiate(&launchable.exec, graph, cudaGraphInstantiateFlagDeviceLaunch));
+}
+
+void launchable_look() {
+    CU(cuMemsetD32(device(launchable.out), 0, 1));
+    CU(cuCtxSynchronize());
+    RT(cudaGraphLaunch(launchable.exec, launchable.stream));
+    RT(cudaStreamSynchronize(launchable.stream));
+    SAME(words_of(launchable.out, 1)[0], 17u);
+}
+
+// ----------------------------------------------------------------------------------------------- a capture in progress
+struct {
+    cudaStream_t stream;
+    unsigned* out;
+    bool ended;
+} capture;
+
+void capture_set_up() {
+    RT(cudaMalloc(&capture.out, 4));
+    RT(cudaMemset(capture.out, 0, 4));
+    RT(cudaDeviceSynchronize());
+    RT(cudaStreamCreateWithFlags(&capture.stream, cudaStreamNonBlocking));
+    RT(cudaStreamBeginCapture(capture.stream, cudaStreamCaptureModeRelaxed));
+    store<<<1, 1, 0, capture.stream>>>(capture.out, 23);
+}
+
+void capture_look() {
+    if (capture.ended) return;  // once
+    capture.ended = true;
+    cudaGraph_t graph = nullptr;
+    cudaGraphExec_t exec = nullptr;
+    RT(cudaStreamEndCapture(capture.stream, &graph));
+    RT(cudaGraphInstantiate(&exec, graph, 0));
+    RT(cudaGraphLaunch(exec, capture.stream));
+    RT(cudaStreamSynchronize(capture.stream));
+    SAME(words_of(capture.out, 1)[0], 23u);
+}
+
+// ------------------------------------------------------------------------- a host function that has not returned yet
+std::atomic<bool> let_go{false}, returned{false};
+void CUDART_CB wait_for_it(void*) {
+    while (!let_go) usleep(100);
+    returned = true;
+}
+
+cudaStream_t waiting;
+
+void pending_set_up() {
+    RT(cudaStreamCreateWithFlags(&waiting, cudaStreamNonBlocking));
+    RT(cudaLaunchHostFunc(waiting, wait_for_it, nullptr));
+    CHECK(cudaStreamQuery(waiting) == cudaErrorNotReady);
+}
+
+void pending_look() {
+    if (returned) return;  // once: nothing is to be left waiting at the end
+    CHECK(cudaStreamQuery(waiting) == cudaErrorNotReady);
+    let_go = true;
+    RT(cudaStreamSynchronize(waiting));
+    CHECK(returned);
+}
+
+// ------------------------------------------------------------------------------------- memory of malloc() in kernels
+__global__ void allocate_inside(unsigned** to) {
+    *to = static_cast<unsigned*>(malloc(64));
+    if (*to) **to = 41;
+}
+__global__ void read_inside(unsigned** from, unsigned* to) { *to = *from ? **from : 0; }
+
+struct {
+    unsigned **pointer, *out;
+} heap;
+
+void heap_set_up() {
+    RT(cudaMalloc(&heap.pointer, sizeof(void*)));
+    RT(cudaMalloc(&heap.out, 4));
+    allocate_inside<<<1, 1>>>(heap.pointer);
+    RT(cudaDeviceSynchronize());
+}
+
+void heap_look() {
+    read_inside<<<1, 1>>>(heap.pointer, heap.out);
+    RT(cudaDeviceSynchronize());
+    SAME(words_of(heap.out, 1)[0], 41u);
+}
+
+// ------------------------------------------------------------------------------------ a context that a fault has broken
+void sticky_set_up() {
+    store<<<1, 1>>>(reinterpret_cast<unsigned*>(64), 1);
+    CHECK(cudaDeviceSynchronize() != cudaSuccess);
+}
+void sticky_look() { CHECK(cudaDeviceSynchronize() != cudaSuccess); }
+
+// --------------------------------------------------------------------------------- memory that other processes may use
+struct {
+    unsigned* memory;
+    cudaIpcMemHandle_t handle;
+} shared;
+
+void shared_set_up() {
+    RT(cudaMalloc(&shared.memory, 1 << 20));
+    fill(shared.memory, 1000, 8);
+    RT(cudaIpcGetMemHandle(&shared.handle, shared.memory));
+}
+void shared_look() { check_filled(shared.memory, 1000, 8); }
+
+struct {
+    CUmemGenericAllocationHandle handle;
+    int fd;
+} exported;
+
+void exported_set_up() {
+    CUmemAllocationProp prop{};
+    size_t granule = 0;
+    prop.type = CU_MEM_ALLOCATION_TYPE_PINNED;
+    prop.location = {CU_MEM_LOCATION_TYPE_DEVICE, 0};
+    prop.requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
+    CU(cuMemGetAllocationGranularity(&granule, &prop, CU_MEM_ALLOC_GRANULARITY_MINIMUM));
+    CU(cuMemCreate(&exported.handle, granule, &prop, 0));
+    CU(cuMemExportToShareableHandle(&exported.fd, exported.handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0));
+}
+void exported_look() {
+    CUmemAllocationProp prop{};
+    CU(cuMemGetAllocationPropertiesFromHandle(&prop, exported.handle));
+}
+
+CUevent shared_event;
+void shared_event_set_up() {
+    CUipcEventHandle handle;
+    CU(cuEventCreate(&shared_event, CU_EVENT_INTERPROCESS | CU_EVENT_DISABLE_TIMING));
+    CU(cuIpcGetEventHandle(&handle, shared_event));
+}
+void shared_event_look() {
+    CU(cuEventRecord(shared_event, nullptr));
+    CU(cuEventSynchronize(shared_event));
+}
+
+const Kinds kinds{{"graph-memory", graph_memory_set_up, graph_memory_look, true},
+                  {"graph-conditional", conditional_set_up, conditional_look, true},
+                  {"graph-device-launch", launchable_set_up, launchable_look, true},
+                  {"capture", capture_set_up, capture_look, true},
+                  {"host-function-pending", pending_set_up, pending_look, true},
+                  {"device-heap", heap_set_up, heap_look, true},
+                  {"sticky-error", sticky_set_up, sticky_look, true},
+                  {"shared-memory", shared_set_up, shared_look, true},
+                  {"exported-memory", exported_set_up, exported_look, true},
+                  {"shared-event", shared_event_set_up, shared_event_look, true}};
+
+}  // namespace
+}  // namespace kinds
