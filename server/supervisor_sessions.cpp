@@ -154,16 +154,17 @@ OpResult Supervisor::drop(const SessionRef& session, bool force) {
     }
     OpResult result;
     if (started) {
-        std::string unreachable;
+        bool answered = false;
         result = ask(session, [&](ControlClient& client) {
             try {
-                return client.drop({}, force, force ? drop_patience : no_hurry);
+                const OpResult answer = client.drop({}, force, force ? drop_patience : no_hurry);
+                answered = true;
+                return answer;
             } catch (const ControlError& error) {
-                unreachable = error.what();
-                return OpResult::failure(unreachable);
+                return OpResult::failure(error.what());
             }
         });
-        if (!result.ok && (unreachable.empty() || !force)) {
+        if (!result.ok && (answered || !force)) {
             std::lock_guard lock(mutex_);
             if (!session->gone && session->error.empty()) {
                 session->ending = false;
@@ -171,7 +172,8 @@ OpResult Supervisor::drop(const SessionRef& session, bool force) {
             }
         }
     }
-    if ((started && result.ok && wait_gone(session, drop_patience)) || wait_gone(session, 0s)) return {};
+    // A worker that cannot be asked may just be ending.
+    if (wait_gone(session, started ? drop_patience : 0s)) return {};
     log_warn("the worker of session %s does not end by itself and is killed",
              session_name(session->id).c_str());
     kill_worker(session);
