@@ -101,7 +101,7 @@ uint32_t Saver::lane_of(const CapturedRange& range) {
 // Cuts a range into pieces that fit a buffer, without the chunks that need not be written.
 void Saver::plan_range(const CapturedRange& range, const ContentId* ids) {
     const uint32_t lane = lane_of(range);
-    Piece piece{range.address, 0, lane, range.part, range.offset, ids, 0};
+    Piece piece{range.address, 0, lane, range.part, range.offset, ids, 0, range.address};
     const auto close = [&] {
         if (piece.bytes) rest_.push_back(piece);
         piece.bytes = 0;
@@ -119,7 +119,7 @@ void Saver::plan_range(const CapturedRange& range, const ContentId* ids) {
             done_ += bytes;
         } else {
             if (piece.bytes + bytes > job_bytes) close();
-            if (!piece.bytes) piece = {range.address + done, 0, lane, range.part, offset, ids, 0};
+            if (!piece.bytes) piece = {range.address + done, 0, lane, range.part, offset, ids, 0, range.address};
             piece.bytes += bytes;
         }
         if (ids) ++ids;
@@ -206,7 +206,7 @@ void Saver::copy_aside() {
         rooms[device] = {&memory, room};
     }
     struct Copy {
-        uint64_t to = 0, from = 0, bytes = 0;
+        uint64_t to = 0, from = 0, bytes = 0, range = 0;
         uint32_t lane = 0;
     } copy;
     const auto start = [&] {
@@ -226,11 +226,11 @@ void Saver::copy_aside() {
         }
         Room& room = found->second;
         const uint64_t to = room.memory->address() + room.used;
-        if (copy.bytes && copy.lane == piece.lane && copy.from + copy.bytes == piece.address && copy.to + copy.bytes == to) {
+        if (copy.bytes && copy.range == piece.range && copy.from + copy.bytes == piece.address && copy.to + copy.bytes == to) {
             copy.bytes += piece.bytes;
         } else {
             start();
-            copy = {to, piece.address, piece.bytes, piece.lane};
+            copy = {to, piece.address, piece.bytes, piece.range, piece.lane};
         }
         used[piece.lane] = true;
         room.used = round_up(room.used + piece.bytes, aside_alignment);

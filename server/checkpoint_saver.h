@@ -57,6 +57,7 @@ class Saver final : public SnapshotHooks {
         uint64_t offset = 0;
         const ContentId* ids = nullptr;
         uint64_t aside_end = 0;  // in its device's aside memory
+        uint64_t range = 0;      // address of the range that it is of: copies do not cross ranges
     };
     uint32_t lane_of(const CapturedRange& range);
     void prepare_hashing();

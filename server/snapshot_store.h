@@ -157,6 +157,7 @@ class SnapshotWriter {
     std::vector<std::pair<uint32_t, ChunkRecord>> planned_;
     std::mutex stream_mutex_;            // of stream_pack_; taken before mutex_
     SnapshotPack* stream_pack_ = nullptr;
+    SnapshotFigures final_;              // once finished
 };
 
 // All members throw SnapshotError; read() and verify_all() may be called from several threads.

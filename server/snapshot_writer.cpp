@@ -283,6 +283,7 @@ bool SnapshotWriter::share(uint32_t part, uint64_t offset, uint32_t bytes, const
 }
 
 SnapshotFigures SnapshotWriter::figures() const {
+    if (final_.bytes) return final_;
     SnapshotFigures all;
     const auto count = [&](const auto& records) {
         for (const auto& [part, one] : records) {
@@ -306,7 +307,7 @@ void SnapshotWriter::finish(const SnapshotInfo& info, nlohmann::json meta) {
         if (!stream.pending_.empty()) stream.put(stream.pending_);
         std::vector<std::byte>().swap(stream.pending_);
     }
-    const SnapshotFigures done = figures();
+    const SnapshotFigures done = final_ = figures();
     std::vector<std::pair<uint32_t, ChunkRecord>> records = std::move(planned_);
     for (const auto& pack : packs_) {
         pack->sync();

@@ -68,6 +68,40 @@ def series(world):
     gone_on(world, app, row / "c3")
 
 
+def late(world):
+    """Code that is loaded after snapshots of its session were taken comes back at its place; what changed is written alone."""
+    app = world.start_program([world.build / "tests/bench/checkpoint_app", "32", "--percent", "10", "--late"])
+    wait_for(lambda: "ready" in app.output(), "the program to be ready")
+    row = world.folder / "late"
+    row.mkdir()
+
+    def change():
+        before = app.output().count("changed")
+        os.kill(app.pid, signal.SIGUSR1)
+        wait_for(lambda: app.output().count("changed") > before, "the memory to be changed")
+
+    sizes = []
+    for number in range(3):
+        change()
+        world.control("snapshot", app.pid, row / f"s{number}", "--running", "--series")
+        world.control("verify", row / f"s{number}")
+        sizes.append(figures(row / f"s{number}"))
+    for one in sizes[1:]:
+        check(one["written"] < 5 << 20 and one["shared"] > 28 << 20, f"a tenth of 32 MiB was changed, and written was: {one}")
+    for number in range(2):
+        change()
+        folder = world.folder / f"late{number}"
+        world.control("checkpoint", app.pid, folder)
+        wait_for(lambda: not app.alive(), "the checkpointed program to end")
+        world.servers[-1].kill()
+        world.start_server()
+        world.children.status.pop(app.pid, None)
+        world.control("restore", folder)
+        wait_for(lambda: running(world, app), "the session of the restored program")
+        change()
+    app.finish()
+
+
 def base(world):
     """An explicit base, of a restored session as well; and one that is none."""
     app = quiet(world, "train")
@@ -159,7 +193,7 @@ def interrupted(world):
     check(not list(world.folder.glob("dropped*")), f"left: {list(world.folder.glob('dropped*'))}")
 
 
-PARTS = {part.__name__: part for part in (series, base, aside, live, interrupted)}
+PARTS = {part.__name__: part for part in (series, late, base, aside, live, interrupted)}
 
 
 def test(world, arguments):
