@@ -34,6 +34,7 @@ constexpr uint64_t spin_for_device_ns = 500'000;  // a kernel or a copy for whic
 constexpr uint64_t longest_sleep_us = 20'000;  // then look whether the client still lives
 constexpr uint64_t between_looks_ns = 250'000'000;  // at whether the client is still the same program
 constexpr uint64_t keep_spares_ns = 1'000'000'000;  // device memory for allocations that may come soon
+constexpr uint64_t callback_grace_ns = 10'000'000;  // a host function that needs nobody has returned by then
 constexpr int control_threads = 4;             // that may run at once without a new stack
 constexpr uint32_t settle_ms = 10'000;         // for a client that was just killed to be noticed as gone
 
@@ -510,16 +511,32 @@ OpResult Worker::quiesce(uint32_t timeout_ms) {
     return on_executor([this, timeout_ms]() -> OpResult {
         if (state_ == SessionState::Quiesced || state_ == SessionState::Parked) return {};
         if (!ring_) return OpResult::failure("the session has no client on a ring");
-        if (session_.captures.any()) return OpResult::failure(session_.captures.describe() + ", which cannot be saved");
-        // Kernels may run for as long as they like: the device is asked, not waited for, until the time is over.
+        // Kernels may run for as long as they like: the device is asked, not waited for, until the time is over. What only
+        // the program can bring to an end, it is let go on with: a capture, a host function that waits for another thread.
         const uint64_t end = now_ns() + uint64_t(timeout_ms) * 1'000'000;
-        while (executor_.waiting() || session_.busy()) {
-            if (timeout_ms && now_ns() > end)
-                return OpResult::failure("the device is still busy after " + std::to_string(timeout_ms) +
-                                         " ms: " + (session_.callbacks.pending()
-                                                        ? "it waits for " + session_.callbacks.describe_pending()
-                                                        : "a kernel or a copy of the session runs longer"));
-            if (!executor_.poll(ring_.get())) ring_->sleep(100);
+        uint64_t pending_since = 0;
+        for (;;) {
+            session_.callbacks.collect();
+            session_.captures.look_for_ended();
+            const bool pending = session_.callbacks.pending(), capturing = session_.captures.any();
+            if (!pending && !capturing && !executor_.waiting() && !session_.busy()) break;
+            const uint64_t now = now_ns();
+            pending_since = !pending ? 0 : pending_since ? pending_since : now;
+            if (timeout_ms && now > end)
+                return OpResult::failure(
+                    (capturing ? session_.captures.describe() : std::string("the device is still busy")) + " after " + std::to_string(timeout_ms) +
+                    " ms" + (pending      ? ": it waits for " + session_.callbacks.describe_pending()
+                             : capturing ? ", which cannot be saved"
+                                         : ": a kernel or a copy of the session runs longer"));
+            const bool go_on = capturing || (pending && now - pending_since > callback_grace_ns);
+            bool moved = false;
+            try {
+                moved = go_on && may_step() && executor_.step(*ring_);
+            } catch (const ring::BadRecord& bad) {
+                return OpResult::failure(std::string("the client breaks the protocol: ") + bad.what());
+            }
+            if (executor_.said_goodbye() || (client_.exited() && ring_->empty())) return OpResult::failure("the program has ended");
+            if (!executor_.poll(ring_.get()) && !moved) ring_->sleep(100);
         }
         const CUresult status = session_.synchronize_all();
         if (status != CUDA_SUCCESS) {

@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 from harness import HERE, Failure, Skip, check, main, wait_for
 
@@ -106,6 +107,35 @@ def is_refused(world, way, name, naming):
     server.stop()
 
 
+def is_waited_for(world, way, name):
+    """The checkpoint waits until the program has done what ends it; then it comes back."""
+    server = world.start_server()
+    program = Program(world, [name])
+    folder = world.folder / "both"
+    calls = world.session_of(program.pid)["calls"]
+    options = ["--leave-running"] if way == "leave-running" else []
+    with ThreadPoolExecutor(1) as pool:
+        saving = pool.submit(world.control, "checkpoint", program.pid, folder, *options)
+        wait_for(lambda: list(world.folder.glob("both.partial-*")) or saving.done(), "the checkpoint to begin")
+        check(not saving.done(), f"the checkpoint did not wait for {name}")
+        os.kill(program.pid, signal.SIGUSR1)
+        saving.result()
+    if way == "leave-running":
+        program.look()
+        program.app.kill()
+    else:
+        wait_for(program.ended, "the checkpointed program to end")
+    server.kill()
+    server = world.start_server()
+    program.adopt()
+    world.control("restore", folder)
+    program.look()
+    check(world.session_of(program.pid)["calls"] >= calls, "calls were lost")
+    program.app.finish()
+    server.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def test(world, arguments):
     world.criu
     kinds = read_kinds(HERE.parents[1] / "rpc/spec/snapshot.spec")
@@ -136,10 +166,13 @@ def test(world, arguments):
             if verdict.restored or (arguments.names and name not in arguments.names) or way == "other-gpu":
                 continue
             try:
-                is_refused(world, way, name, verdict.naming)
+                if verdict.word == "waits":
+                    is_waited_for(world, way, name)
+                else:
+                    is_refused(world, way, name, verdict.naming)
             except Failure as failure:
                 raise Failure(f"{way}, {name}: {failure}") from None
-            print(f"{way:14}{name}: refused by name", flush=True)
+            print(f"{way:14}{name}: {'finished first' if verdict.word == 'waits' else 'refused by name'}", flush=True)
 
 
 def add_arguments(parser):
