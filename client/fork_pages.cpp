@@ -3,17 +3,15 @@
 
 #include <pthread.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 
 #include <atomic>
-#include <cstdio>
 #include <cstring>
 #include <new>
 #include <vector>
 
 #include "client/held_writers.h"
+#include "client/own_maps.h"
 #include "client/session.h"
 
 namespace cricket::client::fork_pages {
@@ -43,28 +41,19 @@ std::byte* in_memfd(const Range& range) { return reinterpret_cast<std::byte*>(wi
 
 // Mappings of the memfd at places of the application's own.
 void find_ranges(Session& session, Fork& fork) {
-    struct stat memfd {};
-    FILE* maps = ::fstat(session.host_memory().fd(), &memfd) == 0 ? ::fopen("/proc/self/maps", "re") : nullptr;
-    if (!maps) return;
-    char* line = nullptr;
-    size_t room = 0;
-    while (::getline(&line, &room, maps) > 0) {
-        unsigned long long start = 0, end = 0, offset = 0, inode = 0;
-        char mode[5] = {};
-        if (std::sscanf(line, "%llx-%llx %4s %llx %*s %llu", &start, &end, mode, &offset, &inode) != 5) continue;
-        if (inode != memfd.st_ino || mode[3] != 's' || start - wire::host_base < wire::host_span) continue;
-        const int protection = (mode[0] == 'r' ? PROT_READ : 0) | (mode[1] == 'w' ? PROT_WRITE : 0) | (mode[2] == 'x' ? PROT_EXEC : 0);
-        const uint64_t bytes = end - start;
+    OwnMaps maps(session.host_memory().fd());
+    for (OwnMapping map; maps.next(&map);) {
+        if (map.inode != maps.memfd_inode() || !map.shared() || map.start - wire::host_base < wire::host_span) continue;
+        const int protection = map.protection();
+        const uint64_t bytes = map.end - map.start;
         if (bytes <= exchanged_whole) {
-            fork.exchanged.push_back({start, bytes, offset, protection});
+            fork.exchanged.push_back({map.start, bytes, map.offset, protection});
             continue;
         }
-        fork.exchanged.push_back({start, page, offset, protection});
-        fork.inside.push_back({start + page, bytes - 2 * page, offset + page, protection});
-        fork.exchanged.push_back({end - page, page, offset + bytes - page, protection});
+        fork.exchanged.push_back({map.start, page, map.offset, protection});
+        fork.inside.push_back({map.start + page, bytes - 2 * page, map.offset + page, protection});
+        fork.exchanged.push_back({map.end - page, page, map.offset + bytes - page, protection});
     }
-    ::free(line);
-    ::fclose(maps);
 }
 
 void* make_private(void* argument) {

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 
 #include <map>
 #include <mutex>
@@ -107,9 +106,7 @@ CUresult impl_cuMemHostRegister_v2(void* p, size_t bytesize, unsigned int Flags)
     HostMemory& host = session->host_memory();
     if (host.contains(p, bytesize) || host.any_registered_in(start, end)) return CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED;
     const char* why = nullptr;
-    struct stat memfd {};
-    ::fstat(host.fd(), &memfd);
-    if (!replaceable(start, end - start, memfd.st_ino, &why)) {
+    if (!replaceable(start, end - start, host.fd(), &why)) {
         log(LogLevel::Error, "cuMemHostRegister(%p, %zu): %s", p, bytesize, why);
         return CUDA_ERROR_INVALID_VALUE;
     }

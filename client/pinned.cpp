@@ -7,35 +7,28 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 
 #include "client/held_writers.h"
+#include "client/own_maps.h"
 
 namespace cricket::client {
 
-bool replaceable(uint64_t address, uint64_t bytes, uint64_t inode, const char** why) {
-    FILE* maps = ::fopen("/proc/self/maps", "re");
+bool replaceable(uint64_t address, uint64_t bytes, int memfd, const char** why) {
+    OwnMaps maps(memfd);
     if (!maps) {
         *why = "/proc/self/maps cannot be read";
         return false;
     }
-    char* line = nullptr;
-    size_t room = 0;
     uint64_t covered = address;
     *why = nullptr;
-    while (!*why && covered < address + bytes && ::getline(&line, &room, maps) > 0) {
-        unsigned long long start = 0, end = 0, of_file = 0;
-        char mode[5] = {};
-        if (std::sscanf(line, "%llx-%llx %4s %*s %*s %llu", &start, &end, mode, &of_file) != 4 || end <= covered) continue;
-        if (start > covered) break;
-        if (mode[3] != 'p' && of_file != inode) *why = "it is shared with others";
-        if (mode[0] != 'r' || mode[1] != 'w') *why = "it cannot be read and written";
-        covered = end;
+    for (OwnMapping map; !*why && covered < address + bytes && maps.next(&map);) {
+        if (map.end <= covered) continue;
+        if (map.start > covered) break;
+        if (map.shared() && map.inode != maps.memfd_inode()) *why = "it is shared with others";
+        if (map.mode[0] != 'r' || map.mode[1] != 'w') *why = "it cannot be read and written";
+        covered = map.end;
     }
-    ::free(line);
-    ::fclose(maps);
     if (!*why && covered < address + bytes) *why = "it is not mapped";
     return !*why;
 }

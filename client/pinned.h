@@ -9,9 +9,9 @@
 
 namespace cricket::client {
 
-// Whether [address, address + bytes) may be replaced: private (or of the memfd with this inode), readable and writable
+// Whether [address, address + bytes) may be replaced: private (or of the memfd), readable and writable
 // memory. `why` says what it is otherwise.
-bool replaceable(uint64_t address, uint64_t bytes, uint64_t inode, const char** why);
+bool replaceable(uint64_t address, uint64_t bytes, int memfd, const char** why);
 
 // Puts [address, address + bytes), page aligned, with the protection it has (PROT_*) onto the memfd `fd` from `offset` on,
 // or (`fd` -1) back onto private memory; `copy` is where the memfd's pages can be written or read. Threads that write

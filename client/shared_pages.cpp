@@ -3,17 +3,13 @@
 // are seen by the worker at the same address, unpinned. What is shared is asked of the kernel (/proc/self/maps) each
 // time, because the application may unmap and map memory as it likes: only what is a mapping of our memfd at the offset
 // that the worker was told is shared.
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-
-#include <cstdio>
 #include <map>
 #include <mutex>
 
 #include "client/captures.h"
 #include "client/fork_pages.h"
 #include "client/log.h"
+#include "client/own_maps.h"
 #include "client/pinned.h"
 #include "client/reply_guard.h"
 
@@ -71,39 +67,24 @@ CUresult tell(Known& all, uint64_t start, uint64_t end, uint64_t offset) {
     return result;
 }
 
-struct Mapping {
-    unsigned long long start = 0, end = 0, offset = 0, inode = 0;
-    unsigned major = 0, minor = 0;
-    char mode[5] = {};
-};
-
-bool read_mapping(FILE* maps, char** line, size_t* room, Mapping* out) {
-    while (::getline(line, room, maps) > 0)
-        if (std::sscanf(*line, "%llx-%llx %4s %llx %x:%x %llu", &out->start, &out->end, out->mode, &out->offset,
-                        &out->major, &out->minor, &out->inode) == 7)
-            return true;
-    return false;
-}
-
 // One piece of one mapping.
-CUresult share_piece(Session& session, Known& all, const Mapping& map, const struct stat& memfd, uint64_t start,
-                     uint64_t end, bool from_host, const char** why) {
+CUresult share_piece(Session& session, Known& all, const OwnMapping& map, uint64_t inode, uint64_t start, uint64_t end,
+                     bool from_host, const char** why) {
     HostMemory& host = session.host_memory();
-    const bool ours = map.inode == memfd.st_ino && map.mode[3] == 's';
+    const bool ours = map.inode == inode && map.shared();
     if (ours) {
         const uint64_t offset = map.offset + (start - map.start);
         if (is_told(all, start, end, offset) || host.contains(reinterpret_cast<void*>(start), end - start)) return CUDA_SUCCESS;
         return tell(all, start, end, offset);
     }
-    if (map.mode[3] != 'p') *why = "it is shared with others";
+    if (map.shared()) *why = "it is shared with others";
     else if (map.mode[0] != 'r' || (map.mode[1] != 'w' && !from_host)) *why = "its protection does not allow the copy";
     if (*why) return CUDA_ERROR_NOT_SUPPORTED;
     fork_pages::note();
     void* copy = host.allocate(end - start);
     if (!copy) return CUDA_ERROR_OUT_OF_MEMORY;
     const uint64_t offset = reinterpret_cast<uint64_t>(copy) - wire::host_base;
-    const int protection = PROT_READ | (map.mode[1] == 'w' ? PROT_WRITE : 0) | (map.mode[2] == 'x' ? PROT_EXEC : 0);
-    if (!replace_pages(start, end - start, protection, host.fd(), offset, copy)) {
+    if (!replace_pages(start, end - start, map.protection(), host.fd(), offset, copy)) {
         host.free(copy);
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
@@ -129,30 +110,25 @@ CUresult share(Session& session, const void* address, uint64_t bytes, bool from_
     if (session.host_memory().contains(address, bytes)) return CUDA_SUCCESS;
     uint64_t start = number / page * page;
     const uint64_t end = (number + bytes + page - 1) / page * page;
-    struct stat memfd {};
-    if (number + bytes < number || ::fstat(session.host_memory().fd(), &memfd) != 0) return CUDA_ERROR_INVALID_VALUE;
+    if (number + bytes < number) return CUDA_ERROR_INVALID_VALUE;
     Known& all = known();
     std::lock_guard lock(all.mutex);
     if (all.session != &session) {
         all.told.clear();
         all.session = &session;
     }
-    FILE* maps = ::fopen("/proc/self/maps", "re");
+    OwnMaps maps(session.host_memory().fd());
     if (!maps) return CUDA_ERROR_OPERATING_SYSTEM;
-    char* line = nullptr;
-    size_t room = 0;
-    Mapping map;
+    OwnMapping map;
     const char* why = nullptr;
     CUresult result = CUDA_SUCCESS;
-    while (result == CUDA_SUCCESS && start < end && read_mapping(maps, &line, &room, &map)) {
+    while (result == CUDA_SUCCESS && start < end && maps.next(&map)) {
         if (map.end <= start) continue;
         if (map.start > start) break;
         const uint64_t stop = map.end < end ? map.end : end;
-        result = share_piece(session, all, map, memfd, start, stop, from_host, &why);
+        result = share_piece(session, all, map, maps.memfd_inode(), start, stop, from_host, &why);
         if (result == CUDA_SUCCESS) start = stop;
     }
-    ::free(line);
-    ::fclose(maps);
     if (result == CUDA_SUCCESS && start < end) {
         why = "it is not mapped";
         result = CUDA_ERROR_INVALID_VALUE;

@@ -16,10 +16,7 @@ def test(world, arguments):
         # Seen while it runs, as far as it runs long enough to be seen.
         wait_for(lambda: app.log.stat().st_size > 0 or not app.alive(), "a first line of output")
         if app.alive():
-            try:
-                app.check_clean()
-            except (FileNotFoundError, ProcessLookupError):
-                pass  # it ended while it was looked at
+            app.check_clean(may_end=True)
     print(app.finish(stop=False, patience=300).splitlines()[-1])
     wait_for(lambda: world.sessions() == [], "the session of a program that ended to go")
     server.stop()
