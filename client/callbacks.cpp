@@ -184,6 +184,7 @@ bool serve_shown(Session& session) {
     data[bytes] = {};
     if (!channel.server_alive() || server.callback_ticket.load(std::memory_order_acquire) != ticket) return false;
     if (ticket <= client.callback_done.load()) return false;
+    client.callback_begun.store(ticket, std::memory_order_seq_cst);
     run(id, value, data, bytes);
     client.callback_done.store(ticket, std::memory_order_seq_cst);
     client.callback_bell.fetch_add(1, std::memory_order_seq_cst);

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <cstdlib>
 #include <thread>
 #include <vector>
 
@@ -58,12 +59,25 @@ static const char* const kPtx = R"(.version 7.0
 DONE:
     ret;
 }
+.visible .entry linger(.param .u64 ns)
+{
+    .reg .pred %p1;
+    .reg .b64 %rd<5>;
+    ld.param.u64 %rd1, [ns];
+    mov.u64 %rd2, %globaltimer;
+AGAIN:
+    mov.u64 %rd3, %globaltimer;
+    sub.s64 %rd4, %rd3, %rd2;
+    setp.lt.u64 %p1, %rd4, %rd1;
+    @%p1 bra AGAIN;
+    ret;
+}
 )";
 
 constexpr unsigned kCount = 5000, kThreads = 128, kBlocks = (kCount + kThreads - 1) / kThreads;
 
 static CUcontext context;
-static CUfunction affine;
+static CUfunction affine, linger;
 static CUstream stream, other;
 static CUevent forked, joined;
 static CUdeviceptr values;
@@ -118,11 +132,15 @@ static std::vector<unsigned> kept(kCount);
 static void forked_child(volatile unsigned* on_stack) {
     volatile unsigned* on_heap = kept.data();
     *on_stack = 17;
-    on_heap[0] = on_heap[kCount - 1] = 18;
+    on_heap[0] = 18;
+    on_heap[kCount - 1] = 18;
     const pid_t child = fork();
     if (child == 0) {
         const bool same = *on_stack == 17 && on_heap[0] == 18 && on_heap[kCount - 1] == 18;
-        for (unsigned i = 0; i < 1000000; ++i) on_heap[i % kCount] = *on_stack = i;
+        for (unsigned i = 0; i < 1000000; ++i) {
+            on_heap[i % kCount] = i;
+            *on_stack = i;
+        }
         _exit(same ? 5 : 6);
     }
     for (unsigned i = 0; i < 1000; ++i) on_heap[1] = i;
@@ -484,21 +502,65 @@ static void owned() {
     CU_CHECK(cuGraphRetainUserObject(graph, object, 1, CU_GRAPH_USER_OBJECT_MOVE));
     CU_CHECK(cuUserObjectRelease(object, 1));
     CHECK(destroyed == 0);
-    const std::string path = "/tmp/cricket-graphs-" + std::to_string(getpid()) + ".dot";
-    CU_CHECK(cuGraphDebugDotPrint(graph, path.c_str(), 0));
-    FILE* file = std::fopen(path.c_str(), "r");
+    char path[] = "/tmp/cricket-graphs-XXXXXX";
+    const int made = ::mkstemp(path);
+    CHECK(made >= 0 && ::close(made) == 0);
+    CU_CHECK(cuGraphDebugDotPrint(graph, path, 0));
+    FILE* file = std::fopen(path, "r");
     char text[64] = {};
     CHECK(file && std::fgets(text, sizeof text, file) && std::strstr(text, "digraph"));
     std::fclose(file);
-    ::unlink(path.c_str());
+    ::unlink(path);
     CU_CHECK(cuGraphDestroy(graph));
     for (int i = 0; destroyed == 0 && i < 5000; ++i) usleep(1000);
     CHECK(destroyed == 3);
 }
 
+// A graph whose copies come some time after its launch, while the program waits with its stack in use: what they bring is
+// there when the wait is over, and before that for the host function behind them.
+static volatile unsigned* late_stack;
+static unsigned late_seen, late_word;
+static void CUDA_CB late_function(void*) {
+    late_seen = *late_stack;
+    late_word = kept[kCount - 1];
+    usleep(20000);
+}
+
+static void late(unsigned round, long ms) {
+    const bool with_function = round % 2;
+    volatile unsigned on_stack = 0;
+    late_stack = &on_stack;
+    CUgraph graph = nullptr;
+    CUgraphExec exec = nullptr;
+    uint64_t ns = uint64_t(ms) * 1000000;
+    void* parameters[] = {&ns};
+    CU_CHECK(cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_RELAXED));
+    CU_CHECK(cuLaunchKernel(linger, 1, 1, 1, 1, 1, 1, 0, stream, parameters, nullptr));
+    CU_CHECK(cuMemsetD32Async(values, round + 1, kCount, stream));
+    CU_CHECK(cuMemcpyDtoHAsync(const_cast<unsigned*>(&on_stack), values, sizeof on_stack, stream));
+    CU_CHECK(cuMemcpyDtoHAsync(kept.data(), values, kCount * sizeof(unsigned), stream));
+    if (with_function) CU_CHECK(cuLaunchHostFunc(stream, late_function, nullptr));
+    CU_CHECK(cuStreamEndCapture(stream, &graph));
+    CU_CHECK(cuGraphInstantiate(&exec, graph, 0));
+    CU_CHECK(cuGraphDestroy(graph));
+    for (unsigned launch = 0; launch < 2; ++launch) {
+        on_stack = late_seen = late_word = 0;
+        kept.assign(kCount, 0);
+        CU_CHECK(cuGraphLaunch(exec, stream));
+        CU_CHECK(cuStreamSynchronize(stream));
+        if (on_stack != round + 1) fail("late: the word on the stack is %u, should be %u", unsigned(on_stack), round + 1);
+        for (unsigned i = 0; i < kCount; ++i)
+            if (kept[i] != round + 1) fail("late: word %u is %u, should be %u", i, kept[i], round + 1);
+        if (with_function && (late_seen != round + 1 || late_word != round + 1))
+            fail("late: the host function saw %u and %u, should be %u", late_seen, late_word, round + 1);
+    }
+    CU_CHECK(cuGraphExecDestroy(exec));
+}
+
 int main(int argc, char** argv) {
     Common common = {.steps = 20};
-    parse(argc, argv, common);
+    long late_ms = 0;
+    parse(argc, argv, common, {{"late-ms", "nothing but graphs whose copies come this long after their launch", &late_ms}});
     CUdevice device = 0;
     CUmodule module = nullptr;
     CU_CHECK(cuInit(0));
@@ -507,6 +569,7 @@ int main(int argc, char** argv) {
     CU_CHECK(cuCtxSetCurrent(context));
     CU_CHECK(cuModuleLoadData(&module, kPtx));
     CU_CHECK(cuModuleGetFunction(&affine, module, "affine"));
+    CU_CHECK(cuModuleGetFunction(&linger, module, "linger"));
     CU_CHECK(cuMemAlloc(&values, kCount * sizeof(unsigned)));
     CU_CHECK(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
     CU_CHECK(cuStreamCreate(&other, CU_STREAM_DEFAULT));
@@ -514,6 +577,12 @@ int main(int argc, char** argv) {
     CU_CHECK(cuEventCreate(&joined, CU_EVENT_DISABLE_TIMING));
     long step = 0;
     for (; !done(common, step); ++step) {
+        late(unsigned(step), late_ms);
+        if (late_ms) {
+            std::printf("step %ld\n", step);
+            std::fflush(stdout);
+            continue;
+        }
         captured(unsigned(step));
         built(unsigned(step));
         forbidden();

@@ -24,8 +24,8 @@ void* Callbacks::context(uint64_t id, Use use) {
     return place;
 }
 
-std::shared_ptr<const std::atomic<bool>> Callbacks::shown(void* context) {
-    return static_cast<Entry*>(context)->shown;
+std::shared_ptr<const std::atomic<uint64_t>> Callbacks::ticket(void* context) {
+    return static_cast<Entry*>(context)->ticket;
 }
 
 void Callbacks::forget(void* context) {
@@ -71,7 +71,8 @@ uint64_t Callbacks::push_locked(const Entry& entry, uint32_t value, const void* 
     const auto* from = static_cast<const std::byte*>(data);
     bytes = std::min<size_t>(bytes, wire::callback_data_bytes);
     collect_locked();
-    due_.push_back({++last_ticket_, entry.id, value, {from, from + bytes}, entry.shown});
+    due_.push_back({++last_ticket_, entry.id, value, {from, from + bytes}});
+    entry.ticket->store(last_ticket_);
     if (due_.size() == 1) show_locked(server_);
     return last_ticket_;
 }
@@ -99,7 +100,6 @@ void Callbacks::run(Entry* entry, uint32_t value) {
 void Callbacks::show_locked(wire::ServerPage* server) {
     if (!server || due_.empty()) return;
     const Due& due = due_.front();
-    due.shown->store(true);
     server->callback_id = due.id;
     server->callback_value = due.value;
     server->callback_bytes = static_cast<uint32_t>(due.data.size());

@@ -37,8 +37,9 @@ class Callbacks {
     // The context to hand to the driver together with one of the functions below. Once: it is gone after the driver's
     // call. Repeated: the same context for the same id each time, until forget().
     void* context(uint64_t id, Use use);
-    // Becomes true when the context's callback is shown to the application, which then knows that work before it is over.
-    std::shared_ptr<const std::atomic<bool>> shown(void* context);
+    // Of the driver's call of the context, 0 until it comes. What was before the callback is known to be over by an
+    // application that has begun it (ClientPage::callback_begun).
+    std::shared_ptr<const std::atomic<uint64_t>> ticket(void* context);
     // The driver refused it, or will not call again.
     void forget(void* context);
     void forget_repeated(uint64_t id);
@@ -78,13 +79,12 @@ class Callbacks {
         Callbacks* owner;
         uint64_t id;
         Use use;
-        std::shared_ptr<std::atomic<bool>> shown = std::make_shared<std::atomic<bool>>(false);
+        std::shared_ptr<std::atomic<uint64_t>> ticket = std::make_shared<std::atomic<uint64_t>>(0);
     };
     struct Due {
         uint64_t ticket, id;
         uint32_t value;
         std::vector<std::byte> data;
-        std::shared_ptr<std::atomic<bool>> shown;
     };
     uint64_t push_locked(const Entry& entry, uint32_t value, const void* data, size_t bytes);
     void run(Entry* entry, uint32_t value);

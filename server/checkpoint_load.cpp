@@ -307,7 +307,7 @@ void load_host(Session& session, bool coordinated, SnapshotReader& reader) {
     }
     session.managed.recreate(meta.value("managed", json::array()));
     for (const json& one : meta.at("copies_to_host"))
-        session.copies_to_host.push_back({{one[0], one[1]}, nullptr, one[2], nullptr});
+        session.copies_to_host.push_back({{{one[0], one[1]}}, nullptr, nullptr, one[2], nullptr});
 }
 
 // Recorded events are recorded again, so that waiting for them and asking them answers as before.

@@ -110,7 +110,8 @@ json save_host(Session& session, bool coordinated, SnapshotWriter& writer, Captu
 json save_copies(Session& session) {
     json list = json::array();
     for (const CopyToHost& copy : session.copies_to_host)
-        list.push_back({copy.range.address, copy.range.bytes, copy.told_by});
+        if (!copy.told_by_callback(session.callbacks.done()))
+            for (const HostRange& range : copy.ranges) list.push_back({range.address, range.bytes, copy.told_by});
     return list;
 }
 

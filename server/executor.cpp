@@ -3,6 +3,7 @@
 
 #include <cstring>
 
+#include "procedures.h"
 #include "record.h"
 #include "rpc/ring/message.h"
 
@@ -19,6 +20,21 @@ void free_xdr(xdrproc_t routine, void* value) {
     XDR xdrs{};
     xdrs.x_op = XDR_FREE;
     (*routine)(&xdrs, value, 0);
+}
+
+// Whether its answer, where it is given at once, tells that work is over.
+bool tells_of_work(uint32_t procedure) {
+    switch (static_cast<Proc>(procedure)) {
+        case Proc::cuStreamQuery:
+        case Proc::cuStreamSynchronize:
+        case Proc::cuEventQuery:
+        case Proc::cuEventSynchronize:
+        case Proc::cuCtxSynchronize:
+        case Proc::cuCtxSynchronize_v2:
+            return true;
+        default:
+            return false;
+    }
 }
 
 }  // namespace
@@ -89,6 +105,8 @@ void Executor::execute(const DispatchEntry& entry, uint32_t procedure, Call& cal
         std::memset(res, 0, entry.res_size);
         entry.serve(call, args, res);
     }
+    if (GraphTargets::concerns(procedure) && !call.replaying && status_of(res) == CUDA_SUCCESS)
+        session_.graph_targets.after(call, static_cast<Proc>(procedure), args, res);
     if (captures) [[unlikely]] session_.captures.leave();
     if (call.reclaim && !call.wait_for) session_.reclaim(call.reclaim);
     journal(entry, procedure, call, args, res);
@@ -157,6 +175,8 @@ bool Executor::step(ring::RingServer& ring) {
                         (entry->effect || status_of(res) != CUDA_SUCCESS ||
                          std::strncmp(entry->name, "cuDevicePrimaryCtx", 18) == 0))
                         session_.device_text.look();
+                    if (!session_.copies_to_host.empty() && tells_of_work(procedure) && status_of(res) == CUDA_SUCCESS)
+                        tell_copies(record->seq);
                     answer(&ring, record->seq, entry, res);
                     free_xdr(entry->xdr_res, res);
                 }
@@ -216,7 +236,13 @@ void Executor::forget_acked(ring::RingServer& ring) {
     const uint64_t acked = ring.acked_seq();
     while (!kept_.empty() && kept_.begin()->first <= acked) kept_.erase(kept_.begin());
     auto& copies = session_.copies_to_host;
-    std::erase_if(copies, [&](const CopyToHost& copy) { return copy.told_by && copy.told_by <= acked; });
+    if (copies.empty()) return;
+    const uint64_t begun = ring.channel().client_page().callback_begun.load(std::memory_order_acquire);
+    std::erase_if(copies, [&](const CopyToHost& copy) {
+        const bool known = (copy.told_by && copy.told_by <= acked) || copy.told_by_callback(begun);
+        if (known && copy.event) session_.give_event(copy.event);
+        return known;
+    });
 }
 
 // A call that waited for the device is being answered: copies that are over by now are known to the

@@ -257,6 +257,7 @@ void GraphHistory::recreate_exec(Call& call, const json& json, Rebuilt& rebuilt)
         }
         hold(exec.updated->graph, false);
     }
+    session_.graph_targets.made(session_, made, exec.updated ? exec.updated->graph : exec.from->graph);
     const uint64_t number = session_.objects.add(HandleKind::GraphExec, made, json.at("number"));
     const auto node_named = [&](const auto& value) {
         if (const auto found = nodes.find(node_at(value)); found != nodes.end()) return found->second;
@@ -279,6 +280,7 @@ void GraphHistory::recreate_exec(Call& call, const json& json, Rebuilt& rebuilt)
         if (one.contains("child")) {
             change.child = rebuilt.sources.at(one["child"].template get<size_t>());
             require(driver.cuGraphExecChildGraphNodeSetParams(made, node, change.child->graph), "a child graph");
+            session_.graph_targets.child_changed(session_, made, node, change.child->graph);
         } else if (change.event) {
             auto* event = static_cast<CUevent>(session_.objects.get(HandleKind::Event, change.event));
             require(change.procedure == Proc::cuGraphExecEventRecordNodeSetEvent ? driver.cuGraphExecEventRecordNodeSetEvent(made, node, event)
@@ -294,6 +296,7 @@ void GraphHistory::recreate_exec(Call& call, const json& json, Rebuilt& rebuilt)
             args.params = {change.params.data(), static_cast<uint32_t>(change.params.size()), true, false};
             args.data = {change.data.data(), static_cast<uint32_t>(change.data.size()), true, false};
             serve_cuGraphExecNodeSetParams(call, args, res);
+            session_.graph_targets.after(call, Proc::cuGraphExecNodeSetParams, &args, &res);
             if (!known) session_.objects.remove(HandleKind::GraphNode, args.hNode);
             require(static_cast<CUresult>(res.status), "parameters of a node");
         }

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -206,9 +207,16 @@ void HostMemory::merge(std::byte* theirs, pid_t pid, const std::vector<HostRange
     }
     for (const HostRange& copy : ours) {
         if (!registered(copy.address, copy.bytes)) continue;
-        const auto& [start, range] = *std::prev(ranges_.upper_bound(copy.address));
-        const uint64_t offset = range.offset + copy.address - start;
-        std::memcpy(theirs + offset, at(offset), copy.bytes);
+        const uint64_t end = copy.address + copy.bytes;
+        // Ranges that follow each other here are anywhere in the memfd.
+        auto part = std::prev(ranges_.upper_bound(copy.address));
+        for (uint64_t from = copy.address; from < end; ++part) {
+            const auto& [start, range] = *part;
+            const uint64_t offset = range.offset + (from - start);
+            const uint64_t bytes = std::min(end, start + range.bytes) - from;
+            if (std::memcmp(theirs + offset, at(offset), bytes) != 0) std::memcpy(theirs + offset, at(offset), bytes);
+            from += bytes;
+        }
     }
 }
 

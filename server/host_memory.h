@@ -25,6 +25,7 @@ namespace cricket::server {
 
 struct HostRange {
     uint64_t address = 0, bytes = 0;
+    bool operator==(const HostRange&) const = default;
 };
 
 // A registered range: memory of the memfd at `offset`, seen at the same address here and in the application. Ranges of

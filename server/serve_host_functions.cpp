@@ -8,10 +8,10 @@ namespace {
 
 void CUDA_CB nothing(void*) {}
 
-// When it is shown, the application knows that the copies before it are over.
-void tells_of_copies(Session& session, void* context) {
+// When it is begun, the application knows that the stream's copies before it are over.
+void tells_of_copies(Session& session, CUstream stream, void* context) {
     for (CopyToHost& copy : session.copies_to_host)
-        if (!copy.callback) copy.callback = session.callbacks.shown(context);
+        if (!copy.callback && copy.stream == stream) copy.callback = session.callbacks.ticket(context);
 }
 
 }  // namespace
@@ -41,7 +41,7 @@ void serve_cuLaunchHostFunc(Call& call, const cuLaunchHostFunc_args& args, cuLau
     res.captured = capture == CU_STREAM_CAPTURE_STATUS_ACTIVE;
     Callbacks& callbacks = call.session.callbacks;
     void* context = callbacks.context(args.id, res.captured ? Callbacks::Use::Repeated : Callbacks::Use::Once);
-    if (!res.captured) tells_of_copies(call.session, context);
+    if (!res.captured) tells_of_copies(call.session, stream, context);
     res.status = call.driver.cuLaunchHostFunc(stream, Callbacks::host_function, context);
     if (res.status != CUDA_SUCCESS) callbacks.forget(context);
 }
@@ -53,7 +53,7 @@ void serve_cuStreamAddCallback(Call& call, const cuStreamAddCallback_args& args,
         return;
     }
     void* context = call.session.callbacks.context(args.id, Callbacks::Use::Once);
-    tells_of_copies(call.session, context);
+    tells_of_copies(call.session, stream, context);
     res.status = call.driver.cuStreamAddCallback(stream, Callbacks::stream_callback, context, args.flags);
     if (res.status != CUDA_SUCCESS) call.session.callbacks.forget(context);
 }

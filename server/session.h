@@ -21,6 +21,7 @@
 #include "driver_table.h"
 #include "environment.h"
 #include "graph_history.h"
+#include "graph_targets.h"
 #include "host_memory.h"
 #include "images.h"
 #include "journal.h"
@@ -45,11 +46,12 @@ inline constexpr uint64_t pageable_up_place = 0x3b0000000000;
 
 // A copy into host memory of which the application has not been told that it is over.
 struct CopyToHost {
-    HostRange range;
+    std::vector<HostRange> ranges;  // a graph has more than one
+    CUstream stream = nullptr;
     CUevent event = nullptr;    // null once it completed
     uint64_t told_by = 0;       // the call whose reply tells the application; 0: none yet
-    std::shared_ptr<const std::atomic<bool>> callback;  // one that came after it: once shown, it tells too
-    bool told_by_callback() const { return !event && callback && *callback; }
+    std::shared_ptr<const std::atomic<uint64_t>> callback;  // the ticket of one behind it: once the application begins it, it knows
+    bool told_by_callback(uint64_t begun) const { return callback && *callback && *callback <= begun; }
 };
 
 // What a snapshot that is being written while the session goes on has to know of it; on the executor's thread.
@@ -174,8 +176,12 @@ class Session {
     }
 
     std::deque<CopyToHost> copies_to_host;
-    // Those that are over and of which the application does not know it, for HostMemory::adopt().
-    std::vector<HostRange> untold_copies();
+    // Work that copies to these ranges is in the stream now.
+    CUresult copied_to_host(std::vector<HostRange> ranges, CUstream stream);
+    // What the copies wrote of which the application, which has begun the callback with this ticket last, does not know that
+    // they are over; it must leave those ranges alone. For HostMemory::adopt().
+    std::vector<HostRange> untold_copies(uint64_t callback_begun);
+    GraphTargets graph_targets;
     Captures captures;
     // Graphs that belong to nodes and have numbers: child graphs, bodies of conditional nodes.
     std::map<CUgraphNode, std::vector<uint64_t>> graphs_in_nodes;

@@ -55,10 +55,7 @@ void* transfer_target(Call& call, const rpc::Bulk& data, rpc::Bulk* result) {
 CUresult transfer_target_given(Call& call, const rpc::Bulk& data, CUstream stream) {
     if (in_message(data)) return call.driver.cuStreamSynchronize(stream);
     if (data.where != rpc::Bulk::Where::Host || call.session.captures.capturing(stream)) return CUDA_SUCCESS;
-    CUevent event = call.session.record(stream);
-    if (!event) return call.driver.cuStreamSynchronize(stream);
-    call.session.copies_to_host.push_back({{data.offset, data.size}, event, 0, nullptr});
-    return CUDA_SUCCESS;
+    return call.session.copied_to_host({{data.offset, data.size}}, stream);
 }
 
 }  // namespace cricket::server

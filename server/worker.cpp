@@ -338,7 +338,9 @@ std::string Worker::begin_joining(const wire::Hello& hello, const ucred& peer, r
     joining->peer = peer;
     joining->channel_fd.reset(::fcntl(channel.fd(), F_DUPFD_CLOEXEC, 0));
     joining->pidfd.reset(static_cast<int>(::syscall(SYS_pidfd_open, peer.pid, 0)));
-    if (!session_.host_memory.begin_exchange(host_fd.get(), peer.pid, session_.untold_copies(), &why)) return why;
+    if (!session_.host_memory.begin_exchange(host_fd.get(), peer.pid,
+                                             session_.untold_copies(channel.client_page().callback_begun.load()), &why))
+        return why;
     joining->host_fd = std::move(host_fd);
     // What its page says of callbacks is a copy of an earlier life, until it is locked.
     channel.server_page().callback_ticket.store(0);
@@ -419,7 +421,8 @@ void Worker::do_attach(const wire::Hello& hello, const ucred& peer, UniqueFd cha
     if (const auto refusal = server->position(hello, session_.executed, &why); refusal != wire::Refusal::None)
         return refuse_mapped(refusal);
     session_.any_context();
-    if (!session_.host_memory.adopt(std::move(host_fd), client_host_wins_, peer.pid, session_.untold_copies(), &why))
+    if (!session_.host_memory.adopt(std::move(host_fd), client_host_wins_, peer.pid,
+                                    session_.untold_copies(server->channel().client_page().callback_begun.load()), &why))
         return refuse_mapped(wire::Refusal::BadChannel);
     if (why = session_.callbacks.refusal(server->channel().client_page()); !why.empty())
         return refuse_mapped(wire::Refusal::ImageTooOld);

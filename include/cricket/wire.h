@@ -11,7 +11,7 @@
 
 namespace cricket::wire {
 
-inline constexpr uint32_t protocol_version = 2;  // changed whenever anything on the wire changes its meaning
+inline constexpr uint32_t protocol_version = 3;  // changed whenever anything on the wire changes its meaning
 
 // ONC RPC program of the CUDA calls; its procedures 1..15 belong to the session, CUDA's begin at 16 (rpc/spec).
 inline constexpr uint32_t cuda_program = 0x20435544;
@@ -84,6 +84,7 @@ struct ClientPage {  // page 0: written by the client only
     std::atomic<uint32_t> waiting[max_slots];              // 1: a thread sleeps on this slot's `ready`
     alignas(64) std::atomic<uint64_t> callback_done;       // ticket of the last callback that was run, 0: none yet
     std::atomic<uint32_t> callback_bell;                   // futex: incremented after callback_done
+    std::atomic<uint64_t> callback_begun;                  // ticket of the last callback that was begun; before it runs
 };
 static_assert(sizeof(ClientPage) <= 4096);
 inline constexpr uint64_t channel_magic = 0x31304e4e41484343;  // "CCHANN01"

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: MIT
+#include "graph_targets.h"
+
+#include <cstring>
+
+#include "dispatch.h"
+#include "session.h"
+
+namespace cricket::server {
+namespace {
+
+constexpr size_t most_lines = 65536;
+
+template <class T>
+const T& as(const void* message) {
+    return *static_cast<const T*>(message);
+}
+
+void add_line(std::vector<HostRange>* lines, uint64_t address, uint64_t bytes) {
+    if (bytes == 0 || wire::is_device_address(address)) return;
+    if (!lines->empty() && lines->back().address + lines->back().bytes == address)
+        lines->back().bytes += bytes;
+    else if (lines->size() < most_lines)
+        lines->push_back({address, bytes});
+}
+
+std::vector<HostRange> target_of(const CUDA_MEMCPY3D& copy) {
+    std::vector<HostRange> lines;
+    uint64_t base = 0;
+    if (copy.dstMemoryType == CU_MEMORYTYPE_HOST) base = reinterpret_cast<uint64_t>(copy.dstHost);
+    else if (copy.dstMemoryType == CU_MEMORYTYPE_UNIFIED || copy.dstMemoryType == CU_MEMORYTYPE_DEVICE) base = copy.dstDevice;
+    if (!base || wire::is_device_address(base)) return lines;
+    for (size_t z = 0; z < copy.Depth; ++z)
+        for (size_t y = 0; y < copy.Height && lines.size() < most_lines; ++y)
+            add_line(&lines, base + ((copy.dstZ + z) * copy.dstHeight + copy.dstY + y) * copy.dstPitch + copy.dstXInBytes,
+                     copy.WidthInBytes);
+    return lines;
+}
+
+std::vector<HostRange> target_of(const CUDA_MEMSET_NODE_PARAMS& set) {
+    std::vector<HostRange> lines;
+    for (size_t y = 0; y < set.height && lines.size() < most_lines; ++y)
+        add_line(&lines, set.dst + y * set.pitch, set.width * set.elementSize);
+    return lines;
+}
+
+}  // namespace
+
+bool GraphTargets::concerns(uint32_t procedure) {
+    switch (static_cast<Proc>(procedure)) {
+        case Proc::cuGraphLaunch:
+        case Proc::cuGraphInstantiate_v1:
+        case Proc::cuGraphInstantiate_v2:
+        case Proc::cuGraphInstantiateWithFlags:
+        case Proc::cuGraphInstantiateWithParams:
+        case Proc::cuGraphExecUpdate_v1:
+        case Proc::cuGraphExecUpdate_v2:
+        case Proc::cuGraphExecNodeSetParams:
+        case Proc::cuGraphExecChildGraphNodeSetParams:
+            return true;
+        default:
+            return false;
+    }
+}
+
+void GraphTargets::collect(Session& session, CUgraph graph, Targets* out) {
+    const DriverTable& driver = session.driver;
+    size_t count = 0;
+    if (driver.cuGraphGetNodes(graph, nullptr, &count) != CUDA_SUCCESS || count == 0) return;
+    std::vector<CUgraphNode> nodes(count);
+    if (driver.cuGraphGetNodes(graph, nodes.data(), &count) != CUDA_SUCCESS) return;
+    for (CUgraphNode node : nodes) {
+        CUgraphNodeType type{};
+        CUDA_MEMCPY3D copy{};
+        CUDA_MEMSET_NODE_PARAMS set{};
+        CUgraph child = nullptr;
+        if (driver.cuGraphNodeGetType(node, &type) != CUDA_SUCCESS) continue;
+        std::vector<HostRange> lines;
+        if (type == CU_GRAPH_NODE_TYPE_MEMCPY && driver.cuGraphMemcpyNodeGetParams(node, &copy) == CUDA_SUCCESS)
+            lines = target_of(copy);
+        else if (type == CU_GRAPH_NODE_TYPE_MEMSET && driver.cuGraphMemsetNodeGetParams(node, &set) == CUDA_SUCCESS)
+            lines = target_of(set);
+        else if (type == CU_GRAPH_NODE_TYPE_GRAPH && driver.cuGraphChildGraphNodeGetGraph(node, &child) == CUDA_SUCCESS)
+            collect(session, child, out);
+        else if (const auto inside = session.graphs_in_nodes.find(node);
+                 type == CU_GRAPH_NODE_TYPE_CONDITIONAL && inside != session.graphs_in_nodes.end())
+            for (const uint64_t number : inside->second)
+                if (void* body = session.objects.get(HandleKind::Graph, number)) collect(session, static_cast<CUgraph>(body), out);
+        if (!lines.empty()) (*out)[node] = std::move(lines);
+    }
+}
+
+void GraphTargets::made(Session& session, CUgraphExec exec, CUgraph graph) {
+    Targets targets;
+    // Without host memory that the device reaches there is nothing to find.
+    if (graph && !session.host_memory.ranges().empty()) collect(session, graph, &targets);
+    if (targets.empty())
+        execs_.erase(exec);
+    else
+        execs_[exec] = std::move(targets);
+}
+
+void GraphTargets::child_changed(Session& session, CUgraphExec exec, CUgraphNode node, CUgraph child) {
+    Targets before, now;
+    CUgraph was = nullptr;
+    if (session.driver.cuGraphChildGraphNodeGetGraph(node, &was) == CUDA_SUCCESS) collect(session, was, &before);
+    if (child) collect(session, child, &now);
+    Targets& targets = execs_[exec];
+    for (const auto& [old, lines] : before) targets.erase(old);
+    std::vector<HostRange>& all = targets[node];  // under the node itself: whose nodes these are changes
+    all.clear();
+    for (const auto& [one, lines] : now) all.insert(all.end(), lines.begin(), lines.end());
+}
+
+void GraphTargets::launched(Call& call, CUgraphExec exec, uint64_t stream_number) {
+    const auto found = execs_.find(exec);
+    CUstream stream = nullptr;
+    if (found == execs_.end() || !call.stream(stream_number, &stream) || call.session.captures.capturing(stream)) return;
+    std::vector<HostRange> all;
+    for (const auto& [node, lines] : found->second) all.insert(all.end(), lines.begin(), lines.end());
+    if (!all.empty()) call.session.copied_to_host(std::move(all), stream);
+}
+
+void GraphTargets::after(Call& call, Proc procedure, const void* args, const void* res) {
+    const auto exec_of = [&](uint64_t number) { return static_cast<CUgraphExec>(call.objects.get(HandleKind::GraphExec, number)); };
+    const auto graph_of = [&](uint64_t number) { return static_cast<CUgraph>(call.objects.get(HandleKind::Graph, number)); };
+    const auto note = [&](uint64_t exec, uint64_t graph) { made(call.session, exec_of(exec), graph_of(graph)); };
+    switch (procedure) {
+        case Proc::cuGraphLaunch: {
+            const auto& it = as<cuGraphLaunch_args>(args);
+            if (!execs_.empty()) launched(call, exec_of(it.hGraph), it.hStream);
+            break;
+        }
+        case Proc::cuGraphInstantiate_v1:
+            note(as<cuGraphInstantiate_res>(res).phGraphExec, as<cuGraphInstantiate_args>(args).hGraph);
+            break;
+        case Proc::cuGraphInstantiate_v2:
+            note(as<cuGraphInstantiate_v2_res>(res).phGraphExec, as<cuGraphInstantiate_v2_args>(args).hGraph);
+            break;
+        case Proc::cuGraphInstantiateWithFlags:
+            note(as<cuGraphInstantiateWithFlags_res>(res).phGraphExec, as<cuGraphInstantiateWithFlags_args>(args).hGraph);
+            break;
+        case Proc::cuGraphInstantiateWithParams:
+            note(as<cuGraphInstantiateWithParams_res>(res).phGraphExec, as<cuGraphInstantiateWithParams_args>(args).hGraph);
+            break;
+        case Proc::cuGraphExecUpdate_v1:
+            note(as<cuGraphExecUpdate_args>(args).hGraphExec, as<cuGraphExecUpdate_args>(args).hGraph);
+            break;
+        case Proc::cuGraphExecUpdate_v2:
+            note(as<cuGraphExecUpdate_v2_args>(args).hGraphExec, as<cuGraphExecUpdate_v2_args>(args).hGraph);
+            break;
+        case Proc::cuGraphExecNodeSetParams: {
+            const auto& it = as<cuGraphExecNodeSetParams_args>(args);
+            CUgraphNodeParams params;
+            if (it.params.size != sizeof params) break;
+            std::memcpy(static_cast<void*>(&params), it.params.data, sizeof params);
+            std::vector<HostRange> lines;
+            if (params.type == CU_GRAPH_NODE_TYPE_MEMCPY) {
+                lines = target_of(params.memcpy.copyParams);
+            } else if (params.type == CU_GRAPH_NODE_TYPE_MEMSET) {
+                CUDA_MEMSET_NODE_PARAMS set{};  // begins like its newer version
+                static_assert(sizeof set <= sizeof params.memset);
+                std::memcpy(&set, &params.memset, sizeof set);
+                lines = target_of(set);
+            } else {
+                break;
+            }
+            auto* node = static_cast<CUgraphNode>(call.objects.get(HandleKind::GraphNode, it.hNode));
+            if (!lines.empty())
+                execs_[exec_of(it.hGraphExec)][node] = std::move(lines);
+            else if (const auto found = execs_.find(exec_of(it.hGraphExec)); found != execs_.end())
+                found->second.erase(node);
+            break;
+        }
+        case Proc::cuGraphExecChildGraphNodeSetParams: {
+            const auto& it = as<cuGraphExecChildGraphNodeSetParams_args>(args);
+            child_changed(call.session, exec_of(it.hGraphExec), static_cast<CUgraphNode>(call.objects.get(HandleKind::GraphNode, it.hNode)),
+                          graph_of(it.childGraph));
+            break;
+        }
+        default:
+            break;
+    }
+}
+
+}  // namespace cricket::server
