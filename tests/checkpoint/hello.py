@@ -7,7 +7,7 @@ import secrets
 import socket
 import struct
 
-PROTOCOL = 2
+PROTOCOL = 3
 PAGE = 4096
 HELLO = struct.Struct("<QII16sQQQQQQ64sQ4096s")
 HELLO_MAGIC = int.from_bytes(b"CHELLO01", "little")

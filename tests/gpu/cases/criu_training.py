@@ -51,14 +51,15 @@ def test(world, arguments):
         world.wait_state(app.pid, "parked")
         printed = app.output().count("step ")
         check(printed < arguments.steps, "the training was over before it was dumped")
-        if arguments.way == "replaced":
+        way = world.random.choice(("parked", "replaced")) if arguments.way == "mixed" else arguments.way
+        if way == "replaced":
             world.control("snapshot", app.pid, gpu, patience=240)
             server.kill()
             server = world.start_server()
             world.control("load", gpu, patience=240)
         app.restore(images)
         app.progress(240)
-        print(f"cycle {cycle}: dumped after {printed} steps in {dumped - started:.1f} s, "
+        print(f"cycle {cycle} ({way}): dumped after {printed} steps in {dumped - started:.1f} s, "
               f"going on after {time.monotonic() - dumped:.1f} s")
     seen = losses(app.finish(stop=False, patience=300))
     for step, (a, b) in enumerate(zip(expected, seen, strict=True)):
@@ -71,7 +72,7 @@ def add_arguments(parser):
     parser.add_argument("--python", default=sys.executable, help="the interpreter that has PyTorch")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--cycles", type=int, default=2)
-    parser.add_argument("way", choices=("parked", "replaced"))
+    parser.add_argument("way", choices=("parked", "replaced", "mixed"))
 
 
 main(__doc__ or "PyTorch training through CRIU", test, add_arguments)
