@@ -14,6 +14,7 @@
 
 #include "checkpoint_arrays.h"
 #include "checkpoint_parts.h"
+#include "crew.h"
 #include "device_pipe.h"
 #include "dispatch.h"
 #include "log.h"
@@ -298,13 +299,26 @@ void load_host(Session& session, bool coordinated, SnapshotReader& reader) {
     if (list.empty()) return;
     std::string why;
     if (!session.host_memory.prepare(meta.at("host_file_bytes"), &why)) fail(why);
+    struct Piece {
+        uint64_t address, at, bytes;
+    };
+    std::vector<Piece> pieces;
     for (const json& one : list) {
-        const uint64_t address = one.at("address"), bytes = one.at("bytes"), offset = one.at("offset");
+        const uint64_t address = one.at("address"), bytes = one.at("bytes"), offset = one.at("offset"), at = one.at("at");
         const CUresult status = one.value("pageable", false) ? session.host_memory.share(address, bytes, offset)
                                                              : session.host_memory.add(address, bytes, offset, one.at("flags"));
         if (status != CUDA_SUCCESS) fail(at_address("host memory", address) + ": " + result_name(session.driver, status));
-        if (!coordinated) reader.read("host", one.at("at"), reinterpret_cast<void*>(address), bytes);
+        if (!coordinated)
+            for (uint64_t done = 0; done < bytes; done += DevicePipe::buffer_bytes)
+                pieces.push_back({address + done, at + done, std::min(bytes - done, DevicePipe::buffer_bytes)});
     }
+    std::atomic<size_t> next{0};
+    std::atomic<bool> stop{false};
+    with_crew(pieces.empty() ? 0 : std::min<unsigned>(crew_size(pieces.size() * DevicePipe::buffer_bytes), static_cast<unsigned>(pieces.size())),
+              stop, [&](unsigned) {
+                  for (size_t i; !stop && (i = next.fetch_add(1)) < pieces.size();)
+                      reader.read("host", pieces[i].at, reinterpret_cast<void*>(pieces[i].address), pieces[i].bytes);
+              });
     session.managed.recreate(meta.value("managed", json::array()));
     for (const json& one : meta.at("copies_to_host"))
         session.copies_to_host.push_back({{{one[0], one[1]}}, nullptr, nullptr, one[2], nullptr});

@@ -370,6 +370,7 @@ void Saver::begin(bool coordinated) {
             figures.phase = SnapshotPhase::Writing;
             state_ = figures;
         }
+        thread_.join();  // of the snapshot before: the next has its stack
         thread_ = OwnThread(0, [this] { write_in_background(); });
     } catch (const std::exception& error) {
         on_device_ = false;

@@ -101,8 +101,10 @@ OpResult Worker::start() {
     std::promise<OpResult> opened;
     auto result = opened.get_future();
     thread_ = std::thread([this, &opened] {
+        const uint64_t began = now_ns();
         std::string why = session_.open();
         if (why.empty() && !config_.restore_dir.empty()) {
+            log_info("session %llu: the driver is open after %.1f ms", id(), static_cast<double>(now_ns() - began) / 1e6);
             try {
                 client_host_wins_ = load_checkpoint(session_, executor_, config_.restore_dir);
                 set_state(SessionState::Parked);

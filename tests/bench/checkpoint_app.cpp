@@ -2,10 +2,10 @@
 // A program to be checkpointed: much device memory of known content, and a loop that notices when it stands still. It prints
 // only when it is told to, since criu wants files as long as they were:
 //
-//     checkpoint_app MIB [--percent P] [--late]
+//     checkpoint_app MIB [--percent P] [--late] [--grow MIB]
 //
 // SIGUSR1: changes P percent of the memory (1 MiB blocks, evenly spread), answered by "changed N"; with --late it loads another
-// module too, whose variable must stay where it is. SIGUSR2: "gap MS ended UNIX
+// module too, whose variable must stay where it is, and with --grow it allocates memory, which must be had. SIGUSR2: "gap MS ended UNIX
 // steps N in S": the longest step since the last answer, when it ended, and how many there were. SIGTERM: checks every word.
 #include <cuda.h>
 #include <signal.h>
@@ -207,18 +207,21 @@ class Late {
 
 int main(int argc, char** argv) {
     double percent = 1;
+    uint64_t grow = 0;
     bool with_late = false, usable = argc > 1;
     for (int i = 2; i < argc && usable; ++i) {
         if (std::strcmp(argv[i], "--late") == 0)
             with_late = true;
         else if (std::strcmp(argv[i], "--percent") == 0 && i + 1 < argc)
             percent = std::atof(argv[++i]);
+        else if (std::strcmp(argv[i], "--grow") == 0 && i + 1 < argc)
+            grow = std::strtoull(argv[++i], nullptr, 10);
         else
             usable = false;
     }
     const uint64_t mib = usable ? std::strtoull(argv[1], nullptr, 10) : 0;
     if (!mib) {
-        std::fprintf(stderr, "usage: checkpoint_app MIB [--percent P] [--late]\n");
+        std::fprintf(stderr, "usage: checkpoint_app MIB [--percent P] [--late] [--grow MIB]\n");
         return 2;
     }
     ::signal(SIGUSR1, [](int) { want_change = true; });
@@ -264,6 +267,8 @@ int main(int argc, char** argv) {
         }
         if (want_change.exchange(false)) {
             if (with_late) late.load();
+            CUdeviceptr grown = 0;
+            if (grow) CHECK(cuMemAlloc(&grown, grow * block));
             std::printf("changed %llu\n", static_cast<unsigned long long>(memory.change(percent)));
             std::fflush(stdout);
             last = now(CLOCK_MONOTONIC);
@@ -272,6 +277,7 @@ int main(int argc, char** argv) {
     uint32_t counted = 0;
     CHECK(cuMemcpyDtoH(&counted, counter, sizeof counted));
     const uint32_t wrong = memory.wrong_words() + late.wrong();
+    CHECK(cuDevicePrimaryCtxReset(device));
     const bool good = wrong == 0 && counted == steps;
     std::printf("%s %u steps, %u counted, %u words wrong\n", good ? "PASS" : "FAIL", steps, counted, wrong);
     return good ? 0 : 1;

@@ -150,6 +150,28 @@ def live(world):
     app.finish()
 
 
+def short_of_memory(world):
+    """Device memory that a copy holds until it is written is the application's when it asks for it; and a context that ends
+    waits for the copy."""
+    world.servers[-1].stop()
+    os.environ["SOFTGPU_MEMORY"] = "256M"
+    world.start_server()
+    del os.environ["SOFTGPU_MEMORY"]
+    app = large(world, "--grow", "120")
+    folder = world.folder / "short"
+    control = slow_snapshot(world, app, folder)
+    os.kill(app.pid, signal.SIGUSR1)
+    wait_for(lambda: "changed" in app.output(), lambda: f"memory for {app.describe()}", 240)
+    check(world.children.wait(control, "cricketctl", 240) == 0, "no snapshot")
+    world.control("verify", folder)
+    control = slow_snapshot(world, app, world.folder / "reset")
+    app.finish(patience=240)
+    check(world.children.wait(control, "cricketctl", 240) == 0, "no snapshot of a program that reset its device")
+    world.control("verify", world.folder / "reset")
+    world.servers[-1].stop()
+    world.start_server()
+
+
 def slow_snapshot(world, app, folder):
     """Begins one that takes a while to be written; returns when its content is secured."""
     log = open(world.folder / f"control{world.next_number()}.log", "wb")
@@ -162,10 +184,16 @@ def slow_snapshot(world, app, folder):
     return control
 
 
+def large(world, *words):
+    app = world.start_program([world.build / "tests/bench/checkpoint_app", "80", *words])
+    wait_for(lambda: "ready" in app.output(), "the program to be ready")
+    return app
+
+
 def interrupted(world):
     """The program ends, is killed; cricketctl is killed: the snapshot is completed. Dropped by force: nothing stays."""
     for how in ("end", "kill", "control"):
-        app = quiet(world, "copies", "--mib", "48")
+        app = large(world)
         folder = world.folder / f"interrupted-{how}"
         control = slow_snapshot(world, app, folder)
         if how == "end":
@@ -184,7 +212,7 @@ def interrupted(world):
             world.control("drop", world.wait_state(app.pid, "parked")["id"])
         else:
             app.finish()
-    app = quiet(world, "copies", "--mib", "48")
+    app = large(world)
     folder = world.folder / "dropped"
     control = slow_snapshot(world, app, folder)
     app.kill()
@@ -193,7 +221,7 @@ def interrupted(world):
     check(not list(world.folder.glob("dropped*")), f"left: {list(world.folder.glob('dropped*'))}")
 
 
-PARTS = {part.__name__: part for part in (series, late, base, aside, live, interrupted)}
+PARTS = {part.__name__: part for part in (series, late, base, aside, live, interrupted, short_of_memory)}
 
 
 def test(world, arguments):
