@@ -13,6 +13,7 @@
 #include "client/device_text.h"
 #include "client/log.h"
 #include "client/managed_variables.h"
+#include "client/pointer_cache.h"
 #include "client/session.h"
 
 namespace cricket::client {
@@ -127,12 +128,14 @@ CUresult result_of(Session& session, Proc proc, const rpc::PostedError& posted, 
         take_posted_error();  // the same accident, or one that it has made meaningless
         broken_context.store(current_context());
         broken_by.store(status);
+        pointer_cache::forget();
     }
     if (status != CUDA_SUCCESS) return static_cast<CUresult>(status);
     const int32_t earlier = take_posted_error();
     if (is_sticky(earlier)) {
         broken_context.store(current_context());
         broken_by.store(earlier);
+        pointer_cache::forget();
     }
     return static_cast<CUresult>(earlier);
 }
@@ -217,6 +220,7 @@ CUresult call(Proc proc, xdrproc_t xdr_args, void* args, xdrproc_t xdr_res, void
     Session* session = Session::get();
     if (!session) return Session::absent();
     if (const CUresult status = broken(proc); status != CUDA_SUCCESS) return status;
+    const pointer_cache::Crossing crossing(proc);
     if (managed::any()) [[unlikely]] {
         managed::flush();
         const CUresult result = call_ring_or_plain(*session, proc, xdr_args, args, xdr_res, res, options);
@@ -245,6 +249,7 @@ CUresult post(Proc proc, xdrproc_t xdr_args, void* args, const CallOptions& opti
     if (!session) return Session::absent();
     if (current_context() == 0) return CUDA_ERROR_INVALID_CONTEXT;
     if (const CUresult status = broken(proc); status != CUDA_SUCCESS) return status;
+    const pointer_cache::Crossing crossing(proc);
     if (managed::any()) [[unlikely]]
         managed::flush();
     if (session->ring() && Session::launch_blocking()) {
@@ -281,6 +286,7 @@ CUresult call_with_data(Proc proc, xdrproc_t xdr_args, void* args, rpc::Bulk* bu
     Session* session = Session::get();
     if (!session) return Session::absent();
     if (const CUresult status = broken(proc); status != CUDA_SUCCESS) return status;
+    const pointer_cache::Crossing crossing(proc);
     *bulk = {};
     bulk->size = size;
     if (!session->ring()) {

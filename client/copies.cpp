@@ -35,7 +35,9 @@ CUresult up(CUdeviceptr target, const void* source, uint64_t bytes, uint64_t str
     if (!in_place(*session, source, bytes, stream, flags, true)) {
         const StagedCall<cuMemcpyHtoDAsync_v2_args> how{Proc::cuMemcpyHtoDAsync_v2, xdr_cuMemcpyHtoDAsync_v2_args,
                                                         &cuMemcpyHtoDAsync_v2_args::data, flags};
-        const CUresult result = stage_up(*session, how, host_line(source, bytes), describe);
+        CUresult result;
+        if (!fetch_up(*session, how, source, bytes, describe, &result))
+            result = stage_up(*session, how, host_line(source, bytes), describe);
         return wait ? settle(result, target, bytes, flags) : result;
     }
     auto args = describe({0, 0, 0, {bytes, 1, 1}});

@@ -13,6 +13,7 @@
 #include "client/fork_pages.h"
 #include "client/log.h"
 #include "client/pinned.h"
+#include "client/pointer_cache.h"
 #include "client/reply_guard.h"
 #include "client/session.h"
 #include "custom.h"
@@ -198,20 +199,42 @@ CUresult impl_cuMemHostGetFlags(unsigned int* pFlags, void* p) {
 CUresult impl_cuPointerGetAttribute(void* data, CUpointer_attribute attribute, CUdeviceptr ptr) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     if (!data) return CUDA_ERROR_INVALID_VALUE;
+    pointer_cache::Value known;
+    if (pointer_cache::find(ptr, attribute, false, &known)) {
+        ::memcpy(data, &known.value, known.bytes);
+        return CUDA_SUCCESS;
+    }
+    const uint64_t stamp = pointer_cache::stamp();
     cuPointerGetAttribute_args args{};
     cuPointerGetAttribute_res res{};
     args.attribute = attribute;
     args.ptr = ptr;
     ReplyGuard guard;
     const CUresult result = call(args, res);
-    if (result == CUDA_SUCCESS && res.value.size <= 8) ::memcpy(data, res.value.data, res.value.size);
+    if (result != CUDA_SUCCESS || res.value.size > sizeof known.value) return result;
+    known = {0, res.value.size};
+    ::memcpy(&known.value, res.value.data, known.bytes);
+    ::memcpy(data, &known.value, known.bytes);
+    pointer_cache::keep(ptr, attribute, false, stamp, known);
     return result;
+}
+
+// False, with some of the answers given perhaps, when one of them is not known.
+static bool attributes_from_cache(unsigned count, const CUpointer_attribute* attributes, void** data, CUdeviceptr ptr) {
+    for (unsigned i = 0; i < count; ++i) {
+        pointer_cache::Value known;
+        if (!pointer_cache::find(ptr, attributes[i], true, &known)) return false;
+        if (data[i]) ::memcpy(data[i], &known.value, known.bytes);
+    }
+    return true;
 }
 
 CUresult impl_cuPointerGetAttributes(unsigned int numAttributes, CUpointer_attribute* attributes, void** data,
                                      CUdeviceptr ptr) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     if (!attributes || !data || numAttributes == 0 || numAttributes > 1024) return CUDA_ERROR_INVALID_VALUE;
+    if (attributes_from_cache(numAttributes, attributes, data, ptr)) return CUDA_SUCCESS;
+    const uint64_t stamp = pointer_cache::stamp();
     cuPointerGetAttributes_args args{};
     cuPointerGetAttributes_res res{};
     args.numAttributes = numAttributes;
@@ -224,7 +247,9 @@ CUresult impl_cuPointerGetAttributes(unsigned int numAttributes, CUpointer_attri
     for (unsigned i = 0; i < numAttributes; ++i) {
         uint64_t pair[2];  // value, size in bytes
         ::memcpy(pair, static_cast<const char*>(res.values.data) + i * sizeof pair, sizeof pair);
-        if (data[i] && pair[1] <= 8) ::memcpy(data[i], &pair[0], pair[1]);
+        if (pair[1] > sizeof pair[0]) continue;
+        if (data[i]) ::memcpy(data[i], &pair[0], pair[1]);
+        pointer_cache::keep(ptr, attributes[i], true, stamp, {pair[0], static_cast<uint32_t>(pair[1])});
     }
     return CUDA_SUCCESS;
 }

@@ -14,6 +14,7 @@
 namespace cricket::client {
 
 inline constexpr uint64_t ring_piece = 1u << 20;
+inline constexpr uint64_t fetched_piece = 4u << 20;
 inline constexpr uint64_t plain_piece = 8u << 20;
 inline constexpr unsigned down_pieces_in_flight = 6;
 
@@ -113,6 +114,44 @@ CUresult stage_up(Session& session, const StagedCall<Args>& how, const HostBox& 
         if (const auto status = ring.post_locked(request); status != ring::Status::Ok) return of_status(status);
     }
     return CUDA_SUCCESS;
+}
+
+// Pageable memory that the worker reads by itself, with several threads (server/fetcher.h): the pieces are posted, and the
+// answer to the last says that all have been read. False: it is to be staged here.
+template <class Args, class Describe>
+bool fetch_up(Session& session, const StagedCall<Args>& how, const void* source, uint64_t bytes, Describe describe,
+              CUresult* result) {
+    constexpr uint64_t worth_it = 1u << 20;
+    if (!session.ring() || bytes < worth_it || !session.ring()->channel().server_page().can_fetch) return false;
+    ring::RingClient& ring = *session.ring();
+    Pieces pieces({bytes, 1, 1}, fetched_piece);
+    auto order = ring.hold_order();
+    Piece piece, after;
+    for (bool more = pieces.next(&piece); more; piece = after) {
+        more = pieces.next(&after);
+        Args args = describe(piece);
+        rpc::Bulk& data = args.*how.data;
+        data = {rpc::Bulk::Where::Fetched, 0, piece.bytes(), {}, reinterpret_cast<uint64_t>(source) + piece.x};
+        if (!ring.up_space_locked(data.size, &data.offset)) return *result = of_status(ring::Status::Lost), true;
+        const uint32_t flags = how.flags | (more ? 0u : uint32_t(wire::answer_at_once));
+        const auto request = request_for(how.proc, xdr_routine(how.xdr_args), &args, flags, !more);
+        if (more) {
+            if (const auto status = ring.post_locked(request); status != ring::Status::Ok) return *result = of_status(status), true;
+            continue;
+        }
+        ring::Pending pending;
+        if (const auto status = ring.begin_locked(request, &pending); status != ring::Status::Ok)
+            return *result = of_status(status), true;
+        order.unlock();
+        int32_t answer = 0;
+        ReplyGuard guard;
+        *result = finish_call(session, pending, how.proc, reinterpret_cast<xdrproc_t>(rpc::xdr_i32), &answer, nullptr, nullptr);
+        if (*result != static_cast<CUresult>(wire::fetch_refused)) return true;
+        // What the earlier pieces had to say is the same; an error from before the copy stays.
+        if (const int32_t earlier = take_posted_error(); earlier && earlier != wire::fetch_refused) session.note_posted_error(earlier);
+        return false;
+    }
+    return false;
 }
 
 template <class Args, class Res, class Describe>

@@ -12,6 +12,8 @@
 #include <cstring>
 #include <type_traits>
 
+#include "rpc/memory_xdr.h"
+
 namespace cricket::rpc {
 
 inline constexpr uint32_t max_blob_bytes = 64u << 20;  // longest blob accepted from the wire
@@ -28,12 +30,14 @@ struct Blob {
 
 // Bulk data: in the message itself (plain transports) or in the channel's up or down buffer at `offset`.
 struct Bulk {
-    enum class Where : uint32_t { None = 0, Inline = 1, Shared = 2, Host = 3, Offered = 4 };
+    enum class Where : uint32_t { None = 0, Inline = 1, Shared = 2, Host = 3, Offered = 4, Fetched = 5 };
     Where where = Where::None;
     uint64_t offset = 0;  // Shared: in the channel memfd; Host: address in host memory both sides map;
-                          // Offered: id of a file handed over beside (cricket/image_offer.h)
+                          // Offered: id of a file handed over beside (cricket/image_offer.h);
+                          // Fetched: in the up buffer, where the server puts it
     uint64_t size = 0;    // bytes
     Blob bytes;           // Inline
+    uint64_t address = 0; // Fetched: of the bytes in the client's process, which waits until the server has them
 };
 
 bool_t xdr_blob(XDR* xdrs, Blob* blob);
@@ -70,11 +74,15 @@ template <class... T>
 bool_t xdr_numbers(XDR* xdrs, T*... values) {
     if (xdrs->x_op == XDR_FREE) return TRUE;
     constexpr auto bytes = static_cast<u_int>((sizeof(T) + ...));
-    if (auto* place = reinterpret_cast<std::byte*>(XDR_INLINE(xdrs, bytes))) {
-        const bool decode = xdrs->x_op == XDR_DECODE;
-        ((place = number_in_place(decode, place, values)), ...);
+    const bool memory = in_memory(xdrs);
+    if (auto* place = memory ? memory_take(xdrs, bytes) : reinterpret_cast<std::byte*>(XDR_INLINE(xdrs, bytes))) {
+        if (xdrs->x_op == XDR_DECODE)
+            ((place = number_in_place(true, place, values)), ...);
+        else
+            ((place = number_in_place(false, place, values)), ...);
         return TRUE;
     }
+    if (memory) return FALSE;
     return (xdr_number(xdrs, values) && ...);
 }
 

@@ -35,6 +35,9 @@ struct Call {
     bool replaying = false;
     // What the handler wrote outside the reply message, kept as long as the reply.
     uint64_t down_offset = 0, down_bytes = 0;
+    // Set when the client went away while its memory was being read: the call has not been made, it is sent again.
+    bool client_gone = false;
+    CUresult read_error = CUDA_ERROR_INVALID_VALUE;  // why read() gave null
     // What else is to be done once wait_for has completed; nothing without it.
     std::function<void()> then{};
 

@@ -71,6 +71,7 @@ uint64_t Callbacks::push_locked(const Entry& entry, uint32_t value, const void* 
     const auto* from = static_cast<const std::byte*>(data);
     bytes = std::min<size_t>(bytes, wire::callback_data_bytes);
     collect_locked();
+    pending_.store(true, std::memory_order_release);
     due_.push_back({++last_ticket_, entry.id, value, {from, from + bytes}});
     entry.ticket->store(last_ticket_);
     if (due_.size() == 1) show_locked(server_);
@@ -112,6 +113,7 @@ void Callbacks::show_locked(wire::ServerPage* server) {
 void Callbacks::finish_locked() {
     done_ = due_.front().ticket;
     due_.pop_front();
+    pending_.store(!due_.empty(), std::memory_order_release);
     changed_.notify_all();
     show_locked(server_);
 }
@@ -138,11 +140,6 @@ void Callbacks::finish_front() {
 void Callbacks::note_done(uint64_t ticket) {
     std::lock_guard lock(mutex_);
     while (!due_.empty() && due_.front().ticket <= ticket) finish_locked();
-}
-
-bool Callbacks::pending() {
-    std::lock_guard lock(mutex_);
-    return !due_.empty();
 }
 
 std::string Callbacks::describe_pending() {

@@ -53,7 +53,7 @@ class Callbacks {
     static void tell(void* context, uint32_t value, const void* data, size_t bytes);
 
     // Whether a callback is due and not yet done.
-    bool pending();
+    bool pending() const { return pending_.load(std::memory_order_acquire); }
     // Its description, for a message: which it is and how many there are. Empty when there is none.
     std::string describe_pending();
 
@@ -97,6 +97,7 @@ class Callbacks {
     std::map<Entry*, std::unique_ptr<Entry>> entries_;
     std::map<uint64_t, Entry*> repeated_;
     std::deque<Due> due_;
+    std::atomic<bool> pending_{false};  // due_ is not empty: asked with every call
     uint64_t last_ticket_ = 0, done_ = 0;
     const wire::ClientPage* client_ = nullptr;
     wire::ServerPage* server_ = nullptr;

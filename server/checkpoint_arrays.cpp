@@ -120,8 +120,7 @@ CUresult copy_piece(Session& session, const Part& part, const rpc::Piece& piece,
 uint64_t make_value(Session& session, Executor& executor, const JournalEntry& entry) {
     const DispatchEntry& dispatch = dispatch_table[entry.procedure - wire::first_cuda_proc];
     XDR xdrs;
-    xdrmem_create(&xdrs, reinterpret_cast<char*>(const_cast<std::byte*>(entry.message.data())),
-                  static_cast<u_int>(entry.message.size()), XDR_DECODE);
+    rpc::memory_xdr(&xdrs, entry.message.data(), static_cast<uint32_t>(entry.message.size()), XDR_DECODE);
     Call call{session, session.driver, session.objects, {}, nullptr, 0, entry.attachment, true, 0, 0};
     uint32_t xid = 0, procedure = 0;
     std::vector<std::byte> args(dispatch.args_size), res(dispatch.res_size);

@@ -33,8 +33,7 @@ void replay(Session& session, Executor& executor, const JournalEntry& entry) {
     const DispatchEntry& dispatch = dispatch_table[entry.procedure - wire::first_cuda_proc];
     const std::string what = std::string(dispatch.name) + " (call " + std::to_string(entry.seq) + ")";
     XDR xdrs;
-    xdrmem_create(&xdrs, reinterpret_cast<char*>(const_cast<std::byte*>(entry.message.data())),
-                  static_cast<u_int>(entry.message.size()), XDR_DECODE);
+    rpc::memory_xdr(&xdrs, entry.message.data(), static_cast<uint32_t>(entry.message.size()), XDR_DECODE);
     Call call{session, session.driver, session.objects, {}, nullptr, 0, entry.attachment, true, 0, 0};
     uint32_t xid = 0, procedure = 0;
     if (!rpc::decode_call_head(&xdrs, &xid, &procedure, &call.credential) || procedure != entry.procedure)

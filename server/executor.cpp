@@ -115,9 +115,9 @@ void Executor::execute(const DispatchEntry& entry, uint32_t procedure, Call& cal
 bool Executor::step(ring::RingServer& ring) {
     const auto record = ring.peek();
     if (!record) return false;
+    ring.fetch_after(*record);
     XDR xdrs;
-    xdrmem_create(&xdrs, reinterpret_cast<char*>(const_cast<std::byte*>(record->message.data())),
-                  static_cast<u_int>(record->message.size()), XDR_DECODE);
+    rpc::memory_xdr(&xdrs, record->message.data(), static_cast<uint32_t>(record->message.size()), XDR_DECODE);
     uint32_t xid = 0, procedure = 0;
     Call call{session_, session_.driver, session_.objects, {}, nullptr, 0, {}, false, 0, 0};
     if (!rpc::decode_call_head(&xdrs, &xid, &procedure, &call.credential) ||
@@ -154,6 +154,14 @@ bool Executor::step(ring::RingServer& ring) {
                 session_.note_posted(CUDA_ERROR_INVALID_VALUE, record->seq);
         } else {
             execute(*entry, procedure, call, args, res);
+            client_gone_ = call.client_gone;
+            if (client_gone_) [[unlikely]] {
+                // Not executed: it stays in the ring, and is sent again by the client when it is restored.
+                free_xdr(entry->xdr_res, res);
+                free_xdr(entry->xdr_args, args);
+                kept_.erase(record->seq);
+                return false;
+            }
             if (!wants_reply) {
                 if (call.wait_for) session_.give_event(call.wait_for);
                 if (status_of(res) != CUDA_SUCCESS)
@@ -196,17 +204,18 @@ bool Executor::step(ring::RingServer& ring) {
 void Executor::answer(ring::RingServer* ring, uint64_t seq, const DispatchEntry* entry, void* res) {
     KeptReply& kept = kept_[seq];
     const uint64_t room = kept.reply_bytes ? std::min<uint64_t>(kept.reply_bytes, largest_reply) : 65536;
-    kept.message.resize(room);
+    // Not in place: most answers are a few words, and a vector of its full room would be cleared first.
+    if (answer_.size() < room) answer_.resize(room);
     rpc::PostedError posted = session_.posted();
     if (!posted.result) posted.seq = session_.device_text.total();
-    uint32_t bytes = rpc::encode_reply(kept.message.data(), static_cast<uint32_t>(room),
+    uint32_t bytes = rpc::encode_reply(answer_.data(), static_cast<uint32_t>(room),
                                        static_cast<uint32_t>(seq), posted, entry->xdr_res, res);
     if (bytes)
         session_.take_posted();
     else
-        bytes = rpc::encode_failure(kept.message.data(), static_cast<uint32_t>(room),
+        bytes = rpc::encode_failure(answer_.data(), static_cast<uint32_t>(room),
                                     static_cast<uint32_t>(seq), SYSTEM_ERR);
-    kept.message.resize(bytes);
+    kept.message.assign(answer_.begin(), answer_.begin() + bytes);
     kept.sent = true;
     send(ring, seq, kept);
 }

@@ -38,6 +38,8 @@ class Executor {
     bool poll(ring::RingServer* ring);
     // The client has ended in order: nothing follows.
     bool said_goodbye() const { return said_goodbye_; }
+    // The next call cannot be executed any more: the client ended while its memory was being read.
+    bool client_gone() const { return client_gone_; }
     bool waiting() const { return !deferred_.empty(); }
     // Completes every waiting call (the device is waited for). Their replies are sent or kept.
     void finish_waiting(ring::RingServer* ring);
@@ -70,9 +72,11 @@ class Executor {
 
     Session& session_;
     bool said_goodbye_ = false;
+    bool client_gone_ = false;
     std::deque<Deferred> deferred_;
     std::map<uint64_t, KeptReply> kept_;
     std::vector<std::max_align_t> args_, res_;
+    std::vector<std::byte> answer_;  // the reply being encoded
 };
 
 }  // namespace cricket::server

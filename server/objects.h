@@ -16,6 +16,12 @@
 
 namespace cricket::server {
 
+// Where a kernel's parameters begin in the packed ones, which have to be `bytes` long at least.
+struct ParameterOffsets {
+    std::vector<uint32_t> offsets;
+    uint64_t bytes = 0;
+};
+
 // number = (kind << 32 | index) << 4, index from 1: never null, never 1 or 2 (CU_STREAM_LEGACY, _PER_THREAD).
 class Objects {
   public:
@@ -27,6 +33,7 @@ class Objects {
         uint64_t number = 0;
         void* handle = nullptr;
         uint64_t loaded_in = 0;  // functions and kernels: the context that they were last known to be loaded in (loading.h)
+        std::unique_ptr<const ParameterOffsets> parameters{};  // of a function or kernel that was launched
     };
     // Null when the number is unknown or of another kind; valid until the next add() or remove().
     Entry* entry(HandleKind kind, uint64_t number);

@@ -14,7 +14,7 @@ CUresult to_device(Call& call, CUdeviceptr target, const rpc::Bulk& data, uint64
     if (bytes == 0) return CUDA_SUCCESS;
     if (!outlives_call(call, data, stream)) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
     const void* source = transfer_source(call, data);
-    if (!source) return CUDA_ERROR_INVALID_VALUE;
+    if (!source) return call.read_error;
     CUresult status = call.driver.cuMemcpyHtoDAsync(target, source, bytes, stream);
     if (status == CUDA_SUCCESS) status = transfer_source_given(call, data, stream);
     if (status == CUDA_SUCCESS && call.wants_reply() && data.where != rpc::Bulk::Where::Inline) status = answer_after(call, stream);

@@ -440,6 +440,16 @@ const void* Call::read(const rpc::Bulk& bulk) {
         case rpc::Bulk::Where::Host:
             return session.host_memory.valid(bulk.offset, bulk.size) ? reinterpret_cast<void*>(bulk.offset)
                                                                      : nullptr;
+        case rpc::Bulk::Where::Fetched: {
+            auto* place = static_cast<std::byte*>(const_cast<void*>(session.up_data(bulk.offset, bulk.size)));
+            if (!place || !session.fetcher) return nullptr;
+            const auto result = session.fetcher->fetch(place, bulk.address, bulk.size);
+            client_gone = result == Fetcher::Result::Gone;
+            // Memory of devices cannot be read from here, which its own process can; nobody's memory it will find out itself.
+            if (result != Fetcher::Result::Ok) read_error = static_cast<CUresult>(wire::fetch_refused);
+            if (result == Fetcher::Result::Refused) session.ring->channel().server_page().can_fetch = 0;
+            return result == Fetcher::Result::Ok ? place : nullptr;
+        }
         default:
             return nullptr;
     }

@@ -20,6 +20,7 @@
 #include "device_text.h"
 #include "driver_table.h"
 #include "environment.h"
+#include "fetcher.h"
 #include "graph_history.h"
 #include "graph_targets.h"
 #include "host_memory.h"
@@ -154,6 +155,7 @@ class Session {
     const void* up_data(uint64_t offset, uint64_t bytes);    // registered where possible
     const void* up_pageable(uint64_t offset, uint64_t bytes);// the same bytes, never registered: copied at once
     void* down_data(uint64_t offset, uint64_t bytes);
+    Fetcher* fetcher = nullptr;  // null: the client brings its data itself
     void channel_arrived();                                  // after `ring` was set
     void channel_leaves();                                   // before it goes
     // The device reads up-buffer data of the call being executed until `event` (owned from here on) completes.

@@ -9,8 +9,8 @@ namespace cricket::server {
 namespace {
 
 // Below this a copy out of unregistered memory costs the driver less than an event that says when a registered
-// buffer is free again.
-constexpr uint64_t copied_at_once = 64 * 1024;
+// buffer is free again. It reads it with our core, and the bytes are in the application's core's cache.
+constexpr uint64_t copied_at_once = 8 * 1024;
 
 bool in_message(const rpc::Bulk& data) {
     return data.where == rpc::Bulk::Where::Inline || data.where == rpc::Bulk::Where::None;
@@ -36,7 +36,9 @@ bool outlives_call(Call& call, const rpc::Bulk& data, CUstream stream) {
 }
 
 CUresult transfer_source_given(Call& call, const rpc::Bulk& data, CUstream stream) {
-    if (data.where != rpc::Bulk::Where::Shared || data.size <= copied_at_once) return CUDA_SUCCESS;
+    const bool staged = data.where == rpc::Bulk::Where::Fetched ||
+                        (data.where == rpc::Bulk::Where::Shared && data.size > copied_at_once);
+    if (!staged) return CUDA_SUCCESS;
     CUevent event = call.session.record(stream);
     if (!event) return call.driver.cuStreamSynchronize(stream);
     call.session.up_in_use(event);

@@ -23,18 +23,24 @@
 #include "live_check.h"
 #include "log.h"
 #include "plain_service.h"
+#include "rpc/ring/cores.h"
 #include "variables.h"
 #include "worker_link.h"
 
 namespace cricket::server {
 namespace {
 
-constexpr uint64_t spin_ns = 60'000;           // an application between two calls is usually back sooner
-constexpr uint64_t spin_for_device_ns = 500'000;  // a kernel or a copy for which the application waits
+// An application between two calls is usually back sooner; a kernel or a copy for which the application waits. Each time
+// on few cores and on many: being woken takes a virtual machine some 50 us.
+constexpr uint64_t spin_ns[] = {60'000, 1'000'000};
+constexpr uint64_t spin_for_device_ns[] = {500'000, 10'000'000};
+const bool many_cores = ring::many_cores();
 constexpr uint64_t longest_sleep_us = 20'000;  // then look whether the client still lives
 constexpr uint64_t between_looks_ns = 250'000'000;  // at whether the client is still the same program
+constexpr uint64_t gone_for_sure_ns = 10'000'000'000;  // an application whose memory is gone ends within this time
 constexpr uint64_t keep_spares_ns = 1'000'000'000;  // device memory for allocations that may come soon
 constexpr uint64_t callback_grace_ns = 10'000'000;  // a host function that needs nobody has returned by then
+constexpr unsigned fetch_threads = 3;          // that exist, used or not: part of the address space
 constexpr int control_threads = 4;             // that may run at once without a new stack
 constexpr uint32_t settle_ms = 10'000;         // for a client that was just killed to be noticed as gone
 
@@ -235,16 +241,19 @@ bool Worker::may_step() {
 
 void Worker::idle(uint64_t idle_ns) {
     session_.callbacks.collect();  // of those that no thread of the driver waits for
-    if (idle_ns < spin_ns) {
-        for (int i = 0; i < 8; ++i) __builtin_ia32_pause();
+    if (idle_ns < spin_ns[many_cores]) {
+        // The device's end is asked for without a pause: each question takes the driver a quarter of a microsecond.
+        for (int i = 0; i < 8 && ring_->empty() && !executor_.waiting(); ++i) __builtin_ia32_pause();
         return;
     }
     if (state_ == SessionState::Running && client_.exited()) {
         // It posts nothing more: what is in the ring now is all there will be. What a callback that cannot run any more
         // is in the way of is sent again by the client when it is back.
-        if (ring_->empty() || session_.callbacks.pending()) park();
+        if (ring_->empty() || session_.callbacks.pending() || executor_.client_gone()) park();
         return;
     }
+    // Its first thread has ended, not it: then its memory cannot be had under its number.
+    if (executor_.client_gone() && idle_ns > gone_for_sure_ns) session_.fetcher->refuse();
     if (const uint64_t now = now_ns(); state_ == SessionState::Running && now - looked_at_client_ > between_looks_ns) {
         looked_at_client_ = now;
         if (client_.became_another(ring_->channel().fd())) {
@@ -254,10 +263,14 @@ void Worker::idle(uint64_t idle_ns) {
             return;
         }
     }
+    // Data in the up buffer whose place the client wants is awaited as a reply is.
+    const bool waiting = executor_.waiting() ||
+                         (ring_->channel().client_page().wants_progress.load(std::memory_order_acquire) &&
+                          ring_->channel().server_page().up_head.load(std::memory_order_relaxed) < session_.up_end);
     // While the device is awaited, look again after a hundredth of the time already waited.
-    if (executor_.waiting() && idle_ns < spin_for_device_ns) return;
-    const uint64_t sleep_us = executor_.waiting() ? std::min<uint64_t>(idle_ns / 100'000 + 1, 500) : longest_sleep_us;
-    if (idle_ns > keep_spares_ns && !executor_.waiting()) session_.device_memory.release_spares();
+    if (waiting && idle_ns < spin_for_device_ns[many_cores]) return;
+    const uint64_t sleep_us = waiting ? std::min<uint64_t>(idle_ns / 100'000 + 1, 500) : longest_sleep_us;
+    if (idle_ns > keep_spares_ns && !waiting) session_.device_memory.release_spares();
     if (state_ == SessionState::Running) publish_status();
     ring_->sleep(sleep_us);
 }
@@ -449,6 +462,9 @@ void Worker::do_attach(const wire::Hello& hello, const ucred& peer, UniqueFd cha
     const bool there = client_.follow(peer.pid);
     if (!there) log_warn("session %llu: pid %d is gone already", id(), peer.pid);
     ring_->begin(session_.executed, session_.up_end);
+    wire::ClientPage& page = ring_->channel().client_page();
+    ring_->channel().server_page().can_fetch =
+        session_.fetcher && session_.fetcher->follow(peer.pid, page.self, wire::channel_magic);
     executor_.republish(*ring_);
     set_state(SessionState::Running);
     answer(ring_->channel(), hello, config_.session_id, wire::Refusal::None, "");
@@ -721,6 +737,7 @@ static void settle_address_space() {
 int worker_main(const WorkerConfig& config, int link_fd) {
     DeviceText::take_standard_streams();
     leave_last_words();
+    Fetcher fetcher(fetch_threads, Fetcher::default_threads());
     settle_address_space();
     if (!config.restore_dir.empty()) set_variables(saved_environment(config.restore_dir));
     const Variables environment = current_variables();
@@ -734,6 +751,7 @@ int worker_main(const WorkerConfig& config, int link_fd) {
     Exchange exchange(link_fd);
     Worker worker(config, driver, &exchange);
     worker.set_environment(environment);
+    worker.use(fetcher);
     WorkerLink link(link_fd, worker, &exchange);
     worker.on_end([&link] { link.stop(); });
     if (loaded.ok) loaded = worker.start();

@@ -29,6 +29,8 @@ class Worker final : public WorkerOps {
 
     // Opens the driver, or restores a snapshot; then the executor runs. Reports why not.
     OpResult start();
+    // Reads the clients' pageable memory.
+    void use(Fetcher& fetcher) { session_.fetcher = &fetcher; }
     // The application's CUDA_* variables, as they are set.
     void set_environment(const Variables& environment) {
         session_.environment = environment;

@@ -85,6 +85,7 @@ struct ClientPage {  // page 0: written by the client only
     alignas(64) std::atomic<uint64_t> callback_done;       // ticket of the last callback that was run, 0: none yet
     std::atomic<uint32_t> callback_bell;                   // futex: incremented after callback_done
     std::atomic<uint64_t> callback_begun;                  // ticket of the last callback that was begun; before it runs
+    uint64_t self;                                         // where the client maps this page
 };
 static_assert(sizeof(ClientPage) <= 4096);
 inline constexpr uint64_t channel_magic = 0x31304e4e41484343;  // "CCHANN01"
@@ -124,6 +125,7 @@ struct ServerPage {  // page 1: written by the server only
     uint64_t callback_id;                               // as the client sent it
     uint32_t callback_bytes;                            // of callback_data
     std::byte callback_data[callback_data_bytes];       // a log message, CUasyncNotificationInfo
+    uint32_t can_fetch;                                 // 1: the server reads the client's memory itself (server/fetcher.h)
 };
 static_assert(sizeof(ServerPage) <= 4096);
 
@@ -133,6 +135,9 @@ struct SlotHeader {  // at the start of each reply slot; server writes
     uint32_t length;               // bytes of the RPC reply message
     uint64_t offset;               // of the message in the memfd: behind this header, or in the down buffer
 };
+
+// Answers a copy whose bytes the server was to fetch and cannot read: the client brings them instead.
+inline constexpr int32_t fetch_refused = 0x43460001;
 
 inline constexpr uint32_t no_slot = 0xffffffff;
 

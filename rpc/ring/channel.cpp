@@ -85,6 +85,7 @@ bool Channel::create() {
     client.magic = wire::channel_magic;
     client.protocol = wire::protocol_version;
     client.geometry = geometry_;
+    client.self = reinterpret_cast<uint64_t>(base_);
     return true;
 }
 

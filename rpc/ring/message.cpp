@@ -16,7 +16,7 @@ bool_t xdr_nothing(XDR*, void*) { return TRUE; }
 uint32_t encode_call(void* place, uint32_t limit, uint32_t procedure, const Credential& credential,
                      xdrproc_t xdr_args, void* args) {
     XDR xdrs;
-    xdrmem_create(&xdrs, static_cast<char*>(place), limit, XDR_ENCODE);
+    memory_xdr(&xdrs, place, limit, XDR_ENCODE);
     auto* word = XDR_INLINE(&xdrs, head_words * 4);
     if (!word) return 0;
     IXDR_PUT_U_INT32(word, static_cast<uint32_t>(credential.seq));
@@ -39,13 +39,28 @@ uint32_t encode_call(void* place, uint32_t limit, uint32_t procedure, const Cred
     return XDR_GETPOS(&xdrs);
 }
 
+// The head of an accepted, successful reply, whose shape never changes either.
+struct ReplyHead {
+    uint32_t xid = 0, direction = REPLY, stat = MSG_ACCEPTED, flavor = wire::credential_flavor, verifier_bytes = 12;
+    PostedError posted;
+    uint32_t accepted = SUCCESS;
+
+    bool_t move(XDR* xdrs) {
+        return xdr_numbers(xdrs, &xid, &direction, &stat, &flavor, &verifier_bytes, &posted.result, &posted.seq, &accepted);
+    }
+    bool holds() const {
+        return direction == REPLY && stat == MSG_ACCEPTED && flavor == wire::credential_flavor && verifier_bytes == 12 &&
+               accepted == SUCCESS;
+    }
+};
+
 static uint32_t encode_accepted(void* place, uint32_t limit, uint32_t xid, const PostedError& posted,
-                                accept_stat status, xdrproc_t xdr_res, void* res) {
+                                accept_stat status) {
     XDR xdrs;
-    xdrmem_create(&xdrs, static_cast<char*>(place), limit, XDR_ENCODE);
+    memory_xdr(&xdrs, place, limit, XDR_ENCODE);
     char verifier[12];
     XDR verifier_xdrs;
-    xdrmem_create(&verifier_xdrs, verifier, sizeof verifier, XDR_ENCODE);
+    memory_xdr(&verifier_xdrs, verifier, sizeof verifier, XDR_ENCODE);
     PostedError copy = posted;
     xdr_i32(&verifier_xdrs, &copy.result);
     xdr_u64(&verifier_xdrs, &copy.seq);
@@ -56,25 +71,36 @@ static uint32_t encode_accepted(void* place, uint32_t limit, uint32_t xid, const
     reply.acpted_rply.ar_verf = {static_cast<enum_t>(wire::credential_flavor), verifier, sizeof verifier};
     reply.acpted_rply.ar_stat = status;
     if (status == PROG_MISMATCH) reply.acpted_rply.ar_vers = {wire::cuda_program_version, wire::cuda_program_version};
-    reply.acpted_rply.ar_results.where = static_cast<caddr_t>(res);
-    reply.acpted_rply.ar_results.proc = xdr_res ? xdr_res : reinterpret_cast<xdrproc_t>(xdr_nothing);
+    reply.acpted_rply.ar_results.proc = reinterpret_cast<xdrproc_t>(xdr_nothing);
     if (!xdr_replymsg(&xdrs, &reply)) return 0;
     return XDR_GETPOS(&xdrs);
 }
 
 uint32_t encode_reply(void* place, uint32_t limit, uint32_t xid, const PostedError& posted, xdrproc_t xdr_res,
                       void* res) {
-    return encode_accepted(place, limit, xid, posted, SUCCESS, xdr_res, res);
+    XDR xdrs;
+    memory_xdr(&xdrs, place, limit, XDR_ENCODE);
+    ReplyHead head;
+    head.xid = xid;
+    head.posted = posted;
+    if (!head.move(&xdrs) || (xdr_res && !(*xdr_res)(&xdrs, res, 0))) return 0;
+    return XDR_GETPOS(&xdrs);
 }
 
 uint32_t encode_failure(void* place, uint32_t limit, uint32_t xid, accept_stat status) {
-    return encode_accepted(place, limit, xid, {}, status, nullptr, nullptr);
+    return encode_accepted(place, limit, xid, {}, status);
 }
 
 clnt_stat decode_reply(const void* message, uint32_t bytes, uint32_t xid, PostedError* posted, xdrproc_t xdr_res,
                        void* res) {
     XDR xdrs;
-    xdrmem_create(&xdrs, static_cast<char*>(const_cast<void*>(message)), bytes, XDR_DECODE);
+    memory_xdr(&xdrs, message, bytes, XDR_DECODE);
+    if (ReplyHead head; head.move(&xdrs) && head.holds()) {
+        if (head.xid != xid || (xdr_res && !(*xdr_res)(&xdrs, res, 0))) return RPC_CANTDECODERES;
+        *posted = head.posted;
+        return RPC_SUCCESS;
+    }
+    memory_xdr(&xdrs, message, bytes, XDR_DECODE);
     char verifier[MAX_AUTH_BYTES];
     rpc_msg reply{};
     reply.acpted_rply.ar_verf.oa_base = verifier;
@@ -88,7 +114,7 @@ clnt_stat decode_reply(const void* message, uint32_t bytes, uint32_t xid, Posted
     *posted = {};
     if (static_cast<uint32_t>(verf.oa_flavor) == wire::credential_flavor && verf.oa_length == 12) {
         XDR verifier_xdrs;
-        xdrmem_create(&verifier_xdrs, verifier, 12, XDR_DECODE);
+        memory_xdr(&verifier_xdrs, verifier, 12, XDR_DECODE);
         xdr_i32(&verifier_xdrs, &posted->result);
         xdr_u64(&verifier_xdrs, &posted->seq);
     }

@@ -1,27 +1,60 @@
 // SPDX-License-Identifier: MIT
 #include "ring_client.h"
 
+#include <time.h>
+
 #include <algorithm>
 #include <bit>
 #include <chrono>
 
+#include "cores.h"
 #include "message.h"
 
 namespace cricket::ring {
 namespace {
 
 constexpr uint64_t largest_record = 256 * 1024;
-constexpr unsigned spin_rounds = 4000;        // about 60 us
+constexpr unsigned spin_rounds = 4000;        // some 60 to 180 us
+constexpr uint64_t hot_bytes = 1u << 20;      // of the up buffer: stays in the caches of the cores that use it
 constexpr uint64_t sleep_us = 20000;          // between looks at whether the server still lives
 constexpr uint64_t round8(uint64_t n) { return (n + 7) & ~uint64_t(7); }
+
+// How long a caller spins for its reply before it sleeps. The driver spins for as long as it takes; being woken costs some
+// 5 us, in a virtual machine ten times that. Where cores are few, the worker needs them more.
+constinit std::atomic<uint64_t> patience_ns{0};
+
+uint64_t now_ns() {
+    timespec t{};
+    ::clock_gettime(CLOCK_MONOTONIC, &t);
+    return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(t.tv_nsec);
+}
+
+template <class Condition>
+bool spin_patiently(Condition condition) {
+    if (spin_until(condition, spin_rounds)) return true;
+    const uint64_t patience = patience_ns.load(std::memory_order_relaxed);
+    if (patience == 0) return false;
+    for (const uint64_t end = now_ns() + patience; now_ns() < end;)
+        if (spin_until(condition, 64)) return true;
+    return false;
+}
 
 }  // namespace
 
 bool RingClient::open() {
     if (!channel_.create()) return false;
+    patience_ns.store(many_cores() ? 10'000'000 : 0, std::memory_order_relaxed);
     for (uint32_t i = 0; i < channel_.geometry().slots; ++i) free_slots_[i / 64] |= uint64_t(1) << (i % 64);
     std::unique_lock order(order_);
     return reattach_locked(generation_.load());
+}
+
+void RingClient::ring_doorbell() {
+    if (!channel_.server_page().sleeping.load(std::memory_order_seq_cst)) [[likely]]
+        return;
+    auto& doorbell = channel_.client_page().doorbell;
+    doorbell.fetch_add(1, std::memory_order_seq_cst);
+    futex_wake_all(doorbell);
 }
 
 uint64_t RingClient::known_head() {
@@ -48,6 +81,7 @@ bool RingClient::wait_progress_locked(uint64_t wanted_head) {
     if (!wanted_head && spin_until(moved, spin_rounds)) return true;
     client.wants_head.store(wanted_head, std::memory_order_relaxed);
     client.wants_progress.store(1, std::memory_order_seq_cst);
+    ring_doorbell();  // what the device is done with is found by looking
     if (!moved()) futex_wait(server.progress, before, sleep_us);
     client.wants_progress.store(0, std::memory_order_relaxed);
     if (server.head.load() == head && server.up_head.load() == up_head && !channel_.server_alive())
@@ -115,10 +149,7 @@ Status RingClient::encode_locked(const Request& request, uint32_t slot, uint64_t
     tail_ += reinterpret_cast<const wire::RecordHeader*>(place)->bytes;
     ++next_seq_;
     client.tail.store(tail_, std::memory_order_seq_cst);
-    if (channel_.server_page().sleeping.load(std::memory_order_seq_cst)) {
-        client.doorbell.fetch_add(1, std::memory_order_seq_cst);
-        futex_wake_all(client.doorbell);
-    }
+    ring_doorbell();
     return Status::Ok;
 }
 
@@ -197,7 +228,7 @@ Status RingClient::wait(Pending* pending, bool order_held) {
     for (;;) {
         if (lost()) return Status::Lost;
         const uint64_t generation = generation_.load(std::memory_order_acquire);
-        if (!spin_until(arrived, spin_rounds)) {
+        if (!spin_patiently(arrived)) {
             const uint32_t before = slot.ready.load(std::memory_order_acquire);
             waiting.store(1, std::memory_order_seq_cst);
             if (!arrived()) futex_wait(slot.ready, before, sleep_us);
@@ -249,8 +280,12 @@ std::byte* RingClient::up_space_locked(uint64_t bytes, uint64_t* offset) {
     const auto& geometry = channel_.geometry();
     const uint64_t size = geometry.up_bytes;
     bytes = (bytes + 63) & ~uint64_t(63);
-    if (const uint64_t to_end = size - up_tail_ % size; to_end < bytes) up_tail_ += to_end;
-    while (up_tail_ + bytes - known_up_head() > size) {
+    const uint64_t to_end = size - up_tail_ % size;
+    // What is free at the buffer's start again is better than what was never touched: its pages are there and in the caches.
+    const bool cooling = up_tail_ % size + bytes > hot_bytes && up_tail_ + to_end + bytes - known_up_head() <= size;
+    if (to_end < bytes || cooling) up_tail_ += to_end;
+    const auto fits = [&](uint64_t head) { return up_tail_ + bytes - head <= size; };
+    while (!fits(std::min(up_head_, up_tail_)) && !fits(known_up_head())) {
         if (lost() || !wait_progress_locked(0)) return nullptr;
     }
     *offset = geometry.up_offset + up_tail_ % size;

@@ -105,6 +105,7 @@ class RingClient {
     std::byte* reserve_locked(uint64_t at_least, uint64_t* contiguous);
     Status encode_locked(const Request& request, uint32_t slot, uint64_t reply_offset, uint64_t reply_bytes);
     bool wait_progress_locked(uint64_t wanted_head);
+    void ring_doorbell();
     bool reattach(uint64_t seen_generation, bool order_held);
     bool reattach_locked(uint64_t seen_generation);
     void down_free_locked(uint64_t offset, uint64_t bytes);

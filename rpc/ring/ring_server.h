@@ -42,6 +42,13 @@ class RingServer {
 
     // The next record, or nothing. Throws BadRecord.
     std::optional<Record> peek();
+    // Fetches what follows the record while it is being executed: the client's core has it still.
+    void fetch_after(const Record& record) const {
+        constexpr uint64_t lines = 4, line = 64;
+        if (known_tail_ - record.end < lines * line) return;  // it may be being written
+        for (uint64_t i = 0; i < lines; ++i)
+            __builtin_prefetch(channel_.ring() + ((record.end + i * line) & (channel_.geometry().ring_bytes - 1)));
+    }
     // The record was executed. The client, which may reuse its space, is told after a few of them, or once all that was
     // seen in the ring is executed: each telling takes the cache line from a client that waits for space.
     void advance(const Record& record);

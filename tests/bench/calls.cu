@@ -214,7 +214,7 @@ int main(int argc, char** argv) {
     const bool large = std::find_if(argv + at, argv + argc, [](const char* part) {
                            return !std::strcmp(part, "bulk") || !std::strcmp(part, "curve");
                        }) != argv + argc;
-    bulk = large ? (256u << 20) / static_cast<size_t>(scale) : 1u << 20;
+    bulk = large ? (256u << 20) / static_cast<size_t>(scale) : 2u << 20;  // a chunk of the driver's own, or several
     CHECK(cudaMalloc(&device, bulk));
     CHECK(cudaMallocHost(&pinned, bulk));
     pageable = std::malloc(bulk);

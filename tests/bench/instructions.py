@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""Counts the instructions of the commonest calls in the application's thread (callgrind, software GPU) and fails
-when one exceeds its limit: a regression shows by number, whatever else the machine does meanwhile."""
+"""Counts the instructions of the commonest calls in the application's thread (callgrind, software GPU), and of a launch in
+the worker (executor_bench), and fails when one exceeds its limit: a regression shows by number, whatever else the machine
+does meanwhile."""
 import argparse
 import json
 import os
@@ -39,14 +40,16 @@ def main():
                     raise SystemExit("cricket-server did not start")
                 time.sleep(0.05)
             # valgrind itself needs no shim: the preload is for the program it runs, which valgrind's own start inherits.
-            subprocess.run(["valgrind", "-q", "--tool=callgrind", "--collect-atstart=no",
-                            f"--callgrind-out-file={folder}/out", program, build / "examples/drv_kernel.ptx"],
+            callgrind = ["valgrind", "-q", "--tool=callgrind"]
+            subprocess.run([*callgrind, "--collect-atstart=no", f"--callgrind-out-file={folder}/out", program, build / "examples/drv_kernel.ptx"],
                            env=dict(environment, LD_PRELOAD=str(build / "client/libcudashim.so")), check=True, timeout=300)
+            subprocess.run([*callgrind, "--instr-atstart=no", f"--callgrind-out-file={folder}/worker_out", build / "tests/bench/executor_bench"],
+                           stdout=subprocess.DEVNULL, check=True, timeout=300)
         finally:
             server.terminate()
             server.wait()
         counts = {}
-        for dump in pathlib.Path(folder).glob("out.*"):
+        for dump in pathlib.Path(folder).glob("*out.*"):
             text = dump.read_text()
             name = re.search(r"^desc: Trigger: Client Request: (.*)$", text, re.M)
             total = re.search(r"^(?:totals|summary): (\d+)$", text, re.M)

@@ -46,8 +46,7 @@ class Server final : public ring::Attacher {
                 continue;
             }
             XDR xdrs;
-            xdrmem_create(&xdrs, reinterpret_cast<char*>(const_cast<std::byte*>(record->message.data())),
-                          static_cast<u_int>(record->message.size()), XDR_DECODE);
+            rpc::memory_xdr(&xdrs, record->message.data(), static_cast<uint32_t>(record->message.size()), XDR_DECODE);
             uint32_t xid = 0, procedure = 0;
             rpc::Credential credential;
             uint64_t value = 0;
