@@ -36,6 +36,7 @@ int supervise(SupervisorOptions options, const std::string& driver, const std::s
     // here, but what is started from here must be without it.
     ::unsetenv("LD_PRELOAD");
     ::signal(SIGPIPE, SIG_IGN);
+    ::signal(SIGXFSZ, SIG_IGN);  // a file that may grow no more is an error of its writer
     try {
         if (options.socket_path.empty()) options.socket_path = default_socket_path();
         if (!options.state_dir.empty()) {

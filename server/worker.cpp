@@ -527,8 +527,25 @@ SessionStatus Worker::status() {
     return published_;
 }
 
+// What a snapshot wants to know of images is found out here, where the session does not wait for it.
+void Worker::look_at_images() {
+    std::vector<std::pair<Attachment, int>> images;
+    on_executor([&] {
+        images = loaded_images(session_);
+        return OpResult{};
+    });
+    for (const auto& [image, arch] : images) {
+        try {
+            image_facts(image, arch);
+        } catch (const std::exception&) {
+            // said by whoever needs them
+        }
+    }
+}
+
 OpResult Worker::quiesce(uint32_t timeout_ms) {
     if (plain_) return OpResult::failure(plain_words);
+    look_at_images();
     return on_executor([this, timeout_ms]() -> OpResult {
         if (state_ == SessionState::Quiesced || state_ == SessionState::Parked) return {};
         if (!ring_) return OpResult::failure("the session has no client on a ring");
@@ -661,18 +678,7 @@ void Worker::end() {
 
 ReportResult Worker::survey() {
     if (plain_) return {OpResult::failure(plain_words), {}};
-    std::vector<std::pair<Attachment, int>> images;
-    on_executor([&] {
-        images = loaded_images(session_);
-        return OpResult{};
-    });
-    for (const auto& [image, arch] : images) {
-        try {
-            image_facts(image, arch);  // here, where the session does not wait for it
-        } catch (const std::exception&) {
-            // said below
-        }
-    }
+    look_at_images();
     ReportResult answer;
     answer.result = on_executor([&]() -> OpResult {
         try {

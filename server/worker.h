@@ -77,6 +77,7 @@ class Worker final : public WorkerOps {
     std::string epoch_refusal(const wire::Hello& hello) const;
     void serve_stream(const ucred& peer, UniqueFd connection);
     void end();
+    void look_at_images();
     OpResult stand_for_snapshot(bool live, bool* stopped);
 
     const WorkerConfig config_;

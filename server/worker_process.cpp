@@ -97,6 +97,7 @@ void usual_stacks() {
 int run_worker(const WorkerConfig& config, int link_fd) {
     log_setup("worker s" + std::to_string(config.session_id));
     ::signal(SIGPIPE, SIG_IGN);
+    ::signal(SIGXFSZ, SIG_IGN);  // a file that may grow no more is an error of its writer
     ::fcntl(link_fd, F_SETFD, FD_CLOEXEC);
     const int now = ::personality(0xffffffff);
     if (now < 0 || !(now & ADDR_NO_RANDOMIZE))

@@ -5,11 +5,12 @@ copied aside on the device, in the host's memory or nowhere; and what becomes of
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
 
-from harness import check, main, wait_for
+from harness import check, children_of, main, wait_for
 
 
 def running(world, app):
@@ -184,6 +185,21 @@ def slow_snapshot(world, app, folder):
     return control
 
 
+def limited_files(world):
+    """A file that may not grow ends the snapshot, before or after its content is secured, and nothing else."""
+    app = large(world)
+    worker = children_of(world.servers[-1].pid)[-1]
+    resource.prlimit(worker, resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
+    world.refused("snapshot", app.pid, world.folder / "limited", "--running", naming=["cannot write", "too large"])
+    world.refused("checkpoint", app.pid, world.folder / "limited", "--leave-running", naming=["cannot write", "too large"])
+    world.refused("checkpoint", app.pid, world.folder / "limited", naming=["cannot write", "too large"])
+    check(not list(world.folder.glob("limited*")), f"left: {list(world.folder.glob('limited*'))}")
+    resource.prlimit(worker, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    more_calls(world, app)
+    world.control("checkpoint", app.pid, world.folder / "limited", "--leave-running")
+    gone_on(world, app, world.folder / "limited")
+
+
 def large(world, *words):
     app = world.start_program([world.build / "tests/bench/checkpoint_app", "80", *words])
     wait_for(lambda: "ready" in app.output(), "the program to be ready")
@@ -221,7 +237,7 @@ def interrupted(world):
     check(not list(world.folder.glob("dropped*")), f"left: {list(world.folder.glob('dropped*'))}")
 
 
-PARTS = {part.__name__: part for part in (series, late, base, aside, live, interrupted, short_of_memory)}
+PARTS = {part.__name__: part for part in (series, late, base, aside, live, interrupted, short_of_memory, limited_files)}
 
 
 def test(world, arguments):
