@@ -79,7 +79,7 @@ void Saver::prepare(const SnapshotRequest& request) {
     }
 }
 
-void Saver::cancel() { finish("it was not begun"); }
+void Saver::cancel(const std::string& why) { finish(why); }
 
 uint32_t Saver::lane_of(const CapturedRange& range) {
     uint64_t context = range.context;

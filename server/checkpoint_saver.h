@@ -30,7 +30,7 @@ class Saver final : public SnapshotHooks {
     // Before the session is stopped, on a control thread: waits until an earlier snapshot is complete, makes the folder, and
     // reads the base. Throws std::runtime_error. begin() or cancel() must follow.
     void prepare(const SnapshotRequest& request);
-    void cancel();
+    void cancel(const std::string& why);
     // On the executor's thread, the session standing: secures the content. Throws std::runtime_error naming what is in the
     // way; nothing is left then.
     void begin(bool coordinated);

@@ -648,9 +648,9 @@ SnapshotState Worker::begin_snapshot(const SnapshotRequest& request) {
             state = saver_.state();
             return {};
         });
-        if (!result.ok && saver_.securing()) saver_.cancel();
+        if (!result.ok && saver_.securing()) saver_.cancel(result.error);
     } else {
-        saver_.cancel();
+        saver_.cancel(result.error);
     }
     if (stopped) resume();
     return result.ok ? state : failed(result.error);

@@ -200,6 +200,28 @@ def limited_files(world):
     gone_on(world, app, world.folder / "limited")
 
 
+def format1(world):
+    """A snapshot of the format before this one still comes back."""
+    for words in (["textures"], ["train"], ["copies", "--mib", "3"]):
+        app = quiet(world, *words)
+        images = world.folder / f"img-{words[0]}"
+        app.dump(images)
+        session = world.wait_state(app.pid, "parked")
+        world.control("snapshot", session["id"], world.folder / f"new-{words[0]}", "--series")
+        old = world.folder / f"old-{words[0]}"
+        result = world.run([world.build / "tests/checkpoint/to_format1", world.folder / f"new-{words[0]}", old])
+        check(result.returncode == 0, f"to_format1 failed: {result.stdout}")
+        world.control("verify", old)
+        world.servers[-1].kill()
+        world.start_server()
+        world.control("load", old)
+        app.restore(images)
+        more_calls(world, app)
+        result = world.control("snapshot", app.pid, world.folder / "after", "--running", "--base", old)  # nothing to share
+        check(figures(world.folder / "after")["shared"] == 0, "something is shared with a snapshot of format 1")
+        app.finish()
+
+
 def large(world, *words):
     app = world.start_program([world.build / "tests/bench/checkpoint_app", "80", *words])
     wait_for(lambda: "ready" in app.output(), "the program to be ready")
@@ -237,7 +259,7 @@ def interrupted(world):
     check(not list(world.folder.glob("dropped*")), f"left: {list(world.folder.glob('dropped*'))}")
 
 
-PARTS = {part.__name__: part for part in (series, late, base, aside, live, interrupted, short_of_memory, limited_files)}
+PARTS = {part.__name__: part for part in (series, late, base, aside, live, interrupted, short_of_memory, limited_files, format1)}
 
 
 def test(world, arguments):
