@@ -124,26 +124,6 @@ CUresult shadow_kernel(uint64_t node, const rpc::Blob& data, CUDA_KERNEL_NODE_PA
     return CUDA_SUCCESS;
 }
 
-CUresult host_function_id(CUDA_HOST_NODE_PARAMS_v2* host) {
-    if (!host->fn) return CUDA_ERROR_INVALID_VALUE;
-    const std::pair key{reinterpret_cast<void*>(host->fn), host->userData};
-    Shadows& all = shadows();
-    uint64_t id = 0;
-    {
-        auto lock = lock_shadows(all);
-        if (auto found = all.host_functions.find(key); found != all.host_functions.end()) id = found->second;
-    }
-    if (!id) {
-        const CUresult added = callbacks::add(callbacks::Kind::HostFunction, callbacks::Use::Repeated, key.first, key.second, &id);
-        if (added != CUDA_SUCCESS) return added;
-        auto lock = lock_shadows(all);
-        all.host_functions[key] = id;
-    }
-    host->fn = nullptr;
-    host->userData = handle_pointer<void*>(id);
-    return CUDA_SUCCESS;
-}
-
 bool pageable(Session& session, uint64_t address, uint64_t bytes) {
     if (address - wire::device_base < wire::device_span) return false;
     if (session.ring() && session.host_memory().contains(reinterpret_cast<void*>(address), bytes)) return false;
@@ -175,6 +155,23 @@ CUresult share_side(Session& session, const CUDA_MEMCPY3D& copy, bool source) {
 
 }  // namespace
 
+CUresult host_node_id(CUhostFn function, void* user, uint64_t* id) {
+    if (!function) return CUDA_ERROR_INVALID_VALUE;
+    const std::pair key{reinterpret_cast<void*>(function), user};
+    Shadows& all = shadows();
+    *id = 0;
+    {
+        auto lock = lock_shadows(all);
+        if (auto found = all.host_functions.find(key); found != all.host_functions.end()) *id = found->second;
+    }
+    if (*id) return CUDA_SUCCESS;
+    const CUresult added = callbacks::add(callbacks::Kind::HostFunction, callbacks::Use::Repeated, key.first, key.second, id);
+    if (added != CUDA_SUCCESS) return added;
+    auto lock = lock_shadows(all);
+    all.host_functions[key] = *id;
+    return CUDA_SUCCESS;
+}
+
 CUresult NodeMessage::encode(Session& session, const CUgraphNodeParams& from) {
     value_ = from;
     CUresult result = CUDA_SUCCESS;
@@ -192,9 +189,13 @@ CUresult NodeMessage::encode(Session& session, const CUgraphNodeParams& from) {
             result = share_side(session, value_.memcpy.copyParams, true);
             if (result == CUDA_SUCCESS) result = share_side(session, value_.memcpy.copyParams, false);
             break;
-        case CU_GRAPH_NODE_TYPE_HOST:
-            result = host_function_id(&value_.host);
+        case CU_GRAPH_NODE_TYPE_HOST: {
+            uint64_t id = 0;
+            result = host_node_id(value_.host.fn, value_.host.userData, &id);
+            value_.host.fn = nullptr;
+            value_.host.userData = handle_pointer<void*>(id);
             break;
+        }
         case CU_GRAPH_NODE_TYPE_MEM_ALLOC:
             if (value_.alloc.accessDescCount > most_access || (value_.alloc.accessDescCount && !value_.alloc.accessDescs))
                 return CUDA_ERROR_INVALID_VALUE;

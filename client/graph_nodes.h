@@ -30,6 +30,9 @@ class NodeMessage {
     PackedParameters packed_;
 };
 
+// The callback that stands for a function with its data in all nodes of graphs: one for each pair, as long as the session.
+CUresult host_node_id(CUhostFn function, void* user, uint64_t* id);
+
 // The other way, for the node with this number.
 CUresult decode_node_params(uint64_t node, const rpc::Blob& params, const rpc::Blob& data, CUgraphNodeParams* out);
 

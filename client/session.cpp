@@ -254,6 +254,9 @@ bool Session::attach(wire::Hello& hello, ring::Channel& channel) {
         const bool out_of_time = reconnect_timeout_ >= 0 && waited_ms > reconnect_timeout_ * 1000;
         int error = 0;
         wire::Refusal refusal = wire::Refusal::None;
+        // We may have been dumped and restored since we sent it last: an answer that is there now is not this server's. One
+        // that is given just now is given again.
+        channel.server_page().attach_state.store(static_cast<uint32_t>(wire::AttachState::Waiting), std::memory_order_seq_cst);
         if (!send_hello(hello, channel.fd(), &error)) {
             const bool full = error == EAGAIN || error == ENOBUFS;
             if (first && !full) {

@@ -526,7 +526,7 @@ static void CUDA_CB late_function(void*) {
     usleep(20000);
 }
 
-static void late(unsigned round, long ms) {
+static void late(unsigned round, long ms, long delay_ms) {
     const bool with_function = round % 2;
     volatile unsigned on_stack = 0;
     late_stack = &on_stack;
@@ -544,6 +544,11 @@ static void late(unsigned round, long ms) {
     CU_CHECK(cuGraphInstantiate(&exec, graph, 0));
     CU_CHECK(cuGraphDestroy(graph));
     for (unsigned launch = 0; launch < 2; ++launch) {
+        if (launch && delay_ms) {  // a while without a call, before one that is posted
+            std::printf("pause %u\n", round);
+            std::fflush(stdout);
+            usleep(unsigned(delay_ms) * 1000);
+        }
         on_stack = late_seen = late_word = 0;
         kept.assign(kCount, 0);
         CU_CHECK(cuGraphLaunch(exec, stream));
@@ -577,7 +582,7 @@ int main(int argc, char** argv) {
     CU_CHECK(cuEventCreate(&joined, CU_EVENT_DISABLE_TIMING));
     long step = 0;
     for (; !done(common, step); ++step) {
-        late(unsigned(step), late_ms);
+        late(unsigned(step), late_ms, common.delay_ms);
         if (late_ms) {
             std::printf("step %ld\n", step);
             std::fflush(stdout);

@@ -43,7 +43,7 @@ void serve_cuLaunchHostFunc(Call& call, const cuLaunchHostFunc_args& args, cuLau
     void* context = callbacks.context(args.id, res.captured ? Callbacks::Use::Repeated : Callbacks::Use::Once);
     if (!res.captured) tells_of_copies(call.session, stream, context);
     res.status = call.driver.cuLaunchHostFunc(stream, Callbacks::host_function, context);
-    if (res.status != CUDA_SUCCESS) callbacks.forget(context);
+    if (res.status != CUDA_SUCCESS && !res.captured) callbacks.forget(context);  // that of nodes is shared
 }
 
 void serve_cuStreamAddCallback(Call& call, const cuStreamAddCallback_args& args, cuStreamAddCallback_res& res) {

@@ -69,6 +69,12 @@ const char* state_name(SessionState state) {
     return "unknown";
 }
 
+// The page may come from an image, with the answer to a hello that the client sent before it was dumped and sends again.
+void forget_answer(ring::Channel& channel) {
+    channel.server_page().answered_epoch = 0;
+    channel.server_page().attach_state.store(static_cast<uint32_t>(wire::AttachState::Waiting), std::memory_order_seq_cst);
+}
+
 void answer(ring::Channel& channel, const wire::Hello& hello, uint64_t session_id, wire::Refusal refusal,
             const std::string& text) {
     auto& page = channel.server_page();
@@ -279,14 +285,18 @@ void Worker::idle(uint64_t idle_ns) {
 // unfinished, and the channel it uses stays until the client is back and has run the callbacks (step_joining).
 void Worker::park() {
     session_.callbacks.detach();
+    client_.forget();
+    settle_unless_callbacks();
+    set_state(SessionState::Parked);
+}
+
+void Worker::settle_unless_callbacks() {
     while (!session_.callbacks.pending() && (executor_.waiting() || session_.busy()))
         if (!executor_.poll(ring_.get())) ::usleep(50);
-    client_.forget();
     if (!session_.callbacks.pending())
         settle();
     else
         log_info("session %llu: device work waits for %s", id(), session_.callbacks.describe_pending().c_str());
-    set_state(SessionState::Parked);
 }
 
 // The device is idle: nothing uses the channel any more.
@@ -311,6 +321,7 @@ void Worker::step_joining() {
         session_.host_memory.exchange();
         session_.callbacks.note_done(client.callback_done.load());
         joining_.reset();
+        settle_unless_callbacks();
         return;
     }
     if (joining.shown) {
@@ -357,8 +368,9 @@ std::string Worker::begin_joining(const wire::Hello& hello, const ucred& peer, r
                                              session_.untold_copies(channel.client_page().callback_begun.load()), &why))
         return why;
     joining->host_fd = std::move(host_fd);
-    // What its page says of callbacks is a copy of an earlier life, until it is locked.
+    // What its page says is a copy of an earlier life, an answer to this very hello perhaps: nobody sees that once it is locked.
     channel.server_page().callback_ticket.store(0);
+    forget_answer(channel);
     if (!channel.lock()) return "the channel is locked by another server";
     joining->channel = std::move(channel);
     log_info("session %llu: pid %d is back and has to run %s first", id(), peer.pid,
@@ -377,7 +389,16 @@ std::string Worker::epoch_refusal(const wire::Hello& hello) const {
 void Worker::do_attach(const wire::Hello& hello, const ucred& peer, UniqueFd channel_fd, UniqueFd host_fd) {
     if (state_ == SessionState::Running || state_ == SessionState::Quiesced) {
         if (ring_ && same_file(channel_fd.get(), ring_->channel().fd())) {
-            // The same hello again: the client had not seen the answer yet.
+            // The same hello again: the client had not seen the answer yet. Another one of its process: it took us for gone,
+            // and has forgotten what it was told in the channel.
+            if (hello.next_epoch != session_.epoch && hello.epoch == session_.epoch) {
+                log_info("session %llu: pid %d attaches once more", id(), peer.pid);
+                session_.previous_epoch = session_.epoch;
+                session_.epoch = hello.next_epoch;
+                session_.attached_at = session_.executed;
+                executor_.republish(*ring_);
+                session_.callbacks.attach(ring_->channel().client_page(), ring_->channel().server_page());
+            }
             if (hello.next_epoch == session_.epoch)
                 answer(ring_->channel(), hello, config_.session_id, wire::Refusal::None, "");
             return;
@@ -441,6 +462,7 @@ void Worker::do_attach(const wire::Hello& hello, const ucred& peer, UniqueFd cha
         return refuse_mapped(wire::Refusal::BadChannel);
     if (why = session_.callbacks.refusal(server->channel().client_page()); !why.empty())
         return refuse_mapped(wire::Refusal::ImageTooOld);
+    forget_answer(server->channel());
     session_.callbacks.attach(server->channel().client_page(), server->channel().server_page());
     if (!server->channel().lock()) {
         session_.callbacks.detach();

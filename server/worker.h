@@ -68,6 +68,7 @@ class Worker final : public WorkerOps {
     bool may_step();
     void park();
     void settle();
+    void settle_unless_callbacks();
     void step_joining();
     std::string begin_joining(const wire::Hello& hello, const ucred& peer, ring::Channel& channel, UniqueFd host);
     void idle(uint64_t idle_ns);

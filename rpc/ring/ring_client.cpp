@@ -371,6 +371,9 @@ bool RingClient::reattach_locked(uint64_t seen_generation) {
         freed_.notify_all();
         return false;
     }
+    // A dump in the middle of the attach may have put replies of an earlier life into the slots: who has read one since
+    // reads it again.
+    generation_.fetch_add(1, std::memory_order_acq_rel);
     return true;
 }
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A client and a server reduced to the attach (include/cricket/wire.h), to say what no well-behaved one would say."""
 import array
+import fcntl
 import mmap
 import os
 import secrets
@@ -70,6 +71,65 @@ class Client:
         self.memory.close()
         os.close(self.fd)
         os.close(self.host_fd)
+
+
+    def forget_answer(self):
+        struct.pack_into("<II", self.memory, PAGE, WAITING, 0)
+
+    def answered(self, epoch):
+        """Whether there is an answer to the hello with this next_epoch."""
+        return self.answer()[0] != WAITING and struct.unpack_from("<Q", self.memory, PAGE + 8)[0] == epoch
+
+
+class Received:
+    """A hello, with the channel that came along."""
+
+    def __init__(self, data, fds):
+        self.next_epoch = HELLO.unpack(data[:HELLO.size])[5]
+        self.fds = fds
+        self.memory = mmap.mmap(fds[0], 2 * PAGE)
+        self.locked = None
+
+    def state(self):
+        return struct.unpack_from("<I", self.memory, PAGE)[0]
+
+    def posted(self):
+        """Bytes of calls in the ring."""
+        return struct.unpack_from("<Q", self.memory, TAIL_OFFSET)[0]
+
+    def answer_attached(self):
+        struct.pack_into("<Q", self.memory, PAGE + 8, self.next_epoch)
+        struct.pack_into("<I", self.memory, PAGE + 4, 0)
+        struct.pack_into("<I", self.memory, PAGE, ATTACHED)
+
+    def lock(self):
+        """As a worker does that serves the channel: through an open file description of its own."""
+        self.locked = os.open(f"/proc/self/fd/{self.fds[0]}", os.O_RDWR)
+        F_OFD_SETLK = 37
+        fcntl.fcntl(self.locked, F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0))
+
+
+class PlayedServer:
+    """Takes hellos; what becomes of them is the test's."""
+
+    def __init__(self, path):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(str(path))
+        self.socket.setblocking(False)
+
+    def next_hello(self):
+        try:
+            data, ancillary, _, _ = self.socket.recvmsg(65536, 4096)
+        except BlockingIOError:
+            return None
+        fds = array.array("i")
+        for level, kind, content in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds.frombytes(content[:len(content) - len(content) % fds.itemsize])
+        return Received(data, fds) if len(data) == HELLO.size else None
+
+    def close(self):
+        self.socket.close()
 
 
 class RefusingServer:

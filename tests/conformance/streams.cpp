@@ -112,6 +112,7 @@ CASE(words_in_streams) {
     NEED(cuStreamCreate(&other, CU_STREAM_NON_BLOCKING));
     NEED(cuMemAlloc(&memory, 64));
     NEED(cuMemsetD8(memory, 0, 64));
+    NEED(cuCtxSynchronize());  // these streams do not wait for the default one
     CHECK(cuStreamWaitValue32(stream, memory, 5, CU_STREAM_WAIT_VALUE_GEQ));
     CHECK(cuStreamWriteValue64(stream, memory + 8, 0x1122334455667788, 0));
     CHECK(cuStreamQuery(stream));

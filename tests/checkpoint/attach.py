@@ -1,0 +1,133 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""Attaches that are cut in two by a dump.
+
+middle: the server has answered, the program has not seen it, and device work that the server began meanwhile waits for one
+of the program's host functions. The answer in the image is of an earlier life; a program that took it for the new server's
+would attach once more, and wait for ever.
+old-answer: the same from the program's side, against a server played by hand: it may not be believed when the lock is there.
+once-more: the same from the server's side, by a program played by hand: a second attach on a channel is answered.
+"""
+import os
+import secrets
+import signal
+import struct
+from pathlib import Path
+
+import hello
+from harness import Failure, check, main, tail, wait_for
+
+ATTACH_STATE, CALLBACK_TICKET = 4096, 4096 + 448  # in the channel memfd (include/cricket/wire.h, ServerPage)
+WAITING, ATTACHED = 0, 1
+FUTEX = 202
+
+
+class Channel:
+    """The channel memfd of a process, as its server writes it."""
+
+    def __init__(self, pid):
+        links = [Path(f"/proc/{pid}/fd") / fd for fd in os.listdir(f"/proc/{pid}/fd")]
+        found = [link for link in links if "memfd:cricket-channel" in os.readlink(link)]
+        check(found, f"pid {pid} has no channel")
+        self.fd = os.open(found[0], os.O_RDONLY)
+
+    def word(self, offset, code):
+        return struct.unpack(code, os.pread(self.fd, struct.calcsize(code), offset))[0]
+
+    def attach_state(self):
+        return self.word(ATTACH_STATE, "<I")
+
+    def shown(self):
+        return self.word(CALLBACK_TICKET, "<Q")
+
+
+def says(server, text):
+    return lambda: text in server.log.read_text(errors="replace")
+
+
+def in_futex(task):
+    return (task / "syscall").read_text().split()[0] == str(FUTEX)
+
+
+def all_wait(pid):
+    return all(in_futex(task) for task in Path(f"/proc/{pid}/task").iterdir())
+
+
+def pausing(app):
+    """In the pause before a launch with a host function, which makes no call."""
+    if not app.alive():
+        raise Failure(f"ended: {app.describe()}")
+    lines = app.output().splitlines()
+    return lines and lines[-1].startswith("pause ") and int(lines[-1].split()[1]) % 2 == 1
+
+
+def middle(world):
+    world.criu
+    server = world.start_server()
+    app = world.start("graphs", "--steps", "0", "--late-ms", "200", "--delay-ms", "1500")
+    wait_for(lambda: pausing(app), lambda: f"a pause of {app.describe()}")
+    images, gpu = world.folder / "img", world.folder / "gpu"
+    # What it posts after the pause is in its ring, not executed yet.
+    world.control("quiesce", app.pid)
+    wait_for(lambda: in_futex(Path(f"/proc/{app.pid}")), "the program to wait for its launch")
+    app.dump(images)
+    world.control("snapshot", app.pid, gpu)
+    server.kill()
+    server = world.start_server()
+    world.control("load", gpu)
+
+    # The program says hello to a server that does not listen yet.
+    os.kill(server.pid, signal.SIGSTOP)
+    app.restore(images)
+    channel = Channel(app.pid)
+    wait_for(lambda: channel.attach_state() == WAITING and all_wait(app.pid), "the program to attach")
+    os.kill(app.pid, signal.SIGSTOP)
+    os.kill(server.pid, signal.SIGCONT)
+    wait_for(lambda: channel.attach_state() == ATTACHED, lambda: f"the server to answer; its log:\n{tail(server.log)}")
+    wait_for(channel.shown, lambda: f"the host function to be due; the server's log:\n{tail(server.log)}")
+
+    app.dump(world.folder / "middle")
+    wait_for(says(server, "device work waits for"), "the session to be parked with work that waits")
+    app.restore(world.folder / "middle")
+    os.kill(app.pid, signal.SIGCONT)  # it was stopped when it was dumped
+    app.progress()
+    wait_for(lambda: pausing(app), lambda: f"another round of {app.describe()}")
+    print(app.finish().splitlines()[-1])
+    server.stop()
+
+
+def old_answer(world):
+    server = hello.PlayedServer(world.socket)
+    app = world.start("graphs", "--steps", "1")
+    first = wait_for(server.next_hello, "a hello")
+    # As an image would have it: answered, and nobody holds the lock.
+    first.answer_attached()
+    second = wait_for(server.next_hello, "the same hello again, since nobody holds the lock")
+    check(second.next_epoch == first.next_epoch, "the second hello is another one")
+    state = second.state()
+    second.lock()
+    check(state == hello.WAITING, "the answer to the hello before is still there when the hello is sent again")
+    wait_for(server.next_hello, "another hello, since this one was not answered")
+    check(second.posted() == 0, "the program takes an old answer for this server's, and makes calls")
+    second.answer_attached()
+    wait_for(second.posted, "the program's first call after an answer that is this server's")
+    app.kill()
+    server.close()
+
+
+def once_more(world):
+    server = world.start_server()
+    client = hello.Client(world.socket)
+    token, epochs = secrets.token_bytes(16), [0] + [secrets.randbits(62) * 2 + 1 for _ in range(3)]
+    for before, after in zip(epochs, epochs[1:]):
+        client.forget_answer()
+        client.attach(token=token, epoch=before, next_epoch=after)
+        wait_for(lambda: client.answered(after), lambda: f"an answer; the server's log:\n{tail(server.log)}")
+        check(client.answer()[0] == hello.ATTACHED, f"a hello was answered with {client.answer()}")
+    client.close()
+    server.stop()
+
+
+CASES = {"middle": middle, "old-answer": old_answer, "once-more": once_more}
+main(__doc__, lambda world, arguments: CASES[arguments.case](world),
+     lambda parser: parser.add_argument("case", choices=CASES))
