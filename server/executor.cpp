@@ -158,7 +158,6 @@ bool Executor::step(ring::RingServer& ring) {
             if (client_gone_) [[unlikely]] {
                 // Not executed: it stays in the ring, and is sent again by the client when it is restored.
                 free_xdr(entry->xdr_res, res);
-                free_xdr(entry->xdr_args, args);
                 kept_.erase(record->seq);
                 return false;
             }
@@ -166,7 +165,7 @@ bool Executor::step(ring::RingServer& ring) {
                 if (call.wait_for) session_.give_event(call.wait_for);
                 if (status_of(res) != CUDA_SUCCESS)
                     session_.note_posted(static_cast<CUresult>(status_of(res)), record->seq);
-                free_xdr(entry->xdr_res, res);
+                if (entry->res_size > sizeof(int32_t)) free_xdr(entry->xdr_res, res);
             } else {
                 KeptReply& kept = kept_[record->seq];
                 kept.down_offset = call.down_offset;
@@ -190,7 +189,7 @@ bool Executor::step(ring::RingServer& ring) {
                 }
             }
         }
-        free_xdr(entry->xdr_args, args);
+        // Arguments decoded from memory own nothing (rpc/memory_xdr.h).
     }
     session_.executed = record->seq;
     ring.advance(*record);
@@ -215,9 +214,11 @@ void Executor::answer(ring::RingServer* ring, uint64_t seq, const DispatchEntry*
     else
         bytes = rpc::encode_failure(answer_.data(), static_cast<uint32_t>(room),
                                     static_cast<uint32_t>(seq), SYSTEM_ERR);
-    kept.message.assign(answer_.begin(), answer_.begin() + bytes);
     kept.sent = true;
-    send(ring, seq, kept);
+    // The client first: what is kept for it can wait.
+    send(ring, seq, kept, {answer_.data(), bytes});
+    kept.message.assign(answer_.begin(), answer_.begin() + bytes);
+    if (ring) forget_acked(*ring);
 }
 
 void Executor::refuse(ring::RingServer& ring, uint64_t seq, accept_stat status) {
@@ -225,19 +226,19 @@ void Executor::refuse(ring::RingServer& ring, uint64_t seq, accept_stat status) 
     kept.message.resize(256);
     kept.message.resize(rpc::encode_failure(kept.message.data(), 256, static_cast<uint32_t>(seq), status));
     kept.sent = true;
-    send(&ring, seq, kept);
+    send(&ring, seq, kept, kept.message);
+    forget_acked(ring);
 }
 
-void Executor::send(ring::RingServer* ring, uint64_t seq, KeptReply& kept) {
+void Executor::send(ring::RingServer* ring, uint64_t seq, const KeptReply& kept, std::span<const std::byte> message) {
     if (!ring) return;
     uint32_t capacity = 0;
     std::byte* place = ring->reply_place(kept.slot, kept.reply_offset, kept.reply_bytes, &capacity);
-    uint32_t bytes = static_cast<uint32_t>(kept.message.size());
+    uint32_t bytes = static_cast<uint32_t>(message.size());
     if (bytes > capacity)
         bytes = rpc::encode_failure(place, capacity, static_cast<uint32_t>(seq), SYSTEM_ERR);
     else
-        std::memcpy(place, kept.message.data(), bytes);
-    forget_acked(*ring);
+        std::memcpy(place, message.data(), bytes);
     ring->publish(kept.slot, seq, place, bytes);
 }
 

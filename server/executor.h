@@ -65,7 +65,7 @@ class Executor {
     };
     void answer(ring::RingServer* ring, uint64_t seq, const DispatchEntry* entry, void* res);
     void refuse(ring::RingServer& ring, uint64_t seq, accept_stat status);
-    void send(ring::RingServer* ring, uint64_t seq, KeptReply& kept);
+    void send(ring::RingServer* ring, uint64_t seq, const KeptReply& kept, std::span<const std::byte> message);
     void complete(ring::RingServer* ring, Deferred& deferred, CUresult status);
     void forget_acked(ring::RingServer& ring);
     void tell_copies(uint64_t seq);

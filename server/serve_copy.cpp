@@ -28,6 +28,13 @@ CUresult to_host(Call& call, const rpc::Bulk& data, rpc::Bulk* result, CUdevicep
     void* target = transfer_target(call, data, result);
     if (!target) return CUDA_ERROR_INVALID_VALUE;
     CUresult status = call.driver.cuMemcpyDtoHAsync(target, source, bytes, stream);
+    if (status == CUDA_SUCCESS && call.wants_reply() && data.where == rpc::Bulk::Where::Host) {
+        // Its own answer tells that it is over: one event says both, which the driver takes two microseconds less for.
+        status = answer_after(call, stream);
+        if (call.wait_for)
+            call.session.copies_to_host.push_back({{{data.offset, data.size}}, stream, nullptr, call.credential.seq, nullptr});
+        return status;
+    }
     if (status == CUDA_SUCCESS) status = transfer_target_given(call, data, stream);
     if (status == CUDA_SUCCESS && call.wants_reply() && !result->size) status = answer_after(call, stream);
     return status;

@@ -303,6 +303,7 @@ def show(report):
         print(f"| {name} | {native_text} | {shim:.3f} | {speed} | {spread} | {asked} | {said} |" if shim < 1 else
               f"| {name} | {native_text} | {shim:.2f} | {speed} | {spread} | {asked} | {said} |")
     print(f"\n{missed} missed" + (f"; not measured for lack of time: {', '.join(report['left_out'])}" if report.get("left_out") else ""))
+    return missed
 
 
 def write(path, report):
@@ -320,11 +321,12 @@ def main():
     parser.add_argument("--growth", default="2000000,100000,10000", help="calls, allocations, functions")
     parser.add_argument("--json", type=pathlib.Path, help="write all values there")
     parser.add_argument("--merge", type=pathlib.Path, nargs="+", metavar="JSON", help="only one table of earlier parts")
+    parser.add_argument("--check", action="store_true", help="fail when a row misses what is asked of it")
     parser.add_argument("--list", action="store_true", help="print the parts and end")
     options = parser.parse_args()
     if options.list:
         print("\n".join(PARTS))
-        return
+        return 0
     if options.merge:
         report = {"machine": {}, "rows": {}}
         for path in options.merge:
@@ -333,8 +335,8 @@ def main():
             report["rows"].update(part["rows"])
         if options.json:
             write(options.json, report)
-        show(report)
-        return
+        missed = show(report)
+        return int(options.check and missed > 0)
     wanted = options.only.split(",") if options.only else list(PARTS)
     if unknown := set(wanted) - set(PARTS):
         raise SystemExit(f"there is no part {', '.join(sorted(unknown))}")
@@ -359,7 +361,8 @@ def main():
                     write(options.json, report)
         finally:
             bench.end()
-    show(report)
+    missed = show(report)
+    return int(options.check and missed > 0)
 
 
-main()
+sys.exit(main())

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
+#include <string>
 #include <vector>
 
 namespace {
@@ -85,5 +86,27 @@ int main(int argc, char** argv) {
         return cuFuncGetAttribute(&value, CU_FUNC_ATTRIBUTE_NUM_REGS, kernel);
     });
     count("stream is capturing", [&] { CUstreamCaptureStatus status; return cuStreamIsCapturing(stream, &status); });
+    // A large program: ten thousand functions, launched in turn.
+    constexpr unsigned modules = 20, in_module = 500;
+    std::vector<CUfunction> functions;
+    for (unsigned number = 0; number < modules; ++number) {
+        std::string text = ".version 7.5\n.target sm_75\n.address_size 64\n";
+        for (unsigned i = 0; i < in_module; ++i) text.append(".visible .entry f").append(std::to_string(i)).append("() { ret; }\n");
+        CUmodule one;
+        check(cuModuleLoadData(&one, text.c_str()), "module");
+        for (unsigned i = 0; i < in_module; ++i) {
+            CUfunction function;
+            char name[16];
+            std::snprintf(name, sizeof name, "f%u", i);
+            check(cuModuleGetFunction(&function, one, name), "function");
+            check(cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, stream, nullptr, nullptr), "launch");
+            functions.push_back(function);
+        }
+    }
+    size_t next = 0;
+    count("launch of 10,000 functions", [&] {
+        next = (next + 37) % functions.size();
+        return cuLaunchKernel(functions[next], 1, 1, 1, 1, 1, 1, 0, stream, nullptr, nullptr);
+    });
     return EXIT_SUCCESS;
 }

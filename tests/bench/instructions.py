@@ -52,7 +52,7 @@ def main():
         for dump in pathlib.Path(folder).glob("*out.*"):
             text = dump.read_text()
             name = re.search(r"^desc: Trigger: Client Request: (.*)$", text, re.M)
-            total = re.search(r"^(?:totals|summary): (\d+)$", text, re.M)
+            total = re.search(r"^totals: (\d+)$", text, re.M)
             if name and total:
                 counts[name[1]] = int(total[1]) // REPEATS
     missing = set(LIMITS) - set(counts)

@@ -12,7 +12,7 @@ import statistics
 import matplotlib
 
 matplotlib.use("svg")
-matplotlib.rcParams.update({"svg.hashsalt": "cricket", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
+matplotlib.rcParams.update({"svg.hashsalt": "cricket", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
 from matplotlib import pyplot  # noqa: E402
 
 NATIVE, SHIM = "#8a8a8a", "#1f6fb4"
@@ -30,7 +30,8 @@ def median(report, row, side):
 
 def save(figure, path, report):
     facts = report["machine"]
-    about = ", ".join(str(facts[key]) for key in ("GPU", "CPU", "cores", "version", "date") if key in facts)
+    words = {"GPU": "{}", "CPU": "{}", "cores": "{} cores", "version": "driver {}", "date": "{}"}
+    about = ", ".join(text.format(facts[key]) for key, text in words.items() if key in facts)
     figure.text(0.01, 0.005, about, fontsize=6, color="#666666")
     figure.tight_layout(rect=(0, 0.02, 1, 1))
     figure.savefig(path, metadata={"Date": None})
