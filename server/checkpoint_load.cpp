@@ -13,6 +13,7 @@
 #include <set>
 
 #include "checkpoint_arrays.h"
+#include "checkpoint_devices.h"
 #include "checkpoint_parts.h"
 #include "crew.h"
 #include "device_pipe.h"
@@ -375,7 +376,9 @@ bool load_checkpoint(Session& session, Executor& executor, const std::string& di
     for (const json& one : meta.value("unsupported", json::array())) session.unsupported[{one[0], one[1]}] = one[2];
     session.client_pid = meta.at("pid");
     session.set_posted({meta.at("posted")[0], meta.at("posted")[1]});
+    require_devices(session.driver, reader);
     std::vector<JournalEntry> by_value = load_journal(session, executor, reader);
+    require_free_memory(session, meta);
     steps.done("journal");
     session.objects.set_last_index(meta.at("last_index"));
     if (meta.contains("primary_retained")) {

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "checkpoint_arrays.h"
+#include "checkpoint_devices.h"
 #include "checkpoint_parts.h"
 #include "dispatch.h"
 #include "session_names.h"
@@ -162,6 +163,10 @@ void capture_session(Session& session, Executor& executor, bool coordinated, Sna
     meta["coordinated"] = coordinated;
     meta["program"] = session.program;
     meta["environment"] = session.environment;
+    int version = 0;
+    if (session.driver.cuDriverGetVersion(&version) == CUDA_SUCCESS) meta["driver_version"] = version;
+    meta["devices"] = describe_devices(session);
+    session.any_context();
     for (const auto& [names, times] : session.unsupported)
         meta["unsupported"].push_back({names.first, names.second, times});
     meta["pid"] = session.client_pid;

@@ -162,10 +162,10 @@ OpResult ControlClient::drop(const std::string& target, bool force, std::chrono:
     return simple(ctl_drop_2, &arguments, timeout);
 }
 
-LoadResult ControlClient::load(const std::string& directory) {
-    char* argument = plain(directory);
+LoadResult ControlClient::load(const std::string& directory, const std::string& devices) {
+    ctl_load_args arguments{plain(directory), plain(devices)};
     ctl_load_result result;
-    call(ctl_load_2, &argument, &result, no_hurry);
+    call(ctl_load_on_2, &arguments, &result, no_hurry);
     LoadResult converted{from_xdr(result.result), from_xdr(result.session)};
     xdr_free(reinterpret_cast<xdrproc_t>(xdr_ctl_load_result), reinterpret_cast<char*>(&result));
     return converted;

@@ -38,7 +38,7 @@ class ControlClient {
     SnapshotState snapshot_state(const std::string& target, uint64_t id);
     SnapshotState abort_snapshot(const std::string& target, uint64_t id);
     OpResult drop(const std::string& target, bool force, std::chrono::seconds timeout = no_hurry);
-    LoadResult load(const std::string& directory);
+    LoadResult load(const std::string& directory, const std::string& devices = {});
     ReportResult survey(const std::string& target);
     ReportResult check(const std::string& target, const std::string& directory);
 

@@ -217,7 +217,13 @@ bool_t ctl_drop_2_svc(ctl_drop_args* args, ctl_result* result, svc_req* request)
 }
 
 bool_t ctl_load_2_svc(char** directory, ctl_load_result* result, svc_req* request) {
-    return answer(request, result, [&](ControlService& service) { return service.load(text(*directory)); });
+    return answer(request, result, [&](ControlService& service) { return service.load(text(*directory), {}); });
+}
+
+bool_t ctl_load_on_2_svc(ctl_load_args* args, ctl_load_result* result, svc_req* request) {
+    return answer(request, result, [&](ControlService& service) {
+        return service.load(text(args->directory), text(args->devices));
+    });
 }
 
 bool_t ctl_survey_2_svc(char** target, ctl_report_result* result, svc_req* request) {

@@ -37,7 +37,8 @@ class ControlService {
     virtual SnapshotState snapshot_state(const std::string& target, uint64_t id) = 0;
     virtual SnapshotState abort_snapshot(const std::string& target, uint64_t id) = 0;
     virtual OpResult drop(const std::string& target, bool force) = 0;
-    virtual LoadResult load(const std::string& directory) = 0;
+    // `devices`: of ctl_load_args.
+    virtual LoadResult load(const std::string& directory, const std::string& devices) = 0;
     virtual ReportResult survey(const std::string& target) = 0;
     virtual ReportResult check(const std::string& target, const std::string& directory) = 0;
     // True when the connection is to end after the answer just sent.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "environment.h"
 
+#include "worker_config.h"
+
 #include <unistd.h>
 
 #include <cstdlib>
@@ -43,6 +45,14 @@ Variables current_variables() {
     for (char** variable = environ; variable && *variable; ++variable)
         if (of_cuda(*variable)) result.emplace_back(*variable);
     return result;
+}
+
+Variables with_devices(Variables of_session, const std::string& devices) {
+    if (devices.empty()) return of_session;
+    const std::string name = "CUDA_VISIBLE_DEVICES=";
+    std::erase_if(of_session, [&](const std::string& variable) { return variable.starts_with(name); });
+    of_session.push_back(name + devices);
+    return of_session;
 }
 
 void set_variables(const Variables& of_session) {

@@ -72,6 +72,33 @@ void PartialDirectory::check(const std::string& target, const std::string& mark)
     if (::access(place.parent_.c_str(), W_OK | X_OK) != 0) fail("cannot write to", place.parent_);
 }
 
+bool PartialDirectory::is_partial(const std::string& name) {
+    const size_t at = name.rfind(infix);
+    if (at == std::string::npos || at == 0) return false;
+    const std::string suffix = name.substr(at + std::strlen(infix));
+    return suffix.size() == 8 && suffix.find_first_not_of("0123456789abcdef") == std::string::npos;
+}
+
+void discard_directory(const std::string& path) {
+    const std::string aside = path + infix + random_suffix();
+    if (::renameat2(AT_FDCWD, path.c_str(), AT_FDCWD, aside.c_str(), RENAME_NOREPLACE) != 0) fail("cannot move away", path);
+    sync_directory(fs::path(path).parent_path());
+    std::error_code error;
+    fs::remove_all(aside, error);
+    if (error) throw DirectoryError("cannot remove '" + aside + "': " + error.message());
+}
+
+unsigned remove_abandoned(const std::string& parent) {
+    unsigned removed = 0;
+    std::error_code error;
+    for (const auto& entry : fs::directory_iterator(parent, error)) {
+        if (!PartialDirectory::is_partial(entry.path().filename()) || !lock_directory(entry.path())) continue;
+        remove_tree(entry.path());
+        ++removed;
+    }
+    return removed;
+}
+
 PartialDirectory::PartialDirectory(const std::string& target, const std::string& mark) {
     place(target, mark);
     remove_stale();

@@ -25,6 +25,9 @@ class PartialDirectory {
     ~PartialDirectory();  // removes what was not published
     PartialDirectory(const PartialDirectory&) = delete;
 
+    // Whether a folder has the name of one that is being made, or was.
+    static bool is_partial(const std::string& name);
+
     const std::string& target() const { return target_; }
     const std::string& path() const { return path_; }
     // Syncs the folder's entries (file contents are their writers' business) and puts it in place of the
@@ -40,6 +43,10 @@ class PartialDirectory {
     UniqueFd fd_;
 };
 
+// Removes a whole folder so that under its name there is all of it or nothing. Throws DirectoryError.
+void discard_directory(const std::string& path);
+// Removes what makers in `parent` that live no more left half-made (or half-removed); how many that were.
+unsigned remove_abandoned(const std::string& parent);
 void remove_tree(const std::string& path) noexcept;
 void sync_directory(const std::string& path);
 

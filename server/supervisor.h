@@ -83,7 +83,7 @@ class Supervisor {
     // Runs `function` with a fresh control connection to the session's worker. Never throws.
     OpResult ask(const SessionRef& session, const std::function<OpResult(ControlClient&)>& function);
     OpResult drop(const SessionRef& session, bool force);
-    LoadResult load(const std::string& directory, bool from_state_dir = false);
+    LoadResult load(const std::string& directory, const std::string& devices = {}, bool from_state_dir = false);
     const SupervisorOptions& options() const { return options_; }
 
   private:
@@ -97,7 +97,8 @@ class Supervisor {
     void on_exchange(const SessionRef& session, const LinkMessage& message, std::vector<UniqueFd> fds);
     void reap();
     void begin_end();
-    SessionRef start_session(const wire::Token& token, const std::string& restore_dir, const Variables& environment);
+    SessionRef start_session(const wire::Token& token, const std::string& restore_dir, const Variables& environment,
+                             const std::string& devices = {});
     SessionRef session_for(const wire::Hello& hello, wire::Refusal* refusal, std::string* error);
     void replaced(const SessionRef& by, pid_t pid);
     void adopt(const SessionRef& session, const wire::Hello& hello, const ucred& peer);
@@ -169,7 +170,7 @@ class SupervisorService : public ControlService {
     SnapshotState snapshot_state(const std::string& target, uint64_t id) override;
     SnapshotState abort_snapshot(const std::string& target, uint64_t id) override;
     OpResult drop(const std::string& target, bool force) override;
-    LoadResult load(const std::string& directory) override;
+    LoadResult load(const std::string& directory, const std::string& devices) override;
     ReportResult survey(const std::string& target) override;
     ReportResult check(const std::string& target, const std::string& directory) override;
 

@@ -109,9 +109,9 @@ OpResult SupervisorService::drop(const std::string& target, bool force) {
     return result;
 }
 
-LoadResult SupervisorService::load(const std::string& directory) {
+LoadResult SupervisorService::load(const std::string& directory, const std::string& devices) {
     if (OpResult checked = check_directory(directory); !checked.ok) return {std::move(checked), {}};
-    return supervisor_.load(directory);
+    return supervisor_.load(directory, devices);
 }
 
 ReportResult SupervisorService::report(const std::string& target,

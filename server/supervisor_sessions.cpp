@@ -183,7 +183,7 @@ OpResult Supervisor::drop(const SessionRef& session, bool force) {
                              "the driver?)");
 }
 
-LoadResult Supervisor::load(const std::string& directory, bool from_state_dir) {
+LoadResult Supervisor::load(const std::string& directory, const std::string& devices, bool from_state_dir) {
     const auto failure = [](std::string why) { return LoadResult{OpResult::failure(std::move(why)), {}}; };
     wire::Token token;
     try {
@@ -201,7 +201,7 @@ LoadResult Supervisor::load(const std::string& directory, bool from_state_dir) {
                                         [&](const auto& one) { return one.second->token == token; });
         }
         if (there_already) return nullptr;
-        SessionRef started = start_session(token, directory, {});
+        SessionRef started = start_session(token, directory, {}, devices);
         std::lock_guard lock(mutex_);
         if (started && from_state_dir) started->stored_at = directory;
         return started;
@@ -259,7 +259,7 @@ void Supervisor::load_state() {
         for (const auto& entry : fs::directory_iterator(options_.state_dir, error)) {
             wire::Token token;
             if (!parse_token(entry.path().filename(), &token)) continue;
-            const LoadResult loaded = load(entry.path(), true);
+            const LoadResult loaded = load(entry.path(), {}, true);
             if (loaded.result.ok)
                 log_info("session %s came back from %s", session_name(loaded.session.id).c_str(),
                          entry.path().c_str());

@@ -119,10 +119,15 @@ OpResult Worker::start() {
             log_info("session %llu: the driver is open after %.1f ms", id(), static_cast<double>(now_ns() - began) / 1e6);
             try {
                 client_host_wins_ = load_checkpoint(session_, executor_, config_.restore_dir);
+                session_.environment = with_devices(std::move(session_.environment), config_.devices);  // for ever
                 set_state(SessionState::Parked);
             } catch (const std::exception& error) {
                 why = error.what();
             }
+        }
+        if (session_.driver_result != CUDA_SUCCESS && !config_.restore_dir.empty()) {
+            const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");
+            if (visible) why += std::string(", with CUDA_VISIBLE_DEVICES=") + visible + " of the snapshot (--devices names others)";
         }
         // An application may be meant to see no device: then its own cuInit is to say so, in the driver's words.
         if (session_.driver_result != CUDA_SUCCESS && config_.restore_dir.empty()) {
@@ -767,7 +772,8 @@ int worker_main(const WorkerConfig& config, int link_fd) {
     leave_last_words();
     Fetcher fetcher(fetch_threads, Fetcher::default_threads());
     settle_address_space();
-    if (!config.restore_dir.empty()) set_variables(saved_environment(config.restore_dir));
+    if (!config.restore_dir.empty()) 
+        set_variables(with_devices(saved_environment(config.restore_dir), config.devices));
     const Variables environment = current_variables();
     void* library = ::dlopen(config.driver_path.c_str(), RTLD_NOW | RTLD_LOCAL);
     DriverTable driver;

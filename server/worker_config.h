@@ -13,8 +13,12 @@ struct WorkerConfig {
     uint64_t session_id = 0;
     std::string driver_path;  // absolute path of the libcuda.so.1 to load, already tried by the supervisor
     std::string restore_dir;  // snapshot to begin from; empty for a new session
+    std::string devices;      // when restoring: CUDA_VISIBLE_DEVICES in place of the snapshot's; empty: as it was
     Variables environment;    // the application's CUDA_* variables; those of the snapshot, when restoring
 };
+
+// The variables with CUDA_VISIBLE_DEVICES set to `devices`; as they are when that is empty.
+Variables with_devices(Variables of_session, const std::string& devices);
 
 // Runs one session until it ends; returns the process's exit status, 0 when it ended in order. `link_fd` is
 // for WorkerLink. Runs in a process of its own that was started with address randomization off.

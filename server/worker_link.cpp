@@ -41,7 +41,7 @@ class WorkerService : public ControlService {
         dropped_ = result.ok;
         return result;
     }
-    LoadResult load(const std::string&) override {
+    LoadResult load(const std::string&, const std::string&) override {
         return {OpResult::failure("a worker begins from a snapshot or not at all"), {}};
     }
     ReportResult survey(const std::string&) override { return ops_.survey(); }

@@ -78,6 +78,10 @@ WorkerProcess start_worker(const WorkerConfig& config) {
     if (!config.restore_dir.empty()) {
         words.push_back("--restore");
         words.push_back(config.restore_dir);
+        if (!config.devices.empty()) {
+            words.push_back("--devices");
+            words.push_back(config.devices);
+        }
     }
     return {start_process(std::move(words), theirs.get(), config.environment), std::move(ours)};
 }

@@ -170,13 +170,18 @@ int terminal_of(pid_t pid) {
 
 }  // namespace
 
+std::vector<pid_t> process_tree(pid_t pid) {
+    std::vector<pid_t> all;
+    add_with_children(pid, &all);
+    return all;
+}
+
 AppSurvey survey_app(pid_t pid, const std::vector<std::string>& criu_arguments) {
     const auto told = [&](const char* option) {
         return std::ranges::find(criu_arguments, option) != criu_arguments.end();
     };
     AppSurvey survey;
-    std::vector<pid_t> all;
-    add_with_children(pid, &all);
+    const std::vector<pid_t> all = process_tree(pid);
     survey.processes = static_cast<unsigned>(all.size());
     std::map<std::pair<std::string, ino_t>, uint64_t> shared;
     std::map<ino_t, Descriptor> sockets;

@@ -34,8 +34,6 @@ using server::OpResult;
 using server::SessionStatus;
 using server::SnapshotState;
 
-constexpr uint32_t quiesce_ms = 120000;  // a long kernel must end first
-
 constexpr auto look_again = std::chrono::milliseconds(20);
 
 std::atomic<bool> interrupted{false};
@@ -75,7 +73,8 @@ std::string version_of(const std::string& criu) {
 // Resumes the session unless it was let go of.
 class Quiesced {
   public:
-    Quiesced(ControlClient& control, std::string session) : control_(control), session_(std::move(session)) {
+    Quiesced(ControlClient& control, std::string session, uint32_t quiesce_ms)
+        : control_(control), session_(std::move(session)) {
         require(control_.quiesce(session_, quiesce_ms, false));
     }
     ~Quiesced() {
@@ -117,7 +116,7 @@ void checkpoint(const std::string& socket, const CheckpointOptions& options) {
                                           "-o",   "dump.log"};
     arguments.insert(arguments.end(), options.criu_arguments.begin(), options.criu_arguments.end());
 
-    Quiesced quiesced(control, name);
+    Quiesced quiesced(control, name, options.timeout * 1000);
     server::SnapshotRequest request = snapshot_request(options.store, info.session, work + "/gpu", options.directory);
     request.checkpoint = info.epoch_id;
     // First the content is secured, while criu dumps; then the program may go on.

@@ -39,6 +39,7 @@ struct CheckpointOptions {
     std::string target, directory;
     bool leave_running = false;
     StoreOptions store;
+    uint32_t timeout = 120;  // seconds until what runs on the GPU must be over
     std::vector<std::string> criu_arguments;
 };
 
@@ -53,8 +54,11 @@ void show_status(const std::string& socket, bool as_json);
 void dry_checkpoint(const std::string& socket, const DryRunOptions& options);
 void dry_snapshot(const std::string& socket, const DryRunOptions& options);
 void checkpoint(const std::string& socket, const CheckpointOptions& options);
-void restore(const std::string& socket, const std::string& directory,
+// `devices`: CUDA_VISIBLE_DEVICES for the session in place of the one it had; empty: as it was.
+void restore(const std::string& socket, const std::string& directory, const std::string& devices,
              const std::vector<std::string>& criu_arguments);
+// Loads a snapshot, unless its session is here already, parked and as it was then: from an attempt before. Throws.
+server::SessionStatus load_or_keep(server::ControlClient& control, const std::string& snapshot, const std::string& devices = {});
 // A snapshot, or a checkpoint with both halves: reads everything.
 void verify(const std::string& directory);
 // A session against the snapshot it came from, or that in `directory`; stops it for as long as that takes.

@@ -2,6 +2,7 @@
 #include "criu.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -86,6 +87,7 @@ CriuResult run_criu(const std::string& criu, const std::vector<std::string>& arg
     if (child < 0) throw CommandError(std::string("cannot start criu: ") + std::strerror(errno));
     if (child == 0) {
         ::setpgid(0, 0);
+        for (const int ignored_here : {SIGPIPE, SIGXFSZ}) ::signal(ignored_here, SIG_DFL);
         ::dup2(input.get(), STDIN_FILENO);
         ::dup2(output.get(), STDOUT_FILENO);
         ::dup2(output.get(), STDERR_FILENO);

@@ -8,6 +8,7 @@
 
 #include "command.h"
 #include "paths.h"
+#include "prune.h"
 #include "series.h"
 #include "verdict.h"
 
@@ -29,6 +30,7 @@ int main(int argc, char** argv) {
     int status = 0;
     if (is_action_script(&status)) return status;
     ::signal(SIGPIPE, SIG_IGN);
+    ::signal(SIGXFSZ, SIG_IGN);  // a write beyond the limit of files fails, as on a full disk
 
     // What follows "--" is for criu.
     std::vector<std::string> for_criu;
@@ -78,6 +80,12 @@ int main(int argc, char** argv) {
         return store;
     };
 
+    std::string devices;
+    const auto add_devices = [&](CLI::App* command) {
+        command->add_option("--devices", devices,
+                            "the GPUs to use in place of those it had, as for CUDA_VISIBLE_DEVICES: 1, or 1,0, or GPU-uuid");
+    };
+
     CLI::App* status_command = app.add_subcommand("status", "show the server and its sessions");
     status_command->add_flag("--json", as_json, "for programs");
     status_command->callback([&] { show_status(control_socket(), as_json); });
@@ -100,8 +108,9 @@ int main(int argc, char** argv) {
 
     CLI::App* load_command = app.add_subcommand("load", "bring a snapshot back; its session is then parked");
     load_command->add_option("directory", directory, "of the snapshot")->required();
+    add_devices(load_command);
     load_command->callback([&] {
-        const cricket::server::LoadResult loaded = connect().load(absolute_path(directory));
+        const cricket::server::LoadResult loaded = connect().load(absolute_path(directory), devices);
         require(loaded.result);
         std::cout << describe(loaded.session) << " is parked\n";
     });
@@ -115,6 +124,10 @@ int main(int argc, char** argv) {
     checkpoint_command->add_flag("--leave-running", options.leave_running,
                                  "let the program go on; else it is ended");
     add_store(checkpoint_command);
+    checkpoint_command
+        ->add_option("--timeout", options.timeout, "seconds to wait for what runs on the GPU, before nothing is done")
+        ->check(CLI::Range(1, 1000000))
+        ->capture_default_str();
     add_dry_run(checkpoint_command);
     checkpoint_command->callback([&] {
         options.directory = absolute_path(options.directory);
@@ -129,7 +142,8 @@ int main(int argc, char** argv) {
     CLI::App* restore_command = app.add_subcommand(
         "restore", "bring a checkpoint's program and session back; arguments after -- go to criu");
     restore_command->add_option("directory", directory, "of the checkpoint")->required();
-    restore_command->callback([&] { restore(control_socket(), absolute_path(directory), for_criu); });
+    add_devices(restore_command);
+    restore_command->callback([&] { restore(control_socket(), absolute_path(directory), devices, for_criu); });
 
     CLI::App* verify_command =
         app.add_subcommand("verify",
@@ -147,6 +161,24 @@ int main(int argc, char** argv) {
             return verify_live(control_socket(), live, directory.empty() ? "" : absolute_path(directory), as_json);
         if (directory.empty()) throw CLI::RequiredError("directory");
         verify(absolute_path(directory));
+    });
+
+    CLI::App* list_command = app.add_subcommand("list", "show the snapshots and checkpoints in a folder");
+    list_command->add_option("directory", directory, "that holds them, each in a folder of its own")->required();
+    list_command->add_flag("--json", as_json, "for programs");
+    list_command->callback([&] { list_series(absolute_path(directory), as_json); });
+
+    PruneOptions prune;
+    CLI::App* prune_command = app.add_subcommand(
+        "prune", "remove all but the newest snapshots and checkpoints in a folder, and what was left half-written there");
+    prune_command->add_option("directory", directory, "that holds them, each in a folder of its own")->required();
+    prune_command->add_option("--keep", prune.keep, "how many of each session stay")
+        ->check(CLI::Range(1, 1000000))
+        ->capture_default_str();
+    prune_command->add_flag("--dry-run", prune.dry_run, "only say what would go");
+    prune_command->callback([&] {
+        prune.directory = absolute_path(directory);
+        prune_series(prune);
     });
 
     CLI::App* quiesce_command =

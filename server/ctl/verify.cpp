@@ -10,6 +10,7 @@
 
 #include "checkpoint_folder.h"
 #include "command.h"
+#include "progress.h"
 #include "session_names.h"
 #include "snapshot_store.h"
 
@@ -31,6 +32,11 @@ bool is_snapshot(const std::string& directory) {
 bool is_checkpoint(const std::string& directory) {
     return !is_snapshot(directory) && (::access((directory + "/" + checkpoint_file).c_str(), F_OK) == 0 ||
                                        ::access((directory + "/gpu").c_str(), F_OK) == 0);
+}
+
+void read_all(const server::SnapshotReader& reader) {
+    Progress progress("verifying " + reader.directory());
+    reader.verify_all([&](uint64_t done, uint64_t of) { progress.update(done, of); });
 }
 
 // Prints what was found; false when the session is not what it should be.
@@ -86,12 +92,12 @@ void verify(const std::string& directory) {
     try {
         if (is_checkpoint(directory)) {
             const CheckpointInfo info = check_checkpoint(directory);
-            server::SnapshotReader(directory + "/gpu").verify_all();
+            read_all(server::SnapshotReader(directory + "/gpu"));
             std::cout << directory << ": checkpoint of " << info.program << " (pid " << info.pid
                       << "), epoch " << info.epoch_id << ", good\n";
         } else {
-            server::SnapshotReader reader(directory);
-            reader.verify_all();
+            const server::SnapshotReader reader(directory);
+            read_all(reader);
             std::cout << directory << ": snapshot of session " << reader.info().session << ", good\n";
         }
     } catch (const server::SnapshotError& error) {

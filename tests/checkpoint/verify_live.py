@@ -17,8 +17,11 @@ def live(world, *words, status=0):
 
 
 def calls(world, app, more=50):
-    wait_for(lambda: (world.session_of(app.pid) or {"device_bytes": 0})["device_bytes"],
-             lambda: f"device memory of {app.describe()}")
+    def at_work():  # counter has its only memory in a module
+        session = world.session_of(app.pid)
+        return session and (session["device_bytes"] or session["calls"] > 500)
+
+    wait_for(at_work, lambda: f"{app.describe()} to be at work")
     before = world.session_of(app.pid)["calls"]
     wait_for(lambda: world.session_of(app.pid)["calls"] > before + more, f"calls of {app.describe()}")
 

@@ -6,6 +6,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <deque>
+#include <numeric>
+#include <vector>
 
 #include "context.h"
 
@@ -32,7 +34,27 @@ size_t parse_size(const char* name, const char* text) {
     return value << shift;
 }
 
+// As the driver reads CUDA_VISIBLE_DEVICES: numbers, up to the first that is none or no device's.
+std::vector<int> visible_devices(const char* text, int count) {
+    std::vector<int> visible;
+    for (const char* at = text;;) {
+        char* end;
+        const long value = strtol(at, &end, 10);
+        if (end == at || value < 0 || value >= count) break;
+        visible.push_back(static_cast<int>(value));
+        if (*end != ',') break;
+        at = end + 1;
+    }
+    return visible;
+}
+
+int compute = 10 * kMajor + kMinor;
+
 }  // namespace
+
+int compute_capability() {
+    return compute;
+}
 
 void initialize_devices() {
     if (!devices().empty()) return;
@@ -47,11 +69,23 @@ void initialize_devices() {
         }
         count = static_cast<int>(value);
     }
+    std::vector<int> visible(static_cast<size_t>(count));
+    std::iota(visible.begin(), visible.end(), 0);
+    if (const char* text = getenv("CUDA_VISIBLE_DEVICES")) visible = visible_devices(text, count);
     if (const char* text = getenv("SOFTGPU_MEMORY")) memory = parse_size("SOFTGPU_MEMORY", text);
-    require(count > 0, CUDA_ERROR_NO_DEVICE);
-    for (int i = 0; i < count; ++i) {
+    if (const char* text = getenv("SOFTGPU_COMPUTE")) {
+        char* end;
+        const long value = strtol(text, &end, 10);
+        if (*end || end == text || value < 50 || value > 10 * kMajor + kMinor) {
+            log("SOFTGPU_COMPUTE=%s is not a number from 50 to %d", text, 10 * kMajor + kMinor);
+            fail(CUDA_ERROR_INVALID_VALUE);
+        }
+        compute = static_cast<int>(value);
+    }
+    require(!visible.empty(), CUDA_ERROR_NO_DEVICE);
+    for (const int i : visible) {
         auto& device = devices().emplace_back();
-        device.ordinal = i;
+        device.ordinal = static_cast<int>(devices().size()) - 1;
         memcpy(device.uuid.bytes, "cricketsoftgpu\0\0", 16);
         device.uuid.bytes[15] = static_cast<char>(i);
         char text[32];
@@ -125,9 +159,9 @@ int attribute(const Device& device, CUdevice_attribute which) {
         case CU_DEVICE_ATTRIBUTE_MAX_BLOCKS_PER_MULTIPROCESSOR:
             return kMaxBlocksPerMultiprocessor;
         case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR:
-            return kMajor;
+            return compute / 10;
         case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR:
-            return kMinor;
+            return compute % 10;
         case CU_DEVICE_ATTRIBUTE_SINGLE_TO_DOUBLE_PRECISION_PERF_RATIO:
             return 32;
         case CU_DEVICE_ATTRIBUTE_ASYNC_ENGINE_COUNT:
@@ -257,8 +291,8 @@ CUresult cuDeviceComputeCapability(int* major, int* minor, CUdevice dev) {
     return api([&] {
         require(major && minor);
         device(dev);
-        *major = kMajor;
-        *minor = kMinor;
+        *major = compute / 10;
+        *minor = compute % 10;
     });
 }
 

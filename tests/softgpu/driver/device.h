@@ -9,7 +9,8 @@
 namespace softgpu {
 
 constexpr int kMaxDevices = 16;
-constexpr int kMajor = 7, kMinor = 5;
+constexpr int kMajor = 7, kMinor = 5;  // unless SOFTGPU_COMPUTE says less
+int compute_capability();                // 10 * major + minor
 constexpr int kMultiprocessors = 8;
 constexpr int kWarp = 32;
 constexpr int kMaxThreadsPerBlock = 1024;

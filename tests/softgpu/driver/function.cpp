@@ -26,7 +26,7 @@ int function_attribute(const ptx::Kernel& kernel, const Settings& settings, CUfu
             return std::max(static_cast<int>(kernel.registers), 1);
         case CU_FUNC_ATTRIBUTE_PTX_VERSION:
         case CU_FUNC_ATTRIBUTE_BINARY_VERSION:
-            return 10 * kMajor + kMinor;
+            return compute_capability();
         case CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES:
             return settings.max_dynamic_shared >= 0
                        ? settings.max_dynamic_shared.load()

@@ -58,7 +58,7 @@ std::string ptx_of(const void* data) {
         const image::Member* best = nullptr;
         for (auto& member : members) {
             bool plain = *kind == image::Kind::Ptx;  // whether its target fits is for the compiler to say
-            if (member.kind != image::Kind::Ptx || (!plain && member.arch > 10 * kMajor + kMinor)) continue;
+            if (member.kind != image::Kind::Ptx || (!plain && member.arch > compute_capability())) continue;
             if (!best || member.arch > best->arch) best = &member;
         }
         if (!best) {
@@ -78,7 +78,7 @@ std::unique_ptr<ptx::Module> compile(const std::string& text, const JitOptions& 
     std::string why;
     try {
         auto module = ptx::Module::parse(text);
-        if (module->target() > 10 * kMajor + kMinor) {
+        if (module->target() > compute_capability()) {
             why = "its .target sm_" + std::to_string(module->target()) + " is higher than this device";
         } else {
             for (auto& variable : module->variables())

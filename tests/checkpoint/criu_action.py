@@ -1,0 +1,154 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""cricketctl as criu's action script: criu dump and criu restore alone do the whole thing, ending the program or not; halves that do
+not belong together are refused before criu begins; what cannot be saved leaves the program running. With pre-dump
+iterations where the kernel tracks memory."""
+import os
+import shutil
+import subprocess
+
+from harness import check, check_message, children_of, main, wait_for
+
+
+def at_work(world, app, more=50):
+    wait_for(lambda: (world.session_of(app.pid) or {}).get("state") == "running", lambda: f"a running session of {app.describe()}")
+    before = world.session_of(app.pid)["calls"]
+    wait_for(lambda: (world.session_of(app.pid) or {"calls": 0})["calls"] > before + more, lambda: f"calls of {app.describe()}")
+
+
+def start(world, name, *options):
+    app = world.start(name, "--steps", "0", "--quiet", *options)
+    wait_for(lambda: (world.session_of(app.pid) or {"calls": 0})["calls"] > 100, lambda: f"calls of {app.describe()}")
+    return app
+
+
+def criu(world, *words):
+    """With the script alone; the socket is in criu's environment."""
+    return world.run([world.criu, *words, "--action-script", world.control_program], env=world.tool_environment() |
+                     {"CRICKET_SOCKET": str(world.socket)})
+
+
+def dump(world, app, images, *options, ends=True):
+    images.mkdir(exist_ok=True)
+    result = criu(world, "dump", "-t", app.pid, "-D", images, *options)
+    check(result.returncode == 0, f"criu dump failed:\n{result.stdout[-3000:]}")
+    if ends:
+        world.children.wait(app.pid, "the dumped program")
+        wait_for(lambda: world.session_of(app.pid) is None, "the session of the dumped program to go")
+
+
+def restore(world, app, images):
+    world.children.status.pop(app.pid, None)
+    result = criu(world, "restore", "-d", "-D", images)
+    check(result.returncode == 0, f"criu restore failed:\n{result.stdout[-3000:]}")
+    at_work(world, app)
+
+
+def refused(world, images, naming):
+    result = criu(world, "restore", "-d", "-D", images)
+    check_message(result.returncode, result.stdout, naming, f"criu restore of {images}")
+    check(world.sessions() == [], f"the refused restore left {world.sessions()}")
+
+
+def test(world, arguments):
+    world.criu
+    for example in arguments.examples or ("counter", "streams", "state"):
+        server = world.start_server()
+        app = start(world, example)
+
+        # Ended, and brought back by the same server and by another, each time from the last.
+        for cycle in range(4):
+            images = world.folder / f"{example}{cycle}"
+            dump(world, app, images)
+            if cycle % 2:
+                server.kill()
+                server = world.start_server()
+            world.control("verify", images)
+            restore(world, app, images)
+
+        # Left running: nothing is noticed. Killed later, the older state comes back.
+        images = world.folder / f"{example}-left"
+        dump(world, app, images, "--leave-running", ends=False)
+        at_work(world, app)
+        app.kill()
+        server.kill()
+        server = world.start_server()
+        restore(world, app, images)
+        app.finish()
+        server.stop()
+
+    # Two dumps of one program do not mix, and a damaged half is found before criu begins.
+    server = world.start_server()
+    app = start(world, "counter")
+    first, second = world.folder / "first", world.folder / "second"
+    dump(world, app, first, "--leave-running", ends=False)
+    dump(world, app, second)
+    folder = next(path.name for path in first.iterdir() if path.name.startswith("cricket-") and path.is_dir())
+    shutil.move(second / folder, world.folder / "put-aside")
+    shutil.copytree(first / folder, second / folder)
+    refused(world, second, ["epoch"])
+    shutil.rmtree(second / folder)
+    refused(world, second, [folder])
+    shutil.move(world.folder / "put-aside", second / folder)
+    restore(world, app, second)
+
+    # The server is not there, or the worker fails: criu fails and the program goes on.
+    images = world.folder / "failed"
+    images.mkdir()
+    result = world.run([world.criu, "dump", "-t", app.pid, "-D", images, "--action-script", world.control_program],
+                       env=world.tool_environment() | {"CRICKET_SOCKET": str(world.folder / "nobody.sock")})
+    check_message(result.returncode, result.stdout, "nobody.sock", "a dump without a server")
+    at_work(world, app)
+    (images / f"{folder}").write_text("in the way")
+    result = criu(world, "dump", "-t", app.pid, "-D", images)
+    check_message(result.returncode, result.stdout, folder, "a dump onto something else")
+    at_work(world, app)
+    app.finish()
+
+    # A shell whose child has the GPU: the whole tree is looked at.
+    app = world.start_program(["/bin/sh", "-c", f"{world.build}/examples/counter --steps 0 --quiet; exit $?"])
+    child = wait_for(lambda: next(iter(children_of(app.pid)), None), "the shell's child")
+    wait_for(lambda: (world.session_of(child) or {"calls": 0})["calls"] > 100, lambda: f"calls of {app.describe()}")
+    images = world.folder / "tree"
+    images.mkdir()
+    result = criu(world, "dump", "-t", app.pid, "-D", images)
+    check(result.returncode == 0, f"criu dump failed:\n{result.stdout[-3000:]}")
+    world.children.wait(app.pid, "the dumped shell")
+    server.kill()
+    server = world.start_server()
+    world.children.status.pop(app.pid, None)
+    result = criu(world, "restore", "-d", "-D", images)
+    check(result.returncode == 0, f"criu restore failed:\n{result.stdout[-3000:]}")
+    wait_for(lambda: (world.session_of(child) or {"calls": 0})["state"] == "running", "the restored child's session")
+    before = world.session_of(child)["calls"]
+    wait_for(lambda: world.session_of(child)["calls"] > before + 50, "calls of the restored child")
+    os.kill(child, 15)
+    check(world.children.wait(app.pid, "the shell") == 0, app.describe())
+    server.stop()
+
+    # Memory copied while the program runs, and only what changed since with the last dump.
+    if world.run([world.criu, "check", "--feature", "mem_dirty_track"]).returncode != 0:
+        print("pre-dump iterations: not tried, this kernel does not track memory (criu check --feature mem_dirty_track)")
+        return
+    server = world.start_server()
+    app = start(world, "copies", "--mib", "4")
+    before = None
+    for number in range(3):
+        images = world.folder / f"iteration{number}"
+        images.mkdir()
+        previous = ["--prev-images-dir", f"../iteration{number - 1}"] if number else []
+        if number < 2:
+            result = world.run([world.criu, "pre-dump", "-t", app.pid, "-D", images, "--track-mem", *previous])
+            check(result.returncode == 0, f"criu pre-dump failed:\n{result.stdout[-3000:]}")
+            at_work(world, app)
+        else:
+            dump(world, app, images, "--track-mem", *previous)
+    server.kill()
+    server = world.start_server()
+    restore(world, app, images)
+    app.finish()
+    server.stop()
+    print("pre-dump iterations: done")
+
+
+main(__doc__, test, lambda parser: parser.add_argument("--examples", nargs="*", help="the programs"))

@@ -1,0 +1,344 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""Everything that can go wrong with a checkpoint or a restore is made to go wrong: the program runs on as before, nothing
+half-written has the name of a whole, what was saved before stays, and the next attempt works."""
+import os
+import resource
+import signal
+import subprocess
+import time
+
+from harness import HERE, Skip, check, check_message, children_of, main, wait_for
+
+FAULTS = {}
+MIB = 48
+
+
+def fault(function):
+    FAULTS[function.__name__.replace("_", "-")] = function
+    return function
+
+
+def calls_of(world, app):
+    return (world.session_of(app.pid) or {"calls": 0})["calls"]
+
+
+def at_work(world, app, more=30):
+    """It makes calls, and its own checks of what they answer go well."""
+    wait_for(lambda: (world.session_of(app.pid) or {"device_bytes": 0})["device_bytes"],
+             lambda: f"device memory of {app.describe()}")
+    before = calls_of(world, app)
+    wait_for(lambda: calls_of(world, app) > before + more or not app.alive(), lambda: f"calls of {app.describe()}")
+    check(app.alive(), f"it has ended: {app.describe()}")
+
+
+def unharmed(world, app):
+    """After a failure: as before it."""
+    wait_for(lambda: (world.session_of(app.pid) or {}).get("state") == "running",
+             lambda: f"the session to run; sessions: {world.sessions()}")
+    at_work(world, app)
+
+
+def start(world, mib=MIB):
+    app = world.start("copies", "--steps", "0", "--mib", mib, "--quiet")
+    at_work(world, app)
+    return app
+
+
+def place_of(world, name="place"):
+    place = world.folder / name
+    place.mkdir()
+    return place
+
+
+def empty(place):
+    check(os.listdir(place) == [], f"a failure left {os.listdir(place)}")
+
+
+def faulty(world, fault, more=None):
+    """The environment of a cricketctl whose criu has this fault."""
+    done = world.folder / f"fault{world.next_number()}"
+    return done, world.tool_environment() | {"CRICKET_CRIU": str(HERE / "criu_faulty"), "CRICKET_REAL_CRIU": world.criu,
+                                             "CRICKET_FAULT": fault, "CRICKET_FAULT_DONE": str(done)} | (more or {})
+
+
+def works_after_all(world, app, place):
+    """The next checkpoint there is a whole one, brings the program back, and clears away what was left."""
+    world.control("checkpoint", app.pid, place / "good")
+    wait_for(lambda: not app.alive(), "the checkpointed program to end")
+    world.control("verify", place / "good")
+    world.children.status.pop(app.pid, None)
+    world.control("restore", place / "good")
+    unharmed(world, app)
+    app.finish()
+
+
+BOTH = ([], ["--leave-running"])
+
+
+@fault
+def criu_refuses(world):
+    server = world.start_server()
+    app, place = start(world), place_of(world)
+    for words in BOTH:
+        done, environment = faulty(world, "refuse-dump")
+        result = world.control("checkpoint", app.pid, place / "one", *words, accept_failure=True, env=environment)
+        check_message(result.returncode, result.stdout, "told to fail", "a checkpoint without criu")
+        unharmed(world, app)
+        empty(place)
+    works_after_all(world, app, place)
+    server.stop()
+
+
+@fault
+def disk_full(world):
+    server = world.start_server()
+    app, place = start(world), place_of(world)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={MIB // 4}m", "tmpfs", place]).returncode != 0:
+        raise Skip("cannot mount a small tmpfs")
+    try:
+        for words in BOTH:
+            result = world.control("checkpoint", app.pid, place / "one", *words, accept_failure=True)
+            check_message(result.returncode, result.stdout, "space", "a checkpoint onto a full disk")
+            unharmed(world, app)
+            empty(place)
+    finally:
+        subprocess.run(["umount", place], check=True)
+    works_after_all(world, app, place)
+    server.stop()
+
+
+@fault
+def file_too_large(world):
+    """The limit of files stands for a disk that is full for the server alone."""
+    server = world.start_server()
+    app, place = start(world), place_of(world)
+    worker = children_of(server.pid)[0]
+    for words in BOTH:
+        before = resource.prlimit(worker, resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
+        result = world.control("checkpoint", app.pid, place / "one", *words, accept_failure=True)
+        resource.prlimit(worker, resource.RLIMIT_FSIZE, before)
+        check_message(result.returncode, result.stdout, "large", "a checkpoint with too large files")
+        unharmed(world, app)
+        empty(place)
+    works_after_all(world, app, place)
+    server.stop()
+
+
+@fault
+def no_device_memory(world):
+    """Without device memory for a copy the snapshot takes longer, and is taken."""
+    if world.driver != "soft":
+        raise Skip("the software GPU can be made small")
+    server = world.start_server(environment={"SOFTGPU_MEMORY": f"{3 * MIB}M"})
+    app, place = start(world), place_of(world)
+    world.control("checkpoint", app.pid, place / "one", "--leave-running")
+    world.control("verify", place / "one")
+    unharmed(world, app)
+    works_after_all(world, app, place)
+    server.stop()
+
+
+@fault
+def no_host_memory(world):
+    server = world.start_server()
+    app, place = start(world), place_of(world)
+    worker = children_of(server.pid)[0]
+
+    def address_space():
+        with open(f"/proc/{worker}/statm") as text:
+            return int(text.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+
+    for words in BOTH:
+        before = resource.prlimit(worker, resource.RLIMIT_AS, (address_space() + (1 << 20), resource.RLIM_INFINITY))
+        result = world.control("checkpoint", app.pid, place / "one", *words, accept_failure=True)
+        resource.prlimit(worker, resource.RLIMIT_AS, before)
+        check(result.returncode >= 0, f"cricketctl died of a signal:\n{result.stdout}")
+        if result.returncode == 0:  # it did with what it had
+            world.control("verify", place / "one")
+            break
+        unharmed(world, app)
+        empty(place)
+    else:
+        works_after_all(world, app, place)
+    check(server.alive(), "the server ended")
+    server.stop()
+
+
+@fault
+def worker_killed(world):
+    """The session goes with its worker, which its program is told; what was saved before brings it back."""
+    for words in BOTH:
+        server = world.start_server()
+        app, place = start(world), place_of(world, f"place{world.next_number()}")
+        world.control("checkpoint", app.pid, place / "earlier", "--leave-running")
+        done, environment = faulty(world, "hang")
+        control = world.children.start([world.control_program, "checkpoint", app.pid, place / "earlier", *words],
+                                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                       env=environment)
+        wait_for(done.exists, "criu to begin")
+        os.kill(children_of(server.pid)[0], signal.SIGKILL)
+        for child in children_of(control):
+            os.kill(child, signal.SIGKILL)
+        status = world.children.wait(control, "cricketctl, whose session's worker was killed,")
+        check(status == 1, f"cricketctl ended with status {status}")
+        status = world.children.wait(app.pid, "the program, which is to hear of it")
+        check_message(status, app.output() + app.errors.read_text(), "lost", app.describe())
+        check(os.listdir(place) == ["earlier"], f"left behind: {os.listdir(place)}")
+        world.control("verify", place / "earlier")
+        world.children.status.pop(app.pid, None)
+        for path in (app.log, app.errors):  # criu wants them as long as they were
+            os.truncate(path, 0)
+        world.control("restore", place / "earlier")
+        unharmed(world, app)
+        app.finish()
+        server.stop()
+
+
+@fault
+def server_killed(world):
+    for words in BOTH:
+        server = world.start_server()
+        app, place = start(world), place_of(world, f"place{world.next_number()}")
+        world.control("checkpoint", app.pid, place / "earlier", "--leave-running")
+        done, environment = faulty(world, "hang")
+        control = world.children.start([world.control_program, "checkpoint", app.pid, place / "earlier", *words],
+                                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                       env=environment)
+        wait_for(done.exists, "criu to begin")
+        server.kill()
+        for child in children_of(control):
+            os.kill(child, signal.SIGKILL)
+        status = world.children.wait(control, "cricketctl, whose server was killed,")
+        check(status == 1, f"cricketctl ended with status {status}")
+        check(os.listdir(place) == ["earlier"], f"left behind: {os.listdir(place)}")
+        check(app.alive(), f"the program did not wait for a server: {app.describe()}")
+        app.kill()
+        for path in (app.log, app.errors):
+            os.truncate(path, 0)
+        server = world.start_server()
+        world.control("verify", place / "earlier")
+        world.children.status.pop(app.pid, None)
+        world.control("restore", place / "earlier")
+        unharmed(world, app)
+        app.finish()
+        server.stop()
+
+
+@fault
+def cricketctl_killed(world):
+    """At each of its steps. What was begun is not finished, or is a whole checkpoint."""
+    server = world.start_server()
+    place = place_of(world)
+    for fault in ("kill-before", "kill-orphan", "kill-after"):
+        for words in BOTH:
+            app = start(world)
+            done, environment = faulty(world, fault)
+            result = world.control("checkpoint", app.pid, place / "one", *words, accept_failure=True, env=environment)
+            check(result.returncode == -signal.SIGKILL, f"{fault}: cricketctl ended with status {result.returncode}")
+            wait_for(done.exists, f"{fault} {words} to have happened")
+            if (place / "one").exists():  # complete before it died: then that is what there is
+                world.control("verify", place / "one")
+                check(fault == "kill-after" and not words, f"{fault} {words}: a checkpoint all the same")
+                world.children.wait(app.pid, "the checkpointed program")
+                session = world.wait_state(app.pid, "parked")
+                world.control("drop", session["id"])
+                world.children.status.pop(app.pid, None)
+                world.control("restore", place / "one")
+            unharmed(world, app)
+            world.control("checkpoint", app.pid, place / "one", "--leave-running")
+            check(os.listdir(place) == ["one"], f"{fault} {words}: left behind: {os.listdir(place)}")
+            world.control("verify", place / "one")
+            app.finish()
+            subprocess.run(["rm", "-r", place / "one"], check=True)
+    server.stop()
+
+
+@fault
+def cricketctl_interrupted(world):
+    server = world.start_server()
+    app, place = start(world), place_of(world)
+    for words in BOTH:
+        done, environment = faulty(world, "hang")
+        control = world.children.start([world.control_program, "checkpoint", app.pid, place / "one", *words],
+                                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                       env=environment)
+        wait_for(done.exists, "criu to begin")
+        os.kill(control, signal.SIGINT)
+        for child in children_of(control):
+            os.kill(child, signal.SIGTERM)
+        status = world.children.wait(control, "the interrupted cricketctl")
+        check(status == 1, f"cricketctl ended with status {status}")
+        unharmed(world, app)
+        empty(place)
+    works_after_all(world, app, place)
+    server.stop()
+
+
+@fault
+def timeout(world):
+    """A kernel that does not end in time: nothing is done."""
+    server = world.start_server()
+    place = place_of(world)
+    app = world.start("copies", "--steps", "0", "--mib", "8", "--rounds", "3000000000",
+                      "--quiet")
+    last = [0, time.monotonic()]
+
+    def in_kernel():  # no call comes for half a second
+        now = world.session_of(app.pid)
+        if not now or not now["device_bytes"] or now["calls"] != last[0]:
+            last[:] = [now and now["calls"], time.monotonic()]
+        return time.monotonic() - last[1] > 0.5
+
+    wait_for(in_kernel, lambda: f"the kernel of {app.describe()}")
+    refused = 0
+    for _ in range(5):
+        result = world.control("checkpoint", app.pid, place / "one", "--timeout", "1", accept_failure=True)
+        if result.returncode == 0:
+            raise Skip("the kernel ends too soon here")
+        check_message(result.returncode, result.stdout, "busy", "a checkpoint of a busy session")
+        empty(place)
+        wait_for(lambda: (world.session_of(app.pid) or {}).get("state") == "running", "the session to run")
+        refused += 1
+    check(refused == 5 and app.alive(), "it has ended")
+    app.kill()
+    server.kill()
+
+
+@fault
+def failed_restores(world):
+    """criu fails, cricketctl dies, the server has the session already: the checkpoint stays, and can be tried again."""
+    server = world.start_server()
+    app, place = start(world), place_of(world)
+    world.control("checkpoint", app.pid, place / "one")
+    world.children.wait(app.pid, "the checkpointed program")
+    done, environment = faulty(world, "refuse-restore")
+    for _ in range(2):
+        result = world.control("restore", place / "one", accept_failure=True, env=environment)
+        check_message(result.returncode, result.stdout, "told to fail", "a restore without criu")
+        check(world.sessions() == [], f"the failed restore left {world.sessions()}")
+        world.control("verify", place / "one")
+    for fault in ("kill-before-restore", "kill-after-restore"):
+        done, environment = faulty(world, fault)
+        result = world.control("restore", place / "one", accept_failure=True, env=environment)
+        check(result.returncode == -signal.SIGKILL, f"cricketctl ended with status {result.returncode}")
+        wait_for(done.exists, "the fault")
+        world.control("verify", place / "one")
+        if fault == "kill-before-restore":  # the session that it loaded serves the next attempt
+            world.wait_state(app.pid, "parked")
+    world.children.status.pop(app.pid, None)
+    unharmed(world, app)  # the last had done it all
+    world.refused("restore", place / "one", naming="drop")
+    unharmed(world, app)
+    app.finish()
+    server.stop()
+
+
+def test(world, arguments):
+    world.criu
+    for name in arguments.names or FAULTS:
+        FAULTS[name](world)
+        print(f"{name}: nothing was lost", flush=True)
+
+
+main(__doc__, test, lambda parser: parser.add_argument("names", nargs="*", choices=[[], *FAULTS], help="all, when none is named"))

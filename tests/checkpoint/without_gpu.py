@@ -1,0 +1,68 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""cricketctl checkpoint --without-gpu: the application's half alone. Restored, its calls answer one documented error until it
+resets the device; then all works, further checkpoints with everything too. Nothing is lost without having been asked for."""
+import os
+
+from harness import check, main, wait_for
+
+ERROR = "cudaErrorContextIsDestroyed"
+
+
+def at_work(world, app, more=100):
+    wait_for(lambda: (world.session_of(app.pid) or {}).get("state") == "running", lambda: f"a running session of {app.describe()}")
+    before = world.session_of(app.pid)["calls"]
+    wait_for(lambda: (world.session_of(app.pid) or {"calls": 0})["calls"] > before + more or not app.alive(),
+             lambda: f"calls of {app.describe()}")
+    check(app.alive(), f"it has ended: {app.describe()}")
+
+
+def says(app, words):
+    wait_for(lambda: app.output().split("\n")[:-1] == words or not app.alive(), lambda: f"the words {words} of {app.describe()}")
+    check(app.alive(), f"it has ended: {app.describe()}")
+
+
+def test(world, arguments):
+    world.criu
+    program = world.build / "tests/checkpoint/resets"
+    server = world.start_server()
+    app = world.start_program([program, "--steps", "0", "--quiet"])
+    at_work(world, app)
+
+    words = []
+    for cycle, (options, other_server) in enumerate(((["--leave-running"], True), ([], False), ([], True))):
+        folder = world.folder / f"half{cycle}"
+        world.control("checkpoint", app.pid, folder, "--without-gpu", *options)
+        if options:  # nothing is noticed by the one that goes on
+            at_work(world, app)
+            check(app.output().split("\n")[:-1] == words, f"it noticed: {app.describe()}")
+            app.kill()
+        else:
+            world.children.wait(app.pid, "the checkpointed program")
+        said = world.control("verify", folder).stdout
+        check("without the GPU" in said, f"verify says: {said}")
+        if other_server:
+            server.kill()
+            server = world.start_server()
+        world.children.status.pop(app.pid, None)
+        said = world.control("restore", folder).stdout
+        check("without the GPU" in said and "reset" in said, f"restore says: {said}")
+        words += [f"lost {ERROR}", "works again"]
+        says(app, words)
+        at_work(world, app)
+
+        # After the reset there is nothing special about it: a whole checkpoint, and its way back.
+        folder = world.folder / f"whole{cycle}"
+        world.control("checkpoint", app.pid, folder)
+        world.children.wait(app.pid, "the checkpointed program")
+        server.kill()
+        server = world.start_server()
+        world.children.status.pop(app.pid, None)
+        world.control("restore", folder)
+        at_work(world, app)
+        says(app, words)
+    app.finish()
+    server.stop()
+
+
+main(__doc__, test)
