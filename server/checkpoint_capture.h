@@ -52,7 +52,8 @@ struct Capture {
 
 // On the executor's thread, while nothing of the session moves; small parts go to the writer at once. Throws
 // std::runtime_error naming what cannot be saved.
-void capture_session(Session& session, Executor& executor, bool coordinated, SnapshotWriter& writer, Capture& capture);
+void capture_session(Session& session, Executor& executor, bool coordinated, bool without_gpu, SnapshotWriter& writer,
+                     Capture& capture);
 // Takes back what capturing mapped; on the same thread, once the ranges have been read or copied.
 void unmap_captured(Session& session, Capture& capture);
 // What can be written after the session goes on: completes the meta data and lists the images. On any thread.

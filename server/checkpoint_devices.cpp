@@ -58,7 +58,8 @@ bool runs_on(const image::Member& member, int compute) {
 }
 
 // The images that the journal loads of which no member runs on such a device, by a kernel's name.
-void refuse_images(const SnapshotReader& reader, const std::string& device, int compute, std::vector<std::string>* refused) {
+void refuse_images(const SnapshotReader& reader, const std::string& device, int compute,
+                   std::vector<std::string>* refused) {
     std::set<std::pair<uint64_t, uint64_t>> seen;
     for (const json& one : reader.meta().at("journal")) {
         if (!one.contains("image")) continue;
@@ -72,18 +73,23 @@ void refuse_images(const SnapshotReader& reader, const std::string& device, int 
         } catch (const image::ImageError&) {
             continue;  // the driver took it; it will say more than we could
         }
-        if (members.empty() || std::ranges::any_of(members, [&](const auto& member) { return runs_on(member, compute); })) continue;
+        if (members.empty() ||
+            std::ranges::any_of(members, [&](const auto& member) { return runs_on(member, compute); }))
+            continue;
         std::set<std::string> archs;
         std::string kernel;
         for (const image::Member& member : members) {
-            archs.insert((member.kind == image::Kind::Ptx ? "PTX for " : "machine code for ") + sm(member.arch));
-            if (const auto names = image::kernels(member); kernel.empty() && !names.empty()) kernel = names.front();
+            archs.insert((member.kind == image::Kind::Ptx ? "PTX for " : "machine code for ") +
+                         sm(member.arch));
+            if (const auto names = image::kernels(member); kernel.empty() && !names.empty())
+                kernel = names.front();
         }
         std::string list;
         for (const std::string& arch : archs) list += (list.empty() ? "" : ", ") + arch;
         refused->push_back("the module with kernel " + (kernel.empty() ? "(none)" : kernel) + " (loaded by " +
-                           one.at("name").get<std::string>() + ", call " + std::to_string(one.at("seq").get<uint64_t>()) +
-                           ") has only " + list + ", and " + device + " is " + sm(compute));
+                           one.at("name").get<std::string>() + ", call " +
+                           std::to_string(one.at("seq").get<uint64_t>()) + ") has only " + list + ", and " +
+                           device + " is " + sm(compute));
     }
 }
 
@@ -123,30 +129,33 @@ void require_devices(const DriverTable& driver, const SnapshotReader& reader) {
     int version = 0;
     driver.cuDriverGetVersion(&version);
     if (const int then = meta.value("driver_version", version); then != version)
-        log_warn("the snapshot was taken with a driver of CUDA %d.%d, this one is of CUDA %d.%d", then / 1000, then % 1000 / 10,
-                 version / 1000, version % 1000 / 10);
+        log_warn("the snapshot was taken with a driver of CUDA %d.%d, this one is of CUDA %d.%d", then / 1000,
+                 then % 1000 / 10, version / 1000, version % 1000 / 10);
     int count = 0;
     driver.cuDeviceGetCount(&count);
     std::vector<std::string> refused;
     for (const json& one : meta.value("devices", json::array())) {
         const CUdevice device = one.at("device");
-        const std::string was = "device " + std::to_string(device) + " (" + one.at("name").get<std::string>() + ")";
+        const std::string was =
+            "device " + std::to_string(device) + " (" + one.at("name").get<std::string>() + ")";
         if (device >= count) {
-            refused.push_back("the session uses " + was + ", and there " + (count == 1 ? "is" : "are") + " only " +
-                              std::to_string(count) + " here");
+            refused.push_back("the session uses " + was + ", and there " + (count == 1 ? "is" : "are") +
+                              " only " + std::to_string(count) + " here");
             continue;
         }
-        const std::string name = device_name(driver, device), is = "device " + std::to_string(device) + " (" + name + ")";
+        const std::string name = device_name(driver, device),
+                          is = "device " + std::to_string(device) + " (" + name + ")";
         const uint64_t needed = one.at("bytes");
         size_t total = 0;
         driver.cuDeviceTotalMem(&total, device);
         if (needed > total)
-            refused.push_back("the session needs " + mebibytes(needed) + " on device " + std::to_string(device) + ", and " + is +
-                              " has " + mebibytes(total));
+            refused.push_back("the session needs " + mebibytes(needed) + " on device " +
+                              std::to_string(device) + ", and " + is + " has " + mebibytes(total));
         if (const int compute = compute_of(driver, device); compute != one.at("compute").get<int>())
             refuse_images(reader, is, compute, &refused);
         if (one.at("name") != name || one.at("uuid") != uuid_text(driver, device))
-            log_info("%s takes the place of the snapshot's %s, %s", is.c_str(), was.c_str(), one.at("uuid").get<std::string>().c_str());
+            log_info("%s takes the place of the snapshot's %s, %s", is.c_str(), was.c_str(),
+                     one.at("uuid").get<std::string>().c_str());
     }
     if (!refused.empty()) refuse(refused);
 }
@@ -156,14 +165,16 @@ void require_free_memory(Session& session, const json& meta) {
     for (const json& one : meta.value("devices", json::array())) {
         const CUdevice device = one.at("device");
         const uint64_t needed = one.at("bytes");
-        const auto context = std::ranges::find(session.context_devices, device, [](const auto& entry) { return entry.second; });
+        const auto context = std::ranges::find(session.context_devices, device,
+                                               [](const auto& entry) { return entry.second; });
         size_t free = 0, total = 0;
-        if (context == session.context_devices.end() || session.make_current(context->first) != CUDA_SUCCESS ||
+        if (context == session.context_devices.end() ||
+            session.make_current(context->first) != CUDA_SUCCESS ||
             session.driver.cuMemGetInfo(&free, &total) != CUDA_SUCCESS || needed <= free)
             continue;
-        refused.push_back("the session needs " + mebibytes(needed) + " on device " + std::to_string(device) + " (" +
-                          device_name(session.driver, device) + "), where " + mebibytes(free) + " of " + mebibytes(total) +
-                          " are free");
+        refused.push_back("the session needs " + mebibytes(needed) + " on device " + std::to_string(device) +
+                          " (" + device_name(session.driver, device) + "), where " + mebibytes(free) +
+                          " of " + mebibytes(total) + " are free");
     }
     if (!refused.empty()) refuse(refused);
 }

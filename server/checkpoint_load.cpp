@@ -16,6 +16,7 @@
 #include "checkpoint_devices.h"
 #include "checkpoint_parts.h"
 #include "crew.h"
+#include "cricket/primary_contexts.h"
 #include "device_pipe.h"
 #include "dispatch.h"
 #include "log.h"
@@ -348,6 +349,34 @@ void load_graphs(Session& session, SnapshotReader& reader, uint64_t bytes) {
     session.graph_history.recreate(json::from_cbor(cbor));
 }
 
+// The application has this device's primary context, and nothing is in it.
+void lose(Session& session, CUdevice device) {
+    const uint64_t number = primary_context_number(device);
+    session.make_current(0);
+    session.context_devices.erase(number);
+    session.lost.insert(device);
+}
+
+// Of a session that was saved without its GPU: its primary contexts, as the first calls of the application would make them.
+void retain_empty(Session& session, Executor& executor, const json& meta) {
+    for (const json& one : meta.value("primary_retained", json::array())) {
+        const CUdevice device = one[0];
+        for (unsigned count = one[1]; count > 0; --count) {
+            Call call{session, session.driver, session.objects, {}, nullptr, 0, {}, false, 0, 0};
+            cuDevicePrimaryCtxRetain_args args{};
+            cuDevicePrimaryCtxRetain_res res{};
+            args.dev = device;
+            const auto procedure = static_cast<uint32_t>(Proc::cuDevicePrimaryCtxRetain);
+            executor.execute(dispatch_table[procedure - wire::first_cuda_proc], procedure, call, &args, &res);
+            if (res.status != CUDA_SUCCESS)
+                fail("the context of device " + std::to_string(device) + ": " +
+                     result_name(session.driver, static_cast<CUresult>(res.status)));
+        }
+    }
+    log_info("this session was saved without its GPU: calls answer CUDA_ERROR_CONTEXT_IS_DESTROYED until the application "
+             "resets the device");
+}
+
 }  // namespace
 
 Variables saved_environment(const std::string& directory) {
@@ -363,7 +392,7 @@ bool load_checkpoint(Session& session, Executor& executor, const std::string& di
     SnapshotReader reader(directory);
     steps.done("manifest");
     const json& meta = reader.meta();
-    const bool coordinated = meta.at("coordinated");
+    const bool coordinated = meta.at("coordinated"), without_gpu = meta.value("without_gpu", false);
     if (!parse_token(reader.info().session, &session.token)) fail("the snapshot's session token is not 32 hex digits");
     session.epoch = reader.info().epoch;
     session.previous_epoch = meta.at("previous_epoch");
@@ -377,6 +406,8 @@ bool load_checkpoint(Session& session, Executor& executor, const std::string& di
     session.client_pid = meta.at("pid");
     session.set_posted({meta.at("posted")[0], meta.at("posted")[1]});
     require_devices(session.driver, reader);
+    session.contexts_lost = without_gpu || meta.contains("lost");
+    if (without_gpu) retain_empty(session, executor, meta);
     std::vector<JournalEntry> by_value = load_journal(session, executor, reader);
     require_free_memory(session, meta);
     steps.done("journal");
@@ -410,7 +441,7 @@ bool load_checkpoint(Session& session, Executor& executor, const std::string& di
     }
     steps.done("memory made");
     uint64_t device_bytes = 0;
-    if (session.any_context()) {
+    if (!without_gpu && session.any_context()) {
         load_host(session, coordinated, reader);
         steps.done("host memory");
         DeviceContent content(session, reader);
@@ -433,6 +464,9 @@ bool load_checkpoint(Session& session, Executor& executor, const std::string& di
             fail("the device after the restore: " + result_name(session.driver, status));
         steps.done("arrays and events");
     }
+    if (without_gpu)
+        for (const auto& [device, count] : session.primary_retained) lose(session, device);
+    for (const CUdevice device : meta.value("lost", std::vector<CUdevice>())) lose(session, device);
     load_text(session, reader);
     load_replies(executor, reader);
     steps.log(directory, device_bytes);

@@ -26,6 +26,8 @@ struct Refusals {
 // Changes nothing. `may_wait`: for the device, whose errors are then all known.
 Refusals find_refusals(Session& session, bool may_wait);
 
+// Throws what only has to pass before a session can be saved without its GPU.
+void refuse_passing(Session& session);
 // Throws what of the session cannot be made again yet, by name. Changes nothing, and waits for the device.
 void refuse_unrestorable(Session& session);
 

@@ -62,6 +62,12 @@ Refusals find_refusals(Session& session, bool may_wait) {
     return found;
 }
 
+void refuse_passing(Session& session) {
+    if (const std::string callbacks = session.callbacks.describe_pending(); !callbacks.empty())
+        fail_checkpoint("device work waits for " + callbacks + ": let the program go on until it has run");
+    if (session.captures.any()) fail_checkpoint(session.captures.describe() + ", which cannot be restored");
+}
+
 void refuse_unrestorable(Session& session) {
     // What waits for a callback would be waited for in vain.
     const Refusals found = find_refusals(session, !session.callbacks.pending());

@@ -154,18 +154,34 @@ json save_graphs(Session& session, SnapshotWriter& writer) {
     return bytes.size();
 }
 
+// Libraries and kernels, which a reset of the device leaves to the application.
+void save_code(Session& session, Capture& capture) {
+    for (const auto& [place, entry] : session.journal.entries()) {
+        const HandleKind kind = Objects::kind_of(entry.effect.object);
+        if (kind != HandleKind::Library && kind != HandleKind::Kernel) continue;
+        const JournalEntry* creation = session.journal.creation(entry.effect.object);
+        if (creation == &entry || (creation && entry.effect.kind == Effect::Kind::State)) capture.journal.push_back(entry);
+    }
+}
+
 }  // namespace
 
-void capture_session(Session& session, Executor& executor, bool coordinated, SnapshotWriter& writer, Capture& capture) {
-    refuse_unrestorable(session);
-    const bool on_device = session.any_context();
+void capture_session(Session& session, Executor& executor, bool coordinated, bool without_gpu, SnapshotWriter& writer,
+                     Capture& capture) {
+    if (without_gpu)
+        refuse_passing(session);
+    else
+        refuse_unrestorable(session);
+    const bool on_device = !without_gpu && session.any_context();
     json& meta = capture.meta;
+    if (without_gpu) meta["without_gpu"] = true;
+    if (session.contexts_lost) meta["lost"] = session.lost;
     meta["coordinated"] = coordinated;
     meta["program"] = session.program;
     meta["environment"] = session.environment;
     int version = 0;
     if (session.driver.cuDriverGetVersion(&version) == CUDA_SUCCESS) meta["driver_version"] = version;
-    meta["devices"] = describe_devices(session);
+    if (!without_gpu) meta["devices"] = describe_devices(session);
     session.any_context();
     for (const auto& [names, times] : session.unsupported)
         meta["unsupported"].push_back({names.first, names.second, times});
@@ -178,18 +194,25 @@ void capture_session(Session& session, Executor& executor, bool coordinated, Sna
     meta["up_end"] = session.up_end;
     meta["last_index"] = session.objects.last_index();
     meta["posted"] = {session.posted().result, session.posted().seq};
-    meta["host_file_bytes"] = session.host_memory.file_size();
     for (const auto& [device, count] : session.primary_retained) meta["primary_retained"].push_back({device, count});
     for (const auto& [number, device] : session.context_devices) meta["contexts"].push_back({number, device});
+    for (const auto& [seq, kept] : executor.kept()) {
+        if (!kept.sent) fail("call " + std::to_string(seq) + " is still waiting for the device");
+        capture.replies.push_back({seq, kept});
+    }
+    capture.info.session = token_text(session.token);
+    capture.info.epoch = session.epoch;
+    if (without_gpu) {
+        save_code(session, capture);
+        return;
+    }
+
+    meta["host_file_bytes"] = session.host_memory.file_size();
     if (!session.pools.empty()) meta["pools"] = session.pools.describe();  // gives back what nobody uses any more
     for (const auto& chunk : session.device_memory.describe())
         meta["chunks"].push_back({chunk.address, chunk.bytes, chunk.device, static_cast<int>(chunk.kind)});
     if (!session.virtual_memory.empty()) meta["virtual"] = session.virtual_memory.describe();
     for (const auto& [place, entry] : session.journal.entries()) capture.journal.push_back(entry);
-    for (const auto& [seq, kept] : executor.kept()) {
-        if (!kept.sent) fail("call " + std::to_string(seq) + " is still waiting for the device");
-        capture.replies.push_back({seq, kept});
-    }
     meta["host"] = save_host(session, coordinated, writer, capture);
     meta["managed"] = session.managed.describe();
     meta["copies_to_host"] = save_copies(session);
@@ -203,8 +226,6 @@ void capture_session(Session& session, Executor& executor, bool coordinated, Sna
         session.any_context();
         meta["events"] = save_events(session);
     }
-    capture.info.session = token_text(session.token);
-    capture.info.epoch = session.epoch;
 }
 
 void unmap_captured(Session& session, Capture& capture) {

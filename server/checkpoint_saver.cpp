@@ -337,7 +337,7 @@ void Saver::begin(bool coordinated) {
             {
                 const Timed part(&figures.captured);
                 prepare_hashing();
-                capture_session(session_, executor_, coordinated, *writer_, capture_);
+                capture_session(session_, executor_, coordinated, request_.without_gpu, *writer_, capture_);
             }
             for (const CapturedPiece& piece : capture_.host) figures.total += piece.data.size();
             figures.total += capture_.device_bytes();

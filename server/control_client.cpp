@@ -138,7 +138,7 @@ SnapshotState ControlClient::snapshot_call(Procedure procedure, Arguments* argum
 SnapshotState ControlClient::begin_snapshot(const std::string& target, const SnapshotRequest& request) {
     ctl_snapshot_request arguments{plain(target),        plain(request.directory), plain(request.checkpoint),
                                    plain(request.base),  request.series,           request.live,
-                                   request.compress};
+                                   request.compress, request.frozen, request.without_gpu};
     return snapshot_call(ctl_snapshot_begin_2, &arguments);
 }
 

@@ -100,7 +100,8 @@ SnapshotState from_xdr(const ctl_snapshot_state& from) {
 
 SnapshotRequest from_xdr(const ctl_snapshot_request& from) {
     const auto text = [](const char* one) { return std::string(one ? one : ""); };
-    return {text(from.directory), text(from.checkpoint), text(from.base), from.series != 0, from.live != 0, from.compress};
+    return {text(from.directory), text(from.checkpoint), text(from.base), from.series != 0, from.live != 0, from.compress,
+            from.frozen != 0, from.without_gpu != 0};
 }
 
 OpResult from_xdr(const ctl_result& from) {

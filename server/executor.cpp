@@ -2,6 +2,7 @@
 #include "executor.h"
 
 #include <cstring>
+#include <string_view>
 
 #include "procedures.h"
 #include "record.h"
@@ -82,9 +83,18 @@ static void journal(const DispatchEntry& entry, uint32_t procedure, Call& call, 
     record_call(call, procedure, entry.xdr_args, args, effect);
 }
 
+static bool needs_no_context(std::string_view function) {
+    // cudaDeviceReset() asks for the version first.
+    return function.starts_with("cuDevice") || function.starts_with("cuCtxCreate") || function.starts_with("cuCtxDestroy") ||
+           function == "cuCtxGetApiVersion" || function == "cuLibraryLoadData" || function == "cuLibraryUnload" ||
+           function.starts_with("cuLibraryGetKernel") || function == "cricketLibraryKernel";
+}
+
 void Executor::execute(const DispatchEntry& entry, uint32_t procedure, Call& call, void* args, void* res) {
     std::memset(res, 0, entry.res_size);
-    const CUresult current = session_.make_current(call.credential.context);
+    CUresult current = session_.make_current(call.credential.context);
+    if (current != CUDA_SUCCESS && session_.contexts_lost && needs_no_context(entry.name))
+        current = session_.make_current(0);  // among these is the reset that ends the loss
     const bool captures = session_.captures.any();
     if (captures) [[unlikely]] session_.captures.enter(call.credential);
     if (current != CUDA_SUCCESS)

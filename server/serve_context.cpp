@@ -91,6 +91,10 @@ void serve_cuCtxSynchronize_v2(Call& call, const cuCtxSynchronize_v2_args& args,
 void serve_cuDevicePrimaryCtxRetain(Call& call, const cuDevicePrimaryCtxRetain_args& args,
                                     cuDevicePrimaryCtxRetain_res& res) {
     CUcontext context = nullptr;
+    if (call.session.lost.contains(args.dev)) {
+        res.status = CUDA_ERROR_CONTEXT_IS_DESTROYED;
+        return;
+    }
     res.status = call.driver.cuDevicePrimaryCtxRetain(&context, args.dev);
     if (res.status != CUDA_SUCCESS) return;
     res.pctx = call.objects.add(HandleKind::Context, context, primary_context_number(args.dev));
@@ -134,6 +138,7 @@ void serve_cuDevicePrimaryCtxRelease_v2(Call& call, const cuDevicePrimaryCtxRele
     if (held->second == 1) primary_ends(call.session, args.dev);
     res.status = call.driver.cuDevicePrimaryCtxRelease(args.dev);
     if (res.status != CUDA_SUCCESS) return;
+    if (held->second == 1) call.session.lost.erase(args.dev);
     if (--held->second == 0)
         primary_is_empty(call, Proc::cuDevicePrimaryCtxRelease_v2, xdr_cuDevicePrimaryCtxRelease_v2_args, args);
 }
@@ -142,6 +147,7 @@ void serve_cuDevicePrimaryCtxReset_v2(Call& call, const cuDevicePrimaryCtxReset_
                                       cuDevicePrimaryCtxReset_v2_res& res) {
     primary_ends(call.session, args.dev);
     res.status = call.driver.cuDevicePrimaryCtxReset(args.dev);
+    if (res.status == CUDA_SUCCESS) call.session.lost.erase(args.dev);
     if (res.status == CUDA_SUCCESS)
         primary_is_empty(call, Proc::cuDevicePrimaryCtxReset_v2, xdr_cuDevicePrimaryCtxReset_v2_args, args);
 }

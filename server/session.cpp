@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "call.h"
+#include "cricket/primary_contexts.h"
 
 namespace cricket::server {
 
@@ -50,6 +51,8 @@ CUresult Session::make_current(uint64_t number) {
     if (number) {
         context = static_cast<CUcontext>(objects.get(HandleKind::Context, number));
         if (!context) return CUDA_ERROR_CONTEXT_IS_DESTROYED;
+        for (const CUdevice device : lost)
+            if (number == primary_context_number(device)) return CUDA_ERROR_CONTEXT_IS_DESTROYED;
     }
     const CUresult status = driver.cuCtxSetCurrent(context);
     current_known_ = status == CUDA_SUCCESS;

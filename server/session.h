@@ -116,6 +116,10 @@ class Session {
         uint64_t context;  // the number of its CUcontext, once asked for
     };
     std::map<uint64_t, GreenContext> green_contexts;  // by number
+    // Of a checkpoint without the GPU: nothing that the application had in these devices' primary contexts is there any more.
+    // Calls in them answer CUDA_ERROR_CONTEXT_IS_DESTROYED until the application resets the device.
+    std::set<CUdevice> lost;
+    bool contexts_lost = false;  // there may be threads whose current context was not saved
     std::set<CUdevice> empty_primaries;            // released or reset: the next retain makes it anew
     std::map<uint64_t, CUdevice> context_devices; // living contexts and retained primaries, by number
     CUdevice current_device();

@@ -15,6 +15,8 @@ struct SnapshotRequest {
     bool series = false;     // can be the base of later ones
     bool live = false;       // of a running session, which is stopped until its content is secured
     uint32_t compress = 0;   // level of zstd; 0: none
+    bool frozen = false;     // of a session that criu holds still and whose images are made: host memory is saved here, too
+    bool without_gpu = false;  // what lets the application attach again, and nothing of what it had in the GPU
 };
 
 enum class SnapshotPhase : uint32_t { None = 0, Securing = 1, Writing = 2, Complete = 3, Failed = 4 };

@@ -587,6 +587,9 @@ OpResult Worker::quiesce(uint32_t timeout_ms) {
             if (!pending && !capturing && !executor_.waiting() && !session_.busy()) break;
             const uint64_t now = now_ns();
             pending_since = !pending ? 0 : pending_since ? pending_since : now;
+            if (pending && client_.stopped())  // as when criu holds it: it would be awaited in vain
+                return OpResult::failure("the device waits for " + session_.callbacks.describe_pending() + ", and process " +
+                                         std::to_string(session_.client_pid) + " is stopped");
             if (timeout_ms && now > end)
                 return OpResult::failure(
                     (capturing ? session_.captures.describe() : std::string("the device is still busy")) + " after " + std::to_string(timeout_ms) +
@@ -668,7 +671,7 @@ SnapshotState Worker::begin_snapshot(const SnapshotRequest& request) {
                                          " is running: dump it with criu first, or use cricketctl checkpoint");
             if (ring_) executor_.save_bulk(*ring_);
             try {
-                saver_.begin(state_ == SessionState::Quiesced);
+                saver_.begin(state_ == SessionState::Quiesced && !request.frozen);
             } catch (const std::exception& error) {
                 return OpResult::failure(error.what());
             }

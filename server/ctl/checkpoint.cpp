@@ -21,6 +21,7 @@
 #include "command.h"
 #include "criu.h"
 #include "partial_directory.h"
+#include "progress.h"
 #include "series.h"
 #include "session_names.h"
 #include "snapshot_store.h"
@@ -119,6 +120,7 @@ void checkpoint(const std::string& socket, const CheckpointOptions& options) {
     Quiesced quiesced(control, name, options.timeout * 1000);
     server::SnapshotRequest request = snapshot_request(options.store, info.session, work + "/gpu", options.directory);
     request.checkpoint = info.epoch_id;
+    request.without_gpu = options.without_gpu;
     // First the content is secured, while criu dumps; then the program may go on.
     SnapshotState snapshot;
     std::future<OpResult> securing = std::async(std::launch::async, [&]() -> OpResult {
@@ -131,10 +133,12 @@ void checkpoint(const std::string& socket, const CheckpointOptions& options) {
     });
     const auto wait_complete = [&] {
         if (securing.valid()) require(securing.get());
+        Progress progress("writing " + options.directory);
         while (!interrupted && snapshot.phase == server::SnapshotPhase::Writing) {
             // Looked at in between, so that an interrupt is noticed.
             const SnapshotState now = saver.snapshot_state(name, snapshot.id);
             if (now.phase != server::SnapshotPhase::Writing) break;
+            progress.update(now.done, now.total);
             std::this_thread::sleep_for(look_again);
         }
         check_interrupted();
@@ -203,7 +207,8 @@ void checkpoint(const std::string& socket, const CheckpointOptions& options) {
         quiesced.release();
         require(control.drop(name, true));
     }
-    std::cout << describe(session) << " saved in " << partial.target() << ", epoch " << info.epoch_id << ": "
+    std::cout << describe(session) << " saved in " << partial.target() << (options.without_gpu ? " without the GPU" : "")
+              << ", epoch " << info.epoch_id << ": "
               << describe(snapshot) << "\n";
 }
 

@@ -148,6 +148,7 @@ CheckpointInfo check_checkpoint(const std::string& directory) {
         info.program = body.at("program").get<std::string>();
         info.pid = body.at("pid").get<int32_t>();
         info.criu_version = body.at("criu").get<std::string>();
+        info.without_gpu = gpu.meta().value("without_gpu", false);
         if (info.epoch_id != app_epoch)
             throw CommandError("'" + list + "' is of epoch " + info.epoch_id + ", the halves are of epoch " +
                                app_epoch);

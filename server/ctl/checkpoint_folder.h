@@ -17,6 +17,7 @@ struct CheckpointInfo {
     std::string program;
     int32_t pid = 0;
     std::string criu_version;
+    bool without_gpu = false;  // as the GPU's half says
 };
 
 std::string new_epoch_id();

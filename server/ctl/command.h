@@ -38,6 +38,7 @@ struct StoreOptions {
 struct CheckpointOptions {
     std::string target, directory;
     bool leave_running = false;
+    bool without_gpu = false;  // the application's half alone
     StoreOptions store;
     uint32_t timeout = 120;  // seconds until what runs on the GPU must be over
     std::vector<std::string> criu_arguments;
@@ -47,6 +48,7 @@ struct DryRunOptions {
     std::string target, directory;  // directory: may be empty
     bool leave_running = false, json = false;
     std::vector<std::string> criu_arguments;
+    bool without_gpu = false;
 };
 
 void show_status(const std::string& socket, bool as_json);

@@ -65,12 +65,14 @@ pid_t tracer_of(pid_t pid) {
 bool leaves_running(pid_t criu) {
     std::ifstream words("/proc/" + std::to_string(criu) + "/cmdline");
     for (std::string word; std::getline(words, word, '\0');)
-        if (word == "-R" || word == "--leave-running" || word == "-s" || word == "--leave-stopped") return true;
+        if (word == "-R" || word == "--leave-running" || word == "-s" || word == "--leave-stopped")
+            return true;
     return false;
 }
 
-// Goes on as a process of its own until criu has let the program go on or ended it. A session whose program was ended is in
-// the images; dropping it frees its GPU, and it does not execute what the images will send again.
+// Goes on as a process of its own until criu has let the program go on or ended it. A session whose program
+// was ended is in the images; dropping it frees its GPU, and it does not execute what the images will send
+// again.
 void keep_until_decided(ControlClient& control, const std::vector<std::string>& sessions, pid_t pid) {
     const pid_t criu = tracer_of(pid);
     if (criu == 0) return;  // nobody would tell
@@ -117,9 +119,11 @@ void after_dump(const std::string& images) {
     ControlClient control = ControlClient::connect(control_socket());
     std::vector<SessionStatus> found;
     for (SessionStatus& session : control.status().sessions) {
-        if (std::ranges::find(tree, session.pid) == tree.end() || session.state == SessionState::Parked) continue;
+        if (std::ranges::find(tree, session.pid) == tree.end() || session.state == SessionState::Parked)
+            continue;
         if (session.state != SessionState::Running)
-            throw CommandError(describe(session) + " is not running; cricketctl resume lets a stopped one go on");
+            throw CommandError(describe(session) +
+                               " is not running; cricketctl resume lets a stopped one go on");
         found.push_back(std::move(session));
     }
     ::unlink((images + "/" + sessions_file).c_str());  // of an older dump in the same folder
@@ -130,7 +134,8 @@ void after_dump(const std::string& images) {
     json list = json::array();
     try {
         for (const SessionStatus& session : found) {
-            const std::string name = server::session_name(session.id), token = server::token_text(session.token);
+            const std::string name = server::session_name(session.id),
+                              token = server::token_text(session.token);
             require(control.quiesce(name, quiesce_ms, false));
             names.push_back(name);
             const std::string folder = images + "/" + folder_of(token);
@@ -143,13 +148,16 @@ void after_dump(const std::string& images) {
             if (!state.error.empty()) throw CommandError(describe(session) + ": " + state.error);
             made.push_back(folder);
             const server::SnapshotReader reader(folder);
-            list.push_back({{"session", token}, {"program", session.program}, {"pid", session.pid},
+            list.push_back({{"session", token},
+                            {"program", session.program},
+                            {"pid", session.pid},
                             {"manifest", reader.manifest_checksum()}});
         }
         std::ofstream mark(images + "/" + epoch_file);
         mark << epoch_id << "\n";
         mark.close();
-        if (!mark) throw CommandError("cannot write '" + images + "/" + epoch_file + "': " + std::strerror(errno));
+        if (!mark)
+            throw CommandError("cannot write '" + images + "/" + epoch_file + "': " + std::strerror(errno));
         server::write_sealed(images + "/" + sessions_file, {{"format", sessions_format},
                                                             {"kind", "cricket sessions of a dump"},
                                                             {"epoch_id", epoch_id},
@@ -159,8 +167,8 @@ void after_dump(const std::string& images) {
         for (const std::string& folder : made) server::remove_tree(folder);
         throw;  // the connection ends, and with it the standstill
     }
-    std::cerr << "cricketctl: " << names.size() << (names.size() == 1 ? " session" : " sessions") << " saved in " << images
-              << ", epoch " << epoch_id << "\n";
+    std::cerr << "cricketctl: " << names.size() << (names.size() == 1 ? " session" : " sessions")
+              << " saved in " << images << ", epoch " << epoch_id << "\n";
     keep_until_decided(control, names, root);
 }
 
@@ -181,9 +189,11 @@ json read_list(const std::string& images) {
         const server::SnapshotReader reader(folder);
         if (reader.info().checkpoint != epoch_id)
             throw CommandError("'" + folder + "' does not belong to the images: it is of epoch " +
-                               (reader.info().checkpoint.empty() ? "none" : reader.info().checkpoint) + ", they are of epoch " + epoch_id);
+                               (reader.info().checkpoint.empty() ? "none" : reader.info().checkpoint) +
+                               ", they are of epoch " + epoch_id);
         if (reader.manifest_checksum() != one.at("manifest"))
-            throw CommandError("'" + folder + "/manifest.json' is not the one that '" + path + "' was written with");
+            throw CommandError("'" + folder + "/manifest.json' is not the one that '" + path +
+                               "' was written with");
     }
     return body;
 }
@@ -195,7 +205,8 @@ void before_restore(const std::string& images) {
     std::vector<std::string> loaded;
     try {
         for (const json& one : body.at("sessions"))
-            loaded.push_back(server::session_name(load_or_keep(control, images + "/" + folder_of(one.at("session").get<std::string>())).id));
+            loaded.push_back(server::session_name(
+                load_or_keep(control, images + "/" + folder_of(one.at("session").get<std::string>())).id));
     } catch (...) {
         for (const std::string& name : loaded) control.drop(name, true);
         throw;
@@ -211,6 +222,9 @@ bool is_criu_action(int* status) {
     const bool dump = std::strcmp(stage, "post-dump") == 0, restore = std::strcmp(stage, "pre-restore") == 0;
     if (!dump && !restore) return true;
     ::signal(SIGPIPE, SIG_IGN);
+    // criu closes them, and what is opened next must not be taken for them.
+    while (::open("/dev/null", O_RDWR) <= STDERR_FILENO) {
+    }
     try {
         // criu names it by a descriptor of its own, which means nothing to the server.
         const std::string images = fs::canonical(environment("CRTOOLS_IMAGE_DIR"));

@@ -7,6 +7,7 @@
 #include <iostream>
 
 #include "command.h"
+#include "criu_action.h"
 #include "paths.h"
 #include "prune.h"
 #include "series.h"
@@ -28,7 +29,7 @@ std::string one_line(std::string text) {
 
 int main(int argc, char** argv) {
     int status = 0;
-    if (is_action_script(&status)) return status;
+    if (is_action_script(&status) || is_criu_action(&status)) return status;
     ::signal(SIGPIPE, SIG_IGN);
     ::signal(SIGXFSZ, SIG_IGN);  // a write beyond the limit of files fails, as on a full disk
 
@@ -102,7 +103,7 @@ int main(int argc, char** argv) {
     add_store(snapshot_command);
     add_dry_run(snapshot_command);
     snapshot_command->callback([&] {
-        if (dry_run) return dry_snapshot(control_socket(), {target, absolute_path(directory), false, as_json, {}});
+        if (dry_run) return dry_snapshot(control_socket(), {target, absolute_path(directory), false, as_json, {}, false});
         snapshot(control_socket(), target, absolute_path(directory), stored(), of_running);
     });
 
@@ -124,6 +125,9 @@ int main(int argc, char** argv) {
     checkpoint_command->add_flag("--leave-running", options.leave_running,
                                  "let the program go on; else it is ended");
     add_store(checkpoint_command);
+    checkpoint_command->add_flag("--without-gpu", options.without_gpu,
+                                 "the program alone: restored, its calls answer CUDA_ERROR_CONTEXT_IS_DESTROYED until it "
+                                 "resets the device");
     checkpoint_command
         ->add_option("--timeout", options.timeout, "seconds to wait for what runs on the GPU, before nothing is done")
         ->check(CLI::Range(1, 1000000))
@@ -133,7 +137,8 @@ int main(int argc, char** argv) {
         options.directory = absolute_path(options.directory);
         if (dry_run)
             return dry_checkpoint(control_socket(),
-                                  {options.target, options.directory, options.leave_running, as_json, for_criu});
+                                  {options.target, options.directory, options.leave_running, as_json, for_criu,
+                                   options.without_gpu});
         options.criu_arguments = for_criu;
         options.store = stored();
         checkpoint(control_socket(), options);

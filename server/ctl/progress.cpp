@@ -22,9 +22,11 @@ std::string time_text(double seconds) {
     if (seconds < 60)
         std::snprintf(text, sizeof text, "%.0f s", seconds);
     else if (seconds < 3600)
-        std::snprintf(text, sizeof text, "%d:%02d min", static_cast<int>(seconds) / 60, static_cast<int>(seconds) % 60);
+        std::snprintf(text, sizeof text, "%d:%02d min", static_cast<int>(seconds) / 60,
+                      static_cast<int>(seconds) % 60);
     else
-        std::snprintf(text, sizeof text, "%d:%02d h", static_cast<int>(seconds) / 3600, static_cast<int>(seconds) / 60 % 60);
+        std::snprintf(text, sizeof text, "%d:%02d h", static_cast<int>(seconds) / 3600,
+                      static_cast<int>(seconds) / 60 % 60);
     return text;
 }
 
@@ -34,7 +36,9 @@ Progress::Progress(std::string what) : what_(std::move(what)), terminal_(::isatt
 
 void Progress::update(uint64_t done, uint64_t of) {
     const auto now = Clock::now();
-    if (now - began_ < patience || (shown_ != Clock::time_point{} && now - shown_ < (terminal_ ? Clock::duration(between_frames) : between_lines)))
+    if (now - began_ < patience ||
+        (shown_ != Clock::time_point{} &&
+         now - shown_ < (terminal_ ? Clock::duration(between_frames) : between_lines)))
         return;
     shown_ = now;
     const double seconds = std::chrono::duration<double>(now - began_).count();
@@ -43,7 +47,8 @@ void Progress::update(uint64_t done, uint64_t of) {
     if (of >= done && of > 0) {
         line += " of " + bytes_text(of) + " (" + std::to_string(100 * (done >> 4) / ((of >> 4) + 1)) + " %)";
         if (terminal_) {
-            const size_t full = static_cast<size_t>(static_cast<double>(done) / static_cast<double>(of) * bar_width);
+            const size_t full =
+                static_cast<size_t>(static_cast<double>(done) / static_cast<double>(of) * bar_width);
             line = "[" + std::string(full, '=') + std::string(bar_width - full, ' ') + "] " + line;
         }
     }

@@ -35,8 +35,8 @@ struct Entry {
 
 void add_sizes(Entry* entry) {
     std::error_code error;
-    for (auto it = fs::recursive_directory_iterator(entry->path, error); !error && it != fs::recursive_directory_iterator();
-         it.increment(error)) {
+    for (auto it = fs::recursive_directory_iterator(entry->path, error);
+         !error && it != fs::recursive_directory_iterator(); it.increment(error)) {
         struct stat status {};
         if (::lstat(it->path().c_str(), &status) != 0 || !S_ISREG(status.st_mode)) continue;
         const uint64_t bytes = static_cast<uint64_t>(status.st_blocks) * 512;
@@ -61,7 +61,8 @@ std::vector<Entry> entries_of(const std::string& directory) {
         const std::string manifest = snapshot + "/manifest.json";
         if (!entry.whole && !fs::exists(manifest, error)) continue;
         try {
-            const json body = server::read_sealed(manifest, server::snapshot_format, server::oldest_snapshot_format).body;
+            const json body =
+                server::read_sealed(manifest, server::snapshot_format, server::oldest_snapshot_format).body;
             entry.session = body.at("session").get<std::string>();
             entry.created = body.at("created").get<int64_t>();
             entry.program = body.at("meta").value("program", "");
@@ -103,11 +104,13 @@ void list_series(const std::string& directory, bool as_json) {
         std::cout << list.dump(2, ' ', false, json::error_handler_t::replace) << "\n";
         return;
     }
-    std::printf("%-24s %-10s %-8s  %-16s %-19s %12s %12s\n", "NAME", "KIND", "SESSION", "PROGRAM", "TAKEN", "ON DISK", "ITS OWN");
+    std::printf("%-24s %-10s %-8s  %-16s %-19s %12s %12s\n", "NAME", "KIND", "SESSION", "PROGRAM", "TAKEN",
+                "ON DISK", "ITS OWN");
     for (const Entry& entry : entries)
         if (entry.wrong.empty())
-            std::printf("%-24s %-10s %-8s  %-16s %-19s %12s %12s\n", entry.name.c_str(), entry.whole ? "checkpoint" : "snapshot",
-                        entry.session.substr(0, 8).c_str(), entry.program.c_str(), time_text(entry.created).c_str(),
+            std::printf("%-24s %-10s %-8s  %-16s %-19s %12s %12s\n", entry.name.c_str(),
+                        entry.whole ? "checkpoint" : "snapshot", entry.session.substr(0, 8).c_str(),
+                        entry.program.c_str(), time_text(entry.created).c_str(),
                         bytes_text(entry.bytes).c_str(), bytes_text(entry.own).c_str());
         else
             std::printf("%-24s cannot be read: %s\n", entry.name.c_str(), entry.wrong.c_str());
@@ -129,8 +132,8 @@ void prune_series(const PruneOptions& options) {
             ++kept[entry.session];
             continue;
         }
-        std::cout << (options.dry_run ? "would remove " : "removed ") << entry.path << " (" << time_text(entry.created) << ", "
-                  << bytes_text(entry.own) << " of its own)\n";
+        std::cout << (options.dry_run ? "would remove " : "removed ") << entry.path << " ("
+                  << time_text(entry.created) << ", " << bytes_text(entry.own) << " of its own)\n";
         // Under its name there is the whole of it or nothing, whenever this ends.
         if (!options.dry_run) server::discard_directory(entry.path);
         ++removed;

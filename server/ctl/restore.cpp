@@ -18,7 +18,7 @@ server::SessionStatus load_or_keep(ControlClient& control, const std::string& sn
     const server::SnapshotReader reader(snapshot);
     for (const server::SessionStatus& session : control.status().sessions) {
         if (server::token_text(session.token) != reader.info().session) continue;
-        const uint64_t calls = reader.meta().at("executed").get<uint64_t>();
+        const uint64_t calls = reader.meta().value("executed", session.calls);
         if (session.state == server::SessionState::Parked && session.epoch == reader.info().epoch && session.calls == calls &&
             devices.empty())
             return session;
@@ -48,8 +48,9 @@ void restore(const std::string& socket, const std::string& directory, const std:
         if (!dropped.ok) why += "; and the loaded session stays: " + dropped.error;
         throw CommandError(why);
     }
-    std::cout << describe(session) << " restored from " << directory << ", epoch " << info.epoch_id
-              << "\n";
+    std::cout << describe(session) << " restored from " << directory << ", epoch " << info.epoch_id << "\n";
+    if (info.without_gpu)
+        std::cout << "without the GPU: its calls answer CUDA_ERROR_CONTEXT_IS_DESTROYED until it resets the device\n";
 }
 
 }  // namespace cricket::ctl

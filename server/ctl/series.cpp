@@ -4,8 +4,10 @@
 #include <algorithm>
 #include <filesystem>
 #include <iostream>
+#include <thread>
 #include <vector>
 
+#include "progress.h"
 #include "sealed_json.h"
 #include "session_names.h"
 #include "snapshot_store.h"
@@ -16,6 +18,7 @@ namespace {
 namespace fs = std::filesystem;
 using server::SnapshotState;
 
+constexpr auto look_again = std::chrono::milliseconds(20);
 constexpr char manifest[] = "/manifest.json";
 
 std::string seconds(uint64_t us) {
@@ -86,7 +89,15 @@ void snapshot(const std::string& socket, const std::string& target, const std::s
     server::SnapshotRequest request = snapshot_request(options, token, directory, directory);
     request.live = live;
     SnapshotState state = control.begin_snapshot(target, request);
-    if (state.error.empty()) state = control.wait_snapshot(target, state.id);
+    Progress progress("writing " + directory);
+    const uint64_t id = state.id;
+    while (state.error.empty() && state.phase == server::SnapshotPhase::Writing) {
+        progress.update(state.done, state.total);
+        std::this_thread::sleep_for(look_again);
+        state = control.snapshot_state(target, id);
+    }
+    progress.end();
+    if (state.error.empty()) state = control.wait_snapshot(target, id);
     if (!state.error.empty()) throw CommandError(state.error);
     std::cout << "saved in " << directory << ": " << describe(state) << "\n";
 }

@@ -10,6 +10,7 @@
 
 #include "checkpoint_folder.h"
 #include "command.h"
+#include "criu_action.h"
 #include "progress.h"
 #include "session_names.h"
 #include "snapshot_store.h"
@@ -90,19 +91,22 @@ void verify(const std::string& directory) {
     if (::stat(directory.c_str(), &status) != 0)
         throw CommandError("cannot open '" + directory + "': " + std::strerror(errno));
     try {
-        if (is_checkpoint(directory)) {
+        if (::access((directory + "/" + sessions_file).c_str(), F_OK) == 0) {
+            verify_dump(directory);
+            std::cout << directory
+                      << ": sessions of a dump by criu, good (criu's images have no checksums)\n";
+        } else if (is_checkpoint(directory)) {
             const CheckpointInfo info = check_checkpoint(directory);
             read_all(server::SnapshotReader(directory + "/gpu"));
             std::cout << directory << ": checkpoint of " << info.program << " (pid " << info.pid
-                      << "), epoch " << info.epoch_id << ", good\n";
+                      << "), epoch " << info.epoch_id << (info.without_gpu ? ", without the GPU" : "")
+                      << ", good\n";
         } else {
             const server::SnapshotReader reader(directory);
             read_all(reader);
             std::cout << directory << ": snapshot of session " << reader.info().session << ", good\n";
         }
-    } catch (const server::SnapshotError& error) {
-        throw ExitWith{Exit::Damaged, error.what()};
-    } catch (const CommandError& error) {
+    } catch (const std::exception& error) {
         throw ExitWith{Exit::Damaged, error.what()};
     }
 }

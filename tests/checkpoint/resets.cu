@@ -59,6 +59,7 @@ int main(int argc, char** argv) {
             if (again != error) fail("resets: first %s, then %s", cudaGetErrorName(error), cudaGetErrorName(again));
             ++losses;
             CUDA_CHECK(cudaDeviceReset());
+            cudaGetLastError();  // is that of before
             CUDA_CHECK(begin(memory));
             std::printf("works again\n");
             std::fflush(stdout);

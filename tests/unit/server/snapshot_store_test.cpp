@@ -454,6 +454,38 @@ TEST_F(SnapshotStore, WhatDeadWritersLeftIsRemovedWhatLivingOnesHoldIsNot) {
     ::close(held);
 }
 
+TEST_F(SnapshotStore, FoldersOfDeadMakersAreFoundByTheirNames) {
+    EXPECT_TRUE(PartialDirectory::is_partial("gpu.partial-0123abcd"));
+    for (const char* other : {"gpu", ".partial-0123abcd", "gpu.partial-0123abc", "gpu.partial-0123abcx", "gpu.partial-0123abcd.old"})
+        EXPECT_FALSE(PartialDirectory::is_partial(other)) << other;
+    std::filesystem::create_directories(path("gpu.partial-0123abcd/inside"));
+    std::filesystem::create_directory(path("other"));
+    {
+        const PartialDirectory living(path("app"), "mark");
+        EXPECT_EQ(remove_abandoned(root), 1u);
+        EXPECT_TRUE(std::filesystem::exists(living.path()));
+    }
+    EXPECT_EQ(entries(), 1u);
+}
+
+TEST_F(SnapshotStore, AFolderIsDiscardedAsAWhole) {
+    std::filesystem::create_directories(path("gpu/inside"));
+    put(path("gpu/inside/file"), "text");
+    discard_directory(path("gpu"));
+    EXPECT_EQ(entries(), 0u);
+    EXPECT_THROW(discard_directory(path("gpu")), DirectoryError);
+}
+
+TEST_F(SnapshotStore, APlaceIsLookedAtWithoutMakingAnything) {
+    PartialDirectory::check(path("gpu"), "mark");
+    std::filesystem::create_directories(path("mine/inside"));
+    EXPECT_THROW(PartialDirectory::check(path("mine"), "mark"), DirectoryError);
+    EXPECT_THROW(PartialDirectory::check(path("no/where"), "mark"), DirectoryError);
+    put(path("mine/mark"), "");
+    PartialDirectory::check(path("mine"), "mark");
+    EXPECT_EQ(entries(), 1u);
+}
+
 TEST_F(SnapshotStore, AFullDiskIsNamedAndLeavesNothing) {
     struct rlimit before {
     }, little{};
