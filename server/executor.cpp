@@ -173,7 +173,9 @@ bool Executor::step(ring::RingServer& ring) {
             }
             if (!wants_reply) {
                 if (call.wait_for) session_.give_event(call.wait_for);
-                if (status_of(res) != CUDA_SUCCESS)
+                // Every call says that the contents are lost, until a reset, which is not to be told of it.
+                const bool known = status_of(res) == CUDA_ERROR_CONTEXT_IS_DESTROYED && !session_.lost.empty();
+                if (status_of(res) != CUDA_SUCCESS && !known)
                     session_.note_posted(static_cast<CUresult>(status_of(res)), record->seq);
                 if (entry->res_size > sizeof(int32_t)) free_xdr(entry->xdr_res, res);
             } else {
