@@ -45,8 +45,8 @@ def start(world, mib=MIB):
     return app
 
 
-def place_of(world, name="place"):
-    place = world.folder / name
+def place_of(world):
+    place = world.folder / f"place{world.next_number()}"
     place.mkdir()
     return place
 
@@ -170,7 +170,7 @@ def worker_killed(world):
     """The session goes with its worker, which its program is told; what was saved before brings it back."""
     for words in BOTH:
         server = world.start_server()
-        app, place = start(world), place_of(world, f"place{world.next_number()}")
+        app, place = start(world), place_of(world)
         world.control("checkpoint", app.pid, place / "earlier", "--leave-running")
         done, environment = faulty(world, "hang")
         control = world.children.start([world.control_program, "checkpoint", app.pid, place / "earlier", *words],
@@ -199,7 +199,7 @@ def worker_killed(world):
 def server_killed(world):
     for words in BOTH:
         server = world.start_server()
-        app, place = start(world), place_of(world, f"place{world.next_number()}")
+        app, place = start(world), place_of(world)
         world.control("checkpoint", app.pid, place / "earlier", "--leave-running")
         done, environment = faulty(world, "hang")
         control = world.children.start([world.control_program, "checkpoint", app.pid, place / "earlier", *words],
