@@ -308,13 +308,18 @@ void Supervisor::on_control() {
     }
     ControlConnection& connection = connections_.emplace_back();
     connection.fd = std::move(fd);
-    connection.thread = std::thread([this, &connection] {
-        SupervisorService service(*this);
-        serve_control(connection.fd.get(), service);
-        ::shutdown(connection.fd.get(), SHUT_RDWR);
-        connection.ended = true;
-        wake();
-    });
+    try {
+        connection.thread = std::thread([this, &connection] {
+            SupervisorService service(*this);
+            serve_control(connection.fd.get(), service);
+            ::shutdown(connection.fd.get(), SHUT_RDWR);
+            connection.ended = true;
+            wake();
+        });
+    } catch (const std::system_error& error) {
+        log_error("a control connection cannot be answered: %s", error.what());
+        connections_.pop_back();
+    }
 }
 
 void Supervisor::collect_connections(bool all) {

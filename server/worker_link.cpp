@@ -5,6 +5,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <system_error>
 
 #include "control_service.h"
 #include "link_message.h"
@@ -89,7 +90,12 @@ void WorkerLink::run() {
         } else if (received.message.kind == LinkKind::Control && fds.size() == 1) {
             Connection& connection = connections_.emplace_back();
             connection.fd = std::move(fds[0]);
-            connection.thread = std::thread([this, &connection] { serve(connection); });
+            try {
+                connection.thread = std::thread([this, &connection] { serve(connection); });
+            } catch (const std::system_error& error) {  // no memory for its stack: the caller hears that it is closed
+                log_error("a control call cannot be answered: %s", error.what());
+                connections_.pop_back();
+            }
         } else if (received.message.kind == LinkKind::Replaced) {
             ops_.replaced(received.message.request);
         } else if (received.message.kind == LinkKind::Image && fds.size() == 1) {
