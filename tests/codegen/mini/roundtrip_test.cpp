@@ -19,6 +19,7 @@
 #include "cricket/wire.h"
 #include "custom.h"
 #include "dispatch.h"
+#include "rpc/memory_xdr.h"
 #include "symbols.h"
 
 namespace cricket::server {
@@ -240,7 +241,7 @@ size_t execute(uint32_t procedure, char* call_bytes, size_t call_size, const cli
     const DispatchEntry& entry = server::dispatch_table[procedure - wire::first_cuda_proc];
     std::vector<char> args(entry.args_size), res(entry.res_size);
     XDR in;
-    xdrmem_create(&in, call_bytes, static_cast<u_int>(call_size), XDR_DECODE);
+    rpc::memory_xdr(&in, call_bytes, static_cast<u_int>(call_size), XDR_DECODE);
     EXPECT_TRUE(entry.xdr_args(&in, args.data())) << entry.name;
     EXPECT_EQ(xdr_getpos(&in), call_size);
     server::Call call = make_call({1, 0, 1, options.flags});
@@ -250,7 +251,7 @@ size_t execute(uint32_t procedure, char* call_bytes, size_t call_size, const cli
     if (entry.effect && *reinterpret_cast<int32_t*>(res.data()) == CUDA_SUCCESS)
         entry.effect(args.data(), res.data(), &link_->effect);
     XDR out;
-    xdrmem_create(&out, link_->reply.data(), static_cast<u_int>(link_->reply.size()), XDR_ENCODE);
+    rpc::memory_xdr(&out, link_->reply.data(), static_cast<u_int>(link_->reply.size()), XDR_ENCODE);
     EXPECT_TRUE(entry.xdr_res(&out, res.data())) << entry.name;
     const size_t size = xdr_getpos(&out);
     xdr_free(entry.xdr_args, args.data());
@@ -261,7 +262,7 @@ size_t execute(uint32_t procedure, char* call_bytes, size_t call_size, const cli
 std::vector<char> encode(xdrproc_t routine, void* message) {
     std::vector<char> bytes(1 << 20);
     XDR out;
-    xdrmem_create(&out, bytes.data(), static_cast<u_int>(bytes.size()), XDR_ENCODE);
+    rpc::memory_xdr(&out, bytes.data(), static_cast<u_int>(bytes.size()), XDR_ENCODE);
     EXPECT_TRUE(routine(&out, message));
     bytes.resize(xdr_getpos(&out));
     return bytes;
@@ -297,7 +298,7 @@ CUresult call(Proc proc, xdrproc_t xdr_args, void* args, xdrproc_t xdr_res, void
     link_->reply_room = options.reply_bytes;
     EXPECT_LE(size, 256 + options.reply_bytes) << proc_name(proc);
     XDR in;
-    xdrmem_create(&in, link_->reply.data(), static_cast<u_int>(size), XDR_DECODE);
+    rpc::memory_xdr(&in, link_->reply.data(), static_cast<u_int>(size), XDR_DECODE);
     EXPECT_TRUE(xdr_res(&in, res));
     EXPECT_EQ(xdr_getpos(&in), size);
     return static_cast<CUresult>(*static_cast<int32_t*>(res));
@@ -625,7 +626,7 @@ TEST_F(Roundtrip, GarbageDoesNotDecodeIntoHarm) {
             std::vector<char> bytes(random() % 200 / 4 * 4), args(entry.args_size);
             for (char& byte : bytes) byte = static_cast<char>(random() % 3 ? random() % 5 : random());
             XDR in;
-            xdrmem_create(&in, bytes.data(), static_cast<u_int>(bytes.size()), XDR_DECODE);
+            rpc::memory_xdr(&in, bytes.data(), static_cast<u_int>(bytes.size()), XDR_DECODE);
             if (entry.xdr_args(&in, args.data()) && entry.serve) {
                 std::vector<char> res(entry.res_size);
                 server::Call call = make_call({});
@@ -644,7 +645,7 @@ TEST_F(Roundtrip, TextsWithoutEndAreNotDecoded) {
     rpc::Blob text{"abc", 3, true, false};
     std::vector<char> bytes = encode(xdr_routine(rpc::xdr_blob), &text);
     XDR in;
-    xdrmem_create(&in, bytes.data(), static_cast<u_int>(bytes.size()), XDR_DECODE);
+    rpc::memory_xdr(&in, bytes.data(), static_cast<u_int>(bytes.size()), XDR_DECODE);
     rpc::Blob decoded{};
     EXPECT_FALSE(rpc::xdr_text(&in, &decoded));
     xdr_free(xdr_routine(rpc::xdr_blob), &decoded);
