@@ -75,7 +75,7 @@ class Echo : public Attacher {
             }
             if (record->seq == die_before) return;
             XDR xdrs;
-            xdrmem_create(&xdrs, reinterpret_cast<char*>(const_cast<std::byte*>(record->message.data())),
+            cricket::rpc::memory_xdr(&xdrs, record->message.data(),
                           static_cast<u_int>(record->message.size()), XDR_DECODE);
             uint32_t xid = 0, procedure = 0;
             rpc::Credential credential;
