@@ -63,9 +63,9 @@ void Saver::prepare(const SnapshotRequest& request) {
     began_ns_ = now_ns();
     stop_ = false;
     done_ = 0;
-    request_ = request;
-    capture_ = {};
     try {
+        request_ = request;
+        capture_ = {};
         SnapshotOptions options;
         options.base = request.base;
         options.identify = request.series || !request.base.empty();

@@ -663,9 +663,11 @@ SnapshotState Worker::begin_snapshot(const SnapshotRequest& request) {
         return failed(error.what());
     }
     bool stopped = false;
-    OpResult result = stand_for_snapshot(request.live, &stopped);
-    if (result.ok) {
-        result = on_executor([&]() -> OpResult {
+    OpResult result;
+    // Whatever is thrown, memory that is short above all, ends this snapshot: the next one waits for its end.
+    try {
+        result = stand_for_snapshot(request.live, &stopped);
+        if (result.ok) result = on_executor([&]() -> OpResult {
             if (state_ != SessionState::Parked && state_ != SessionState::Quiesced)
                 return OpResult::failure("process " + std::to_string(session_.client_pid) +
                                          " is running: dump it with criu first, or use cricketctl checkpoint");
@@ -678,10 +680,10 @@ SnapshotState Worker::begin_snapshot(const SnapshotRequest& request) {
             state = saver_.state();
             return {};
         });
-        if (!result.ok && saver_.securing()) saver_.cancel(result.error);
-    } else {
-        saver_.cancel(result.error);
+    } catch (const std::exception& error) {
+        result = OpResult::failure(error.what());
     }
+    if (!result.ok && saver_.securing()) saver_.cancel(result.error);
     if (stopped) resume();
     return result.ok ? state : failed(result.error);
 }
