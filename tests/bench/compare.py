@@ -40,6 +40,40 @@ TARGETS = {
 }
 
 
+LABELS = {
+    "launch_host_us": "launch, host cost, us",
+    "launch_throughput_us": "launch, 100,000 to the sync, each, us",
+    "event_record_us": "event record, us",
+    "stream_wait_event_us": "stream wait event, us",
+    "memset_async_us": "memset async, us",
+    "launch_sync_us": "launch + stream sync, us",
+    "copy_4B_d2h_us": "4-byte cudaMemcpy D2H, us",
+    "copy_4B_h2d_us": "4-byte cudaMemcpy H2D, us",
+    "get_device_us": "cudaGetDevice, us",
+    "device_attribute_us": "cudaDeviceGetAttribute, us",
+    "current_context_us": "cuCtxGetCurrent, us",
+    "pointer_attribute_us": "cuPointerGetAttribute, us",
+    "pointer_attributes_us": "cudaPointerGetAttributes, us",
+    "stream_is_capturing_us": "cudaStreamIsCapturing, us",
+    "malloc_free_1MiB_us": "cudaMalloc + cudaFree 1 MiB, us",
+    "pinned_h2d_GBps": "pinned H2D 256 MiB, GB/s",
+    "pinned_d2h_GBps": "pinned D2H 256 MiB, GB/s",
+    "pageable_h2d_GBps": "pageable H2D 256 MiB, GB/s",
+    "pageable_d2h_GBps": "pageable D2H 256 MiB, GB/s",
+    "gpt_per_s": "PyTorch, small GPT training, it/s",
+    "decode_per_s": "greedy decode, batch 1, `.item()` every token, tok/s",
+    "conv_per_s": "12-layer conv net training, it/s",
+    "graph_per_s": "CUDA graph replay of the GPT forward, /s",
+    "start_s": "`import torch; torch.zeros(1).cuda()`, s",
+    "start_import_s": "of it, the import, s",
+    "first_matmul_s": "first matmul (loads cuBLAS), s",
+    "first_conv_s": "first conv (loads cuDNN), s",
+    "idle_cpu_percent": "idle: CPU of program and worker, % of a core",
+    "eight_rounds_per_s": "eight programs at once, rounds/s in all",
+    "eight_slowest_per_s": "of them, the slowest",
+}
+
+
 def target_of(name):
     if name.startswith("curve_"):
         return ("ratio", 0.9) if int(name.split("_")[3][:-1]) >= 64 else None
@@ -280,11 +314,10 @@ def verdict(name, native, shim):
     return f">= {limit:g} of native", "ok" if ratio >= limit else "MISSED"
 
 
-def show(report):
-    """The table, as markdown. The ratio is of speeds: above 1, the shim is faster. Its spread is that of the pairs."""
-    print(", ".join(f"{key} {value}" for key, value in report["machine"].items()))
-    print("\n| row | native | shim | speed | spread | asked | |\n|---|---|---|---|---|---|---|")
-    missed = 0
+def rows_of(report):
+    """The table, as markdown, and how many rows miss what is asked. The ratio is of speeds: above 1, the shim is faster;
+    its spread is that of the pairs."""
+    lines, missed = ["| row | native | shim | speed | spread | asked | |", "|---|---|---|---|---|---|---|"], 0
     for name, values in report["rows"].items():
         shim, native = statistics.median(values["shim"]) if values["shim"] else 0, None
         speed = spread = ""
@@ -299,11 +332,26 @@ def show(report):
             spread = f"{min(values['shim']):.2f} ... {max(values['shim']):.2f}"
         asked, said = verdict(name, native, shim)
         missed += said == "MISSED"
-        native_text = "" if native is None else f"{native:.3f}" if native < 1 else f"{native:.2f}"
-        print(f"| {name} | {native_text} | {shim:.3f} | {speed} | {spread} | {asked} | {said} |" if shim < 1 else
-              f"| {name} | {native_text} | {shim:.2f} | {speed} | {spread} | {asked} | {said} |")
+        number = lambda value: "" if value is None else f"{value:.3f}" if value < 1 else f"{value:.2f}"  # noqa: E731
+        lines.append(f"| {LABELS.get(name, name)} | {number(native)} | {number(shim)} | {speed} | {spread} | {asked} | {said} |")
+    return lines, missed
+
+
+def show(report):
+    lines, missed = rows_of(report)
+    print(", ".join(f"{key} {value}" for key, value in report["machine"].items()) + "\n")
+    print("\n".join(lines))
     print(f"\n{missed} missed" + (f"; not measured for lack of time: {', '.join(report['left_out'])}" if report.get("left_out") else ""))
     return missed
+
+
+def put_into(page, report):
+    """Replaces the page's table; the curve is in a plot, and growth in the JSON."""
+    shown = {name: values for name, values in report["rows"].items() if not name.startswith(("curve_", "grow", "memory_"))}
+    lines, _ = rows_of(dict(report, rows=shown))
+    text = page.read_text()
+    begin, end = text.index("| row | native"), text.index("\n\n", text.index("| row | native"))
+    page.write_text(text[:begin] + "\n".join(lines) + text[end:])
 
 
 def write(path, report):
@@ -321,6 +369,7 @@ def main():
     parser.add_argument("--growth", default="2000000,100000,10000", help="calls, allocations, functions")
     parser.add_argument("--json", type=pathlib.Path, help="write all values there")
     parser.add_argument("--merge", type=pathlib.Path, nargs="+", metavar="JSON", help="only one table of earlier parts")
+    parser.add_argument("--page", type=pathlib.Path, help="put the table of --merge into this page")
     parser.add_argument("--check", action="store_true", help="fail when a row misses what is asked of it")
     parser.add_argument("--list", action="store_true", help="print the parts and end")
     options = parser.parse_args()
@@ -335,6 +384,8 @@ def main():
             report["rows"].update(part["rows"])
         if options.json:
             write(options.json, report)
+        if options.page:
+            put_into(options.page, report)
         missed = show(report)
         return int(options.check and missed > 0)
     wanted = options.only.split(",") if options.only else list(PARTS)
