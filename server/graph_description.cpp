@@ -9,6 +9,7 @@
 #include "checkpoint_parts.h"
 #include "dispatch.h"
 #include "graph_nodes.h"
+#include "log.h"
 #include "session.h"
 
 namespace cricket::server {
@@ -194,9 +195,13 @@ void set_attributes(Call& call, const NodeDescription& one, CUgraphNode node) {
         CUlaunchAttributeValue now{};
         const bool same = call.driver.cuGraphKernelNodeGetAttribute(node, which, &now) == CUDA_SUCCESS &&
                           std::memcmp(&now, &value, sizeof now) == 0;
-        if (!same)
-            require_built(call, call.driver.cuGraphKernelNodeSetAttribute(node, which, &value),
-                          "attribute " + std::to_string(id) + " of a kernel");
+        if (same) continue;
+        const CUresult status = call.driver.cuGraphKernelNodeSetAttribute(node, which, &value);
+        // Without these the kernel would be another one; the rest are hints.
+        if (which == CU_LAUNCH_ATTRIBUTE_COOPERATIVE || which == CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION)
+            require_built(call, status, "attribute " + std::to_string(id) + " of a kernel");
+        else if (status != CUDA_SUCCESS)
+            log_warn("attribute %u of a graph's kernel cannot be set again: %s", id, result_name(call.driver, status).c_str());
     }
 }
 

@@ -11,6 +11,7 @@ import shutil
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from harness import HERE, Failure, Skip, check, main, wait_for
 
@@ -45,16 +46,15 @@ class Program:
 
 
 def other_gpus(world):
-    """The environment of a server whose first GPU is another one."""
-    if world.driver == "soft":
-        return {"SOFTGPU_FIRST": "1"}
-    count = int(world.run(["sh", "-c", "ls /dev/nvidia[0-9]* | wc -l"]).stdout)
+    """The options of a server whose first GPU is another one."""
+    count = 2 if world.driver == "soft" else len(list(Path("/dev").glob("nvidia[0-9]*")))
     if count < 2:
         raise Skip("there is one GPU here")
-    return {"CRICKET_DEVICE_ORDER": ",".join(str(i) for i in reversed(range(count)))}
+    return ["--gpus", ",".join(str(gpu) for gpu in reversed(range(count)))]
 
 
 def come_back(world, way, names):
+    others = other_gpus(world) if way == "other-gpu" else []
     server = world.start_server()
     program = Program(world, names)
     program.look()
@@ -64,7 +64,7 @@ def come_back(world, way, names):
         world.wait_state(program.pid, "parked")
         world.control("snapshot", program.pid, gpu)
         server.kill()
-        server = world.start_server(environment=other_gpus(world) if way == "other-gpu" else {})
+        server = world.start_server(*others)
         world.control("load", gpu)
         program.app.restore(images)
     elif way == "coordinated":
@@ -136,8 +136,32 @@ def is_waited_for(world, way, name):
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def side_by_side(world, arguments, ways):
+    """Each way in a process of its own, with process ids of its own."""
+    environment = {name: value for name, value in os.environ.items() if name != "CRICKET_TEST_NAMESPACE"}
+    started = []
+    for way in ways:
+        log = world.folder / f"{way}.log"
+        with open(log, "wb") as out:
+            started.append((way, log, world.children.start(
+                [sys.executable, __file__, "--build", world.build, "--driver", world.driver, "--seed", arguments.seed,
+                 "--way", way, *arguments.names], stdout=out, stderr=out, env=environment)))
+    failed = []
+    for way, log, pid in started:
+        status = world.children.wait(pid, f"the {way} run", 600)
+        print(log.read_text(errors="replace"), flush=True)
+        if status not in (0, 77):
+            failed.append(way)
+    check(not failed, f"failed: {', '.join(failed)}")
+
+
 def test(world, arguments):
     world.criu
+    ways = arguments.way or WAYS
+    if arguments.jobs > 1 and len(ways) > 1:
+        side_by_side(world, arguments, ways)
+        return
+    os.environ["SOFTGPU_DEVICES"] = "2"
     kinds = read_kinds(HERE.parents[1] / "rpc/spec/snapshot.spec")
     program = world.build / "tests/checkpoint/kinds/kinds"
     known = dict((line.split() + [""])[:2] for line in
@@ -146,7 +170,7 @@ def test(world, arguments):
     check(set(tested) == set(known), f"snapshot.spec and {program} do not agree: {sorted(set(tested) ^ set(known))}")
     for name in arguments.names:
         check(name in known, f"there is no kind {name}; there are {sorted(known)}")
-    for way in arguments.way or WAYS:
+    for way in ways:
         together = [name for name in known if not known[name] and tested[name].verdict(way).restored]
         alone = [[name] for name in known if known[name] and tested[name].verdict(way).restored]
         groups = [[name] for name in arguments.names] if arguments.names else [together, *alone]
@@ -177,6 +201,7 @@ def test(world, arguments):
 
 def add_arguments(parser):
     parser.add_argument("--way", action="append", choices=WAYS, help="of saving; may be given again; default: all")
+    parser.add_argument("--jobs", type=int, default=1, help="more than 1: the ways run side by side")
     parser.add_argument("names", nargs="*", help="kinds; default: all")
 
 
