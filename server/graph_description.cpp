@@ -242,8 +242,25 @@ CUgraphNode build_node(Call& call, CUgraph graph, const GraphDescription& all, c
     }
     CUgraphNode node = nullptr;
     const CUgraph child = one.child ? params.value.graph.graph : nullptr;
-    const CUresult status = call.driver.cuGraphAddNode_v2(&node, graph, from.empty() ? nullptr : from.data(),
-                                                          edges.empty() ? nullptr : edges.data(), from.size(), &params.value);
+    const auto add = [&] {
+        return call.driver.cuGraphAddNode_v2(&node, graph, from.empty() ? nullptr : from.data(),
+                                             edges.empty() ? nullptr : edges.data(), from.size(), &params.value);
+    };
+    // A launch takes a CUkernel as a function; a node wants it in its own place.
+    CUkernel kernel = nullptr;
+    if (one.type == CU_GRAPH_NODE_TYPE_KERNEL && params.value.kernel.func &&
+        call.objects.find(HandleKind::Kernel, params.value.kernel.func)) {
+        kernel = reinterpret_cast<CUkernel>(params.value.kernel.func);
+        params.value.kernel.func = nullptr;
+        params.value.kernel.kern = kernel;
+        params.value.kernel.ctx = context_handle(call, context);
+    }
+    CUresult status = add();
+    if (status != CUDA_SUCCESS && kernel && call.driver.cuKernelGetFunction(&params.value.kernel.func, kernel) == CUDA_SUCCESS) {
+        params.value.kernel.kern = nullptr;
+        params.value.kernel.ctx = nullptr;
+        status = add();
+    }
     if (status == CUDA_SUCCESS && child) {
         CUgraph clone = nullptr;
         require_built(call, call.driver.cuGraphChildGraphNodeGetGraph(node, &clone), "cuGraphChildGraphNodeGetGraph");

@@ -30,6 +30,8 @@ void each_node(const GraphDescription& graph, Visit visit) {
     }
 }
 
+json put_off;  // of the worker's one session
+
 CUgraphNode node_at(const json& value) { return from_number<CUgraphNode>(value.get<uint64_t>()); }
 
 }  // namespace
@@ -159,6 +161,7 @@ json GraphHistory::describe_clones(Call& call, const Saved& saved) {
 }
 
 json GraphHistory::describe() {
+    if (!put_off.is_null()) return put_off;
     Call call = own_call(session_);
     session_.forget_destroyed();
     std::set<uint64_t> inside;  // graphs that belong to nodes
@@ -336,8 +339,15 @@ void GraphHistory::fail_unless_alike(Call& call, CUgraph was, CUgraph is, NodeMa
         if (const auto other = instead.find(node); other != instead.end()) node = other->second;
 }
 
-void GraphHistory::recreate(const json& json) {
-    if (json.is_null()) return;
+// Nodes hold on to the host memory that is registered when they are made, and that is the application's only once it is
+// attached: what a snapshot brings is put off until recreate(nullptr).
+void GraphHistory::recreate(const json& saved) {
+    if (!saved.is_null()) {
+        put_off = saved;
+        return;
+    }
+    if (put_off.is_null()) return;
+    const auto json = std::exchange(put_off, nullptr);
     Call call = own_call(session_);
     const auto list = [&](const char* name) { return json.value(name, json::array()); };
     for (const auto& one : list("user_objects")) {

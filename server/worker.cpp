@@ -467,6 +467,12 @@ void Worker::do_attach(const wire::Hello& hello, const ucred& peer, UniqueFd cha
         return refuse_mapped(wire::Refusal::BadChannel);
     if (why = session_.callbacks.refusal(server->channel().client_page()); !why.empty())
         return refuse_mapped(wire::Refusal::ImageTooOld);
+    try {
+        session_.graph_history.recreate(nullptr);  // put off by a load until the application's memory is there
+    } catch (const std::exception& error) {
+        why = error.what();
+        return refuse_mapped(wire::Refusal::BadChannel);
+    }
     forget_answer(server->channel());
     session_.callbacks.attach(server->channel().client_page(), server->channel().server_page());
     if (!server->channel().lock()) {

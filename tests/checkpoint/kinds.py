@@ -4,7 +4,7 @@
 
 Without names: all that come back, in one program, through all ways; and each refused one, by its name. `--way`: parked (plain criu
 dump, snapshot, another server), coordinated (cricketctl checkpoint and restore), leave-running (the same, and the program goes on; then
-the copy), other-gpu (parked, and the new server has the GPUs in another order).
+the copy), other-gpu (parked, and loaded onto another GPU: `load --devices`).
 """
 import os
 import shutil
@@ -46,11 +46,11 @@ class Program:
 
 
 def other_gpus(world):
-    """The options of a server whose first GPU is another one."""
+    """For cricketctl load: another GPU in the place of the first."""
     count = 2 if world.driver == "soft" else len(list(Path("/dev").glob("nvidia[0-9]*")))
     if count < 2:
         raise Skip("there is one GPU here")
-    return ["--gpus", ",".join(str(gpu) for gpu in reversed(range(count)))]
+    return ["--devices", ",".join(str(gpu) for gpu in reversed(range(count)))]
 
 
 def come_back(world, way, names):
@@ -64,8 +64,8 @@ def come_back(world, way, names):
         world.wait_state(program.pid, "parked")
         world.control("snapshot", program.pid, gpu)
         server.kill()
-        server = world.start_server(*others)
-        world.control("load", gpu)
+        server = world.start_server()
+        world.control("load", gpu, *others)
         program.app.restore(images)
     elif way == "coordinated":
         world.control("checkpoint", program.pid, both)

@@ -260,7 +260,7 @@ void settings_look() {
 
 // Flags of the primary context are for whoever retains it first: a process of its own.
 void primary_set_up() {
-    CU(cuDevicePrimaryCtxSetFlags(0, CU_CTX_SCHED_BLOCKING_SYNC | CU_CTX_MAP_HOST));
+    CU(cuDevicePrimaryCtxSetFlags(0, CU_CTX_SCHED_BLOCKING_SYNC));
     CUcontext again = nullptr;
     CU(cuDevicePrimaryCtxRetain(&again, 0));
 }

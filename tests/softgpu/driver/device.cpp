@@ -73,7 +73,6 @@ void initialize_devices() {
     std::iota(visible.begin(), visible.end(), 0);
     if (const char* text = getenv("CUDA_VISIBLE_DEVICES")) visible = visible_devices(text, count);
     if (const char* text = getenv("SOFTGPU_MEMORY")) memory = parse_size("SOFTGPU_MEMORY", text);
-<<<<<<< HEAD
     if (const char* text = getenv("SOFTGPU_COMPUTE")) {
         char* end;
         const long value = strtol(text, &end, 10);
@@ -85,21 +84,6 @@ void initialize_devices() {
     }
     require(!visible.empty(), CUDA_ERROR_NO_DEVICE);
     for (const int i : visible) {
-=======
-    // CUDA_VISIBLE_DEVICES, by number: up to the first that there is not.
-    std::vector<int> which;
-    const char* visible = getenv("CUDA_VISIBLE_DEVICES");
-    for (const char* at = visible; at && *at;) {
-        char* end;
-        const long value = strtol(at, &end, 10);
-        if (end == at || value < 0 || value >= count) break;
-        which.push_back(static_cast<int>(value));
-        at = *end == ',' ? end + 1 : "";
-    }
-    for (int i = 0; !visible && i < count; ++i) which.push_back(i);
-    require(!which.empty(), CUDA_ERROR_NO_DEVICE);
-    for (const int i : which) {
->>>>>>> 09f08cf (cricket-server --gpus: a snapshot comes back on another GPU; every kind does on the software GPU's second)
         auto& device = devices().emplace_back();
         device.ordinal = static_cast<int>(devices().size()) - 1;
         memcpy(device.uuid.bytes, "cricketsoftgpu\0\0", 16);
