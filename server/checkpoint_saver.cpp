@@ -3,6 +3,7 @@
 
 #include <sys/prctl.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -17,6 +18,7 @@ namespace cricket::server {
 namespace {
 
 constexpr uint64_t aside_alignment = 256;
+constexpr unsigned release_pause_us = 500;  // between pieces of the copy that are given back
 constexpr uint64_t job_bytes = DevicePipe::buffer_bytes;
 static_assert(job_bytes % snapshot_chunk_bytes == 0);
 
@@ -286,6 +288,18 @@ void Saver::pull(std::span<const Piece> pieces, bool background) {
         bytes += piece.bytes;
     }
     if (runs.empty()) return;
+    std::atomic<size_t> left{0};
+    std::atomic<bool> over{false};
+    OwnThread releaser;
+    struct End {
+        std::atomic<bool>& over;
+        OwnThread& releaser;
+        ~End() {
+            over = true;
+            releaser.join();
+        }
+    } end{over, releaser};
+    if (background) releaser = OwnThread(crew_stacks - 1, [&] { release_behind(pieces, left, over); });
     DevicePipe pipe(driver_, lanes_, bytes);
     pipe.pull(
         runs, stop_,
@@ -294,16 +308,20 @@ void Saver::pull(std::span<const Piece> pieces, bool background) {
             pack_of(worker).put(piece.part, piece.offset, data, piece.ids);
             done_ += data.size();
         },
-        [&, released = size_t(0)](size_t left) mutable {
-            if (!background) return;
-            bool some = false;
-            for (; released < left; ++released)
-                for (const auto& memory : memories_)
-                    if (memory->device() == lanes_[pieces[released].lane].device)
-                        some |= memory->release_before(pieces[released].aside_end);
-            if (!some) return;
-            note_held();
-        });
+        [&](size_t now) { left = now; });
+}
+
+// Gives back what has left the device, on a thread of its own: that takes a while, and the copies do not wait for it.
+void Saver::release_behind(std::span<const Piece> pieces, const std::atomic<size_t>& left, const std::atomic<bool>& over) {
+    for (size_t released = 0; !over;) {
+        bool some = false;
+        for (const size_t until = left; released < until; ++released)
+            for (const auto& memory : memories_)
+                if (memory->device() == lanes_[pieces[released].lane].device)
+                    some |= memory->release_before(pieces[released].aside_end);
+        if (some) note_held();
+        ::usleep(release_pause_us);
+    }
 }
 
 // Memory of our own into the packs.

@@ -69,6 +69,7 @@ class Saver final : public SnapshotHooks {
     void write_host(std::span<const CapturedPiece> pieces);
     void write_in_background();
     void pull(std::span<const Piece> pieces, bool background);
+    void release_behind(std::span<const Piece> pieces, const std::atomic<size_t>& left, const std::atomic<bool>& over);
     SnapshotPack& pack_of(unsigned worker);
     void finish(const std::string& error);
     void note_held();

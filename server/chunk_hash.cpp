@@ -3,7 +3,6 @@
 
 #include <algorithm>
 
-#include "aside_memory.h"
 #include "checkpoint_parts.h"
 #include "chunk_hash_image.h"
 #include "dispatch.h"
@@ -105,10 +104,12 @@ std::string hash_chunks(Session& session, Executor& executor, uint64_t context, 
     if (std::string why = Kernel(session, executor, context).find(&function); !why.empty()) return why;
     if (chunks.empty()) return {};
     const size_t at_once = std::min(chunks.size(), most_chunks), table = at_once * sizeof(HashedChunk);
-    AsideMemory memory(driver);
-    if (memory.take(session.current_device(), 2 * table, UINT64_MAX) < 2 * table) return "no room on the device for a list of chunks";
-    const CUdeviceptr in = memory.address(), out = memory.address() + table;
-    for (size_t done = 0; done < chunks.size(); done += at_once) {
+    CUdeviceptr in = 0;
+    if (const CUresult status = session.device_memory.allocate(session.current_device(), 2 * table, 0, &in); status != CUDA_SUCCESS)
+        return "no room on the device for a list of chunks: " + result_name(driver, status);
+    const CUdeviceptr out = in + table;
+    std::string why;
+    for (size_t done = 0; done < chunks.size() && why.empty(); done += at_once) {
         const size_t count = std::min(at_once, chunks.size() - done);
         CUdeviceptr from = in, to = out;
         void* parameters[] = {&from, &to};
@@ -117,9 +118,11 @@ std::string hash_chunks(Session& session, Executor& executor, uint64_t context, 
             status = driver.cuLaunchKernel(function, static_cast<unsigned>(count), 1, 1, threads, 1, 1, 0, CU_STREAM_LEGACY, parameters,
                                            nullptr);
         if (status == CUDA_SUCCESS) status = driver.cuMemcpyDtoH(ids.data() + done, out, count * sizeof(ContentId));
-        if (status != CUDA_SUCCESS) return "hashing device memory: " + result_name(driver, status);
+        if (status != CUDA_SUCCESS) why = "hashing device memory: " + result_name(driver, status);
     }
-    return {};
+    session.device_memory.free(in);
+    session.device_memory.reclaim(in);
+    return why;
 }
 
 }  // namespace cricket::server

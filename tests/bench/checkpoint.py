@@ -340,6 +340,10 @@ def main():
             if arguments.driver == "real":
                 attempt(results, "nvidia-training", lambda: (world.criu, Nvidia().training(world, arguments.python))[1])
         table(results, sizes)
+        for server in world.servers:  # what was not done as it should be
+            for line in server.log.read_text().splitlines():
+                if " warn: " in line or " error: " in line:
+                    print(line)
         print(json.dumps(results))
         if arguments.json:
             arguments.json.write_text(json.dumps(results, indent=1))

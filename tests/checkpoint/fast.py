@@ -89,6 +89,7 @@ def late(world):
         sizes.append(figures(row / f"s{number}"))
     for one in sizes[1:]:
         check(one["written"] < 5 << 20 and one["shared"] > 28 << 20, f"a tenth of 32 MiB was changed, and written was: {one}")
+    check("is hashed here" not in world.servers[-1].log.read_text(), "the device's memory was not hashed there")
     for number in range(2):
         change()
         folder = world.folder / f"late{number}"
