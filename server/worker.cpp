@@ -216,13 +216,13 @@ void Worker::run() {
         } catch (const ring::BadRecord& bad) {
             log_error("session %llu: the client breaks the protocol: %s: the session ends", id(), bad.what());
             over_ = true;
-            if (end_) end_();
+            end();
             continue;
         }
         if (executor_.said_goodbye()) {
             log_info("session %llu: process %d has ended", id(), session_.client_pid);
             over_ = true;
-            if (end_) end_();
+            end();
             continue;
         }
         if (!moved || executor_.waiting()) moved |= executor_.poll(ring_.get());
@@ -270,7 +270,7 @@ void Worker::idle(uint64_t idle_ns) {
         if (client_.became_another(ring_->channel().fd())) {
             log_info("session %llu: process %d runs another program now", id(), session_.client_pid);
             over_ = true;
-            if (end_) end_();
+            end();
             return;
         }
     }
@@ -438,7 +438,7 @@ void Worker::do_attach(const wire::Hello& hello, const ucred& peer, UniqueFd cha
         channel.server_page().driver_result = static_cast<uint32_t>(session_.driver_result);
         answer(channel, hello, config_.session_id, wire::Refusal::Driver, no_driver_);
         over_ = true;
-        if (end_) end_();
+        end();
         return;
     }
     if (joining_)
@@ -512,7 +512,7 @@ void Worker::attach(const wire::Hello& hello, const ucred& peer, UniqueFd channe
             do_attach(hello, peer, std::move(*channel_fd), std::move(*host_fd));
         } catch (const ring::BadRecord& bad) {
             log_error("session %llu: %s", id(), bad.what());
-            if (end_) end_();
+            end();
         }
         return OpResult{};
     });
@@ -536,7 +536,7 @@ void Worker::serve_stream(const ucred& peer, UniqueFd connection) {
     state_ = SessionState::Running;
     serve_plain(session_, executor_, std::move(connection), [this] { set_state(SessionState::Running); });
     log_info("session %llu: the stream connection of pid %d is over: the session ends", id(), peer.pid);
-    if (end_) end_();
+    end();
 }
 
 void Worker::replaced(uint64_t process_started) {
@@ -548,7 +548,7 @@ void Worker::replaced(uint64_t process_started) {
         if (ring_ && !client_.exited() && client_.maps(ring_->channel().fd())) return OpResult{};
         log_info("session %llu: process %d runs another program now", id(), session_.client_pid);
         over_ = true;
-        if (end_) end_();
+        end();
         return OpResult{};
     });
     have_commands_.store(true);

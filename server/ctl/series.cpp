@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <future>
 #include <iostream>
 #include <thread>
 #include <vector>
@@ -91,13 +92,24 @@ void snapshot(const std::string& socket, const std::string& target, const std::s
     SnapshotState state = control.begin_snapshot(target, request);
     Progress progress("writing " + directory);
     const uint64_t id = state.id;
-    while (state.error.empty() && state.phase == server::SnapshotPhase::Writing) {
-        progress.update(state.done, state.total);
-        std::this_thread::sleep_for(look_again);
-        state = control.snapshot_state(target, id);
+    if (state.error.empty()) {
+        // Asked for before it ends: a session that is over goes as soon as its snapshot is complete.
+        std::future<SnapshotState> complete = std::async(std::launch::async, [&] {
+            try {
+                return server::ControlClient::connect(socket).wait_snapshot(target, id);
+            } catch (const std::exception& error) {
+                SnapshotState failed;
+                failed.error = error.what();
+                return failed;
+            }
+        });
+        while (complete.wait_for(look_again) != std::future_status::ready) {
+            const SnapshotState now = control.snapshot_state(target, id);
+            if (now.error.empty()) progress.update(now.done, now.total);
+        }
+        state = complete.get();
     }
     progress.end();
-    if (state.error.empty()) state = control.wait_snapshot(target, id);
     if (!state.error.empty()) throw CommandError(state.error);
     std::cout << "saved in " << directory << ": " << describe(state) << "\n";
 }
