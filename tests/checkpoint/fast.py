@@ -168,7 +168,7 @@ def short_of_memory(world):
     world.control("verify", folder)
     control = slow_snapshot(world, app, world.folder / "reset")
     app.finish(patience=240)
-    check(world.children.wait(control, "cricketctl", 240) == 0, f"no snapshot of a program that reset its device: {(world.folder / 'reset-control.log').read_text()}")
+    check(world.children.wait(control, "cricketctl", 240) == 0, f"no snapshot of a program that reset its device: {(world.folder / 'control-reset.log').read_text()}")
     world.control("verify", world.folder / "reset")
     world.servers[-1].stop()
     world.start_server()
@@ -176,7 +176,7 @@ def short_of_memory(world):
 
 def slow_snapshot(world, app, folder):
     """Begins one that takes a while to be written; returns when its content is secured."""
-    log = open(world.folder / f"{folder.name}-control.log", "wb")
+    log = open(world.folder / f"control-{folder.name}.log", "wb")
     before = world.session_of(app.pid)["calls"]
     control = world.children.start([world.control_program, "snapshot", app.pid, folder, "--running", "--compress", "19"],
                                    stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=world.environment())
