@@ -118,7 +118,7 @@ void GraphTargets::launched(Call& call, CUgraphExec exec, uint64_t stream_number
     if (found == execs_.end() || !call.stream(stream_number, &stream) || call.session.captures.capturing(stream)) return;
     std::vector<HostRange> all;
     for (const auto& [node, lines] : found->second) all.insert(all.end(), lines.begin(), lines.end());
-    if (!all.empty()) call.session.copied_to_host(std::move(all), stream);
+    if (!all.empty()) call.session.copied_to_host(std::move(all), stream, true);
 }
 
 void GraphTargets::after(Call& call, Proc procedure, const void* args, const void* res) {

@@ -85,28 +85,34 @@ bool Session::busy() {
     return false;
 }
 
-CUresult Session::copied_to_host(std::vector<HostRange> ranges, CUstream stream) {
+CUresult Session::copied_to_host(std::vector<HostRange> ranges, CUstream stream, bool in_parts) {
     constexpr size_t looked_at = 16;
     CUevent event = record(stream);
     if (!event) return driver.cuStreamSynchronize(stream);
-    // The same buffers again and again: the latest copy stands for those before it.
+    // The same buffers again and again: the latest copy stands for those before it, up to the latest callback, after
+    // which the application may have written there itself.
     const auto same = [&](const CopyToHost& copy) {
-        return copy.stream == stream && !copy.told_by && std::ranges::equal(copy.ranges, ranges);
+        return copy.stream == stream && !copy.told_by && !copy.callback && std::ranges::equal(copy.ranges, ranges);
     };
     const size_t count = std::min(copies_to_host.size(), looked_at);
     const auto found = std::find_if(copies_to_host.end() - static_cast<std::ptrdiff_t>(count), copies_to_host.end(), same);
     if (found != copies_to_host.end()) {
         if (found->event) give_event(found->event);
         copies_to_host.erase(found);
+        in_parts = true;
     }
-    copies_to_host.push_back({std::move(ranges), stream, event, 0, nullptr});
+    copies_to_host.push_back({std::move(ranges), stream, event, 0, nullptr, in_parts});
     return CUDA_SUCCESS;
 }
 
 std::vector<HostRange> Session::untold_copies(uint64_t callback_begun) {
     std::vector<HostRange> all;
-    for (const CopyToHost& copy : copies_to_host)
-        if (!copy.told_by_callback(callback_begun)) all.insert(all.end(), copy.ranges.begin(), copy.ranges.end());
+    for (const CopyToHost& copy : copies_to_host) {
+        if (copy.told_by_callback(callback_begun)) continue;
+        // What has not been copied yet must not hide what the application, or a callback of it, wrote there meanwhile.
+        if (copy.event && !copy.in_parts && driver.cuEventQuery(copy.event) == CUDA_ERROR_NOT_READY) continue;
+        all.insert(all.end(), copy.ranges.begin(), copy.ranges.end());
+    }
     return all;
 }
 

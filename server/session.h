@@ -52,6 +52,7 @@ struct CopyToHost {
     CUevent event = nullptr;    // null once it completed
     uint64_t told_by = 0;       // the call whose reply tells the application; 0: none yet
     std::shared_ptr<const std::atomic<uint64_t>> callback;  // the ticket of one behind it: once the application begins it, it knows
+    bool in_parts = false;      // stands for earlier copies too, or for a graph's: some may be over before the event
     bool told_by_callback(uint64_t begun) const { return callback && *callback && *callback <= begun; }
 };
 
@@ -183,7 +184,7 @@ class Session {
 
     std::deque<CopyToHost> copies_to_host;
     // Work that copies to these ranges is in the stream now.
-    CUresult copied_to_host(std::vector<HostRange> ranges, CUstream stream);
+    CUresult copied_to_host(std::vector<HostRange> ranges, CUstream stream, bool in_parts = false);
     // What the copies wrote of which the application, which has begun the callback with this ticket last, does not know that
     // they are over; it must leave those ranges alone. For HostMemory::adopt().
     std::vector<HostRange> untold_copies(uint64_t callback_begun);
