@@ -67,6 +67,7 @@ int main(int argc, char** argv) {
     CUDA_CHECK(cudaStreamCreateWithPriority(&stream, cudaStreamNonBlocking, greatest));
     cudaEvent_t begin, before, after;
     for (cudaEvent_t* event : {&begin, &before, &after}) CUDA_CHECK(cudaEventCreate(event));
+    CUDA_CHECK(cudaDeviceSynchronize());  // the stream does not wait for the copies and the memset
     link<<<1, 1, 0, stream>>>(nodes, allocated);
     CUDA_CHECK(cudaEventRecord(begin, stream));
     CUDA_CHECK(cudaStreamSynchronize(stream));

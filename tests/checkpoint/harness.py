@@ -211,9 +211,8 @@ class App:
         program that ended while it was looked at is no failure: its own verdict is judged later."""
         try:
             self.look_clean()
-        except OSError:
-            if self.alive():
-                raise
+        except OSError as gone:  # its files in /proc vanish a little before it can be waited for
+            wait_for(lambda: not self.alive(), lambda: f"the end of pid {self.pid} ({gone})")
         if not self.alive() and not may_end:
             raise Failure(f"ended with status {self.world.children.status[self.pid]}: {self.describe()}")
 

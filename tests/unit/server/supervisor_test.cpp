@@ -235,10 +235,15 @@ TEST_F(SupervisorTest, SnapshotDropAndLoad) {
     EXPECT_EQ(client.attach(socket), AttachState::Attached);
 
     EXPECT_TRUE(control.drop(session_name(loaded.session.id), true).ok);
-    std::filesystem::resize_file(path("gpu/state.data"), 3);
-    EXPECT_THAT(control.load(path("gpu")).result.error, HasSubstr("state.data"));
-    std::filesystem::resize_file(path("gpu/state.data"), 0);
-    std::ofstream(path("gpu/state.data")) << "damaged!";
+    std::filesystem::path pack;
+    for (const auto& file : std::filesystem::directory_iterator(path("gpu")))
+        if (file.path().extension() == ".pack") pack = file.path();
+    ASSERT_FALSE(pack.empty());
+    const auto bytes = std::filesystem::file_size(pack);
+    std::filesystem::resize_file(pack, 3);
+    EXPECT_THAT(control.load(path("gpu")).result.error, HasSubstr(pack.filename().string()));
+    std::filesystem::resize_file(pack, 0);
+    std::ofstream(pack) << std::string(bytes, '!');
     EXPECT_THAT(control.load(path("gpu")).result.error, HasSubstr("corrupt"))
         << "found by the worker, said by the supervisor";
     EXPECT_TRUE(no_sessions(control));
