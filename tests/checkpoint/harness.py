@@ -6,6 +6,7 @@ orphans, so that it learns the exit status of a process that CRIU restored, whic
 Nothing here sleeps for a guessed time: conditions are watched, with a limit that says what was waited for.
 """
 import argparse
+import contextlib
 import ctypes
 import json
 import os
@@ -50,6 +51,22 @@ def wait_for(condition, what, patience=None):
         time.sleep(0.002)
 
 
+class Timed:
+    """With CRICKET_TEST_TIMES a test says of each step when it began and how long it took."""
+    began = time.monotonic()
+
+    def __init__(self, what):
+        self.what, self.start = what, time.monotonic()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if os.environ.get("CRICKET_TEST_TIMES"):
+            now = time.monotonic()
+            print(f"[{self.start - Timed.began:7.2f} s, {now - self.start:6.2f} s] {self.what}", flush=True)
+
+
 def tail(path, lines=15):
     try:
         text = Path(path).read_text(errors="replace").splitlines()
@@ -88,7 +105,8 @@ class Children:
         return pid in self.status
 
     def wait(self, pid, what, patience=None):
-        wait_for(lambda: self.ended(pid), f"{what} (pid {pid}) to end", patience)
+        with Timed(f"waiting for {what}"):
+            wait_for(lambda: self.ended(pid), f"{what} (pid {pid}) to end", patience)
         return self.status[pid]
 
 
@@ -122,7 +140,8 @@ class Server:
                 raise Failure(f"the server ended with status {self.world.children.status[self.pid]}:\n{tail(self.log)}")
             return self.world.control("status", accept_failure=True).returncode == 0
 
-        wait_for(answers, lambda: f"the server to answer; its log:\n{tail(self.log)}")
+        with Timed("the server's start"):
+            wait_for(answers, lambda: f"the server to answer; its log:\n{tail(self.log)}")
         return self
 
     def kill(self):
@@ -322,11 +341,13 @@ class World:
 
     def run(self, command, patience=None, **kwargs):
         """Runs a helper program to its end; its output and errors come back as one text."""
+        words = [str(word) for word in command]
+        quiet = "status" in words[1:2]  # asked in a loop
         try:
-            return subprocess.run([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                  stderr=subprocess.STDOUT, text=True, errors="replace",
-                                  timeout=patience or PATIENCE, env=kwargs.pop("env", None) or self.tool_environment(),
-                                  **kwargs)
+            with contextlib.nullcontext() if quiet else Timed(" ".join([Path(words[0]).name, *words[1:]])):
+                return subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                      text=True, errors="replace", timeout=patience or PATIENCE,
+                                      env=kwargs.pop("env", None) or self.tool_environment(), **kwargs)
         except subprocess.TimeoutExpired as expired:
             so_far = expired.stdout or b""
             raise Failure(f"{shlex.join(map(str, command))} took longer than {expired.timeout:g} s; so far:\n"
