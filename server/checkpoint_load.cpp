@@ -346,7 +346,7 @@ void load_graphs(Session& session, SnapshotReader& reader, uint64_t bytes) {
     if (!bytes) return;
     std::vector<uint8_t> cbor(bytes);
     reader.read("graphs", 0, cbor.data(), cbor.size());
-    session.graph_history.recreate(json::from_cbor(cbor));
+    session.graph_history.put_off(json::from_cbor(cbor));
 }
 
 // The application has this device's primary context, and nothing is in it.

@@ -3,96 +3,46 @@
 
 #include <algorithm>
 
-#include "checkpoint_parts.h"
 #include "chunk_hash_image.h"
-#include "dispatch.h"
+#include "own_calls.h"
 
 namespace cricket::server {
 namespace {
 
-constexpr char kernel_name[] = "cricket_hash";
+constexpr char kernel_name[] = "cricket_hash", kernel[] = "the kernel that hashes memory";
 constexpr unsigned threads = 256;
 constexpr size_t most_chunks = size_t(1) << 20;  // in one launch
 
 const Attachment& kernel_image() {
-    static const Attachment image = std::make_shared<const ImageBytes>(std::vector<std::byte>(
-        reinterpret_cast<const std::byte*>(chunk_hash_image), reinterpret_cast<const std::byte*>(chunk_hash_image) + sizeof chunk_hash_image));
+    static const Attachment image = own_image(chunk_hash_image, sizeof chunk_hash_image);
     return image;
 }
 
-class Kernel {
-  public:
-    Kernel(Session& session, Executor& executor, uint64_t context)
-        : session_(session),
-          executor_(executor),
-          context_(context),
-          call_{session, session.driver, session.objects, {}, nullptr, 0, {}, false, 0, 0} {
-        call_.credential.seq = session.executed;
-        call_.credential.context = context;
+// The kernel as an earlier snapshot has loaded it, maybe in an earlier life.
+uint64_t known_kernel(const Journal& journal, uint64_t context) {
+    const auto ours = [](const Attachment& image) {
+        const auto mine = kernel_image()->span();
+        return image && (image == kernel_image() ||
+                         (image->size() == mine.size() && std::equal(mine.begin(), mine.end(), image->data())));
+    };
+    for (const auto& [place, entry] : journal.entries()) {
+        if (entry.effect.kind != Effect::Kind::Create || journal.creation(entry.effect.object) != &entry ||
+            Objects::kind_of(entry.effect.object) != HandleKind::Function)
+            continue;
+        const JournalEntry* module = journal.creation(entry.effect.owner);
+        if (module && module->effect.owner == context && ours(module->attachment)) return entry.effect.object;
     }
+    return 0;
+}
 
-    std::string find(CUfunction* out) {
-        uint64_t number = known();
-        if (!number) {
-            if (std::string why = load(&number); !why.empty()) return why;
-        }
-        if (session_.make_current(context_) != CUDA_SUCCESS || !session_.loading.function(call_, number, out) || !*out)
-            return "the kernel that hashes memory cannot be loaded";
-        return {};
-    }
-
-  private:
-    template <typename Args, typename Res>
-    void execute(Proc procedure, Args* args, Res* res) {
-        const auto number = static_cast<uint32_t>(procedure);
-        executor_.execute(dispatch_table[number - wire::first_cuda_proc], number, call_, args, res);
-    }
-    std::string said(const char* what, int32_t status) const {
-        return std::string(what) + ": " + result_name(session_.driver, static_cast<CUresult>(status));
-    }
-
-    // Loaded by an earlier snapshot, maybe in an earlier life.
-    uint64_t known() const {
-        const Journal& journal = session_.journal;
-        const auto ours = [](const Attachment& image) {
-            const auto mine = kernel_image()->span();
-            return image && (image == kernel_image() ||
-                             (image->size() == mine.size() && std::equal(mine.begin(), mine.end(), image->data())));
-        };
-        for (const auto& [place, entry] : journal.entries()) {
-            if (entry.effect.kind != Effect::Kind::Create || journal.creation(entry.effect.object) != &entry ||
-                Objects::kind_of(entry.effect.object) != HandleKind::Function)
-                continue;
-            const JournalEntry* module = journal.creation(entry.effect.owner);
-            if (module && module->effect.owner == context_ && ours(module->attachment)) return entry.effect.object;
-        }
-        return 0;
-    }
-
-    std::string load(uint64_t* number) {
-        cuModuleLoadData_args load{};
-        cuModuleLoadData_res loaded{};
-        call_.attachment = kernel_image();
-        execute(Proc::cuModuleLoadData, &load, &loaded);
-        call_.attachment.reset();
-        if (loaded.status != CUDA_SUCCESS) return said("loading the kernel that hashes memory", loaded.status);
-        cuModuleGetFunction_args get{};
-        cuModuleGetFunction_res got{};
-        get.hmod = loaded.module;
-        get.name.data = kernel_name;
-        get.name.size = sizeof kernel_name;
-        get.name.present = true;
-        execute(Proc::cuModuleGetFunction, &get, &got);
-        if (got.status != CUDA_SUCCESS) return said("finding the kernel that hashes memory", got.status);
-        *number = got.hfunc;
-        return {};
-    }
-
-    Session& session_;
-    Executor& executor_;
-    const uint64_t context_;
-    Call call_;
-};
+std::string find_kernel(Session& session, Executor& executor, uint64_t context, CUfunction* out) {
+    OwnCalls calls(session, executor, context);
+    uint64_t function = known_kernel(session.journal, context), module = 0;
+    std::string why;
+    if (!function) why = calls.load(kernel_image(), kernel, &module);
+    if (!function && why.empty()) why = calls.find(module, kernel_name, kernel, &function);
+    return why.empty() ? calls.resolve(function, kernel, out) : why;
+}
 
 }  // namespace
 
@@ -101,7 +51,7 @@ std::string hash_chunks(Session& session, Executor& executor, uint64_t context, 
     static_assert(sizeof(HashedChunk) == 16 && sizeof(ContentId) == 16);
     const DriverTable& driver = session.driver;
     CUfunction function = nullptr;
-    if (std::string why = Kernel(session, executor, context).find(&function); !why.empty()) return why;
+    if (std::string why = find_kernel(session, executor, context, &function); !why.empty()) return why;
     if (chunks.empty()) return {};
     const size_t at_once = std::min(chunks.size(), most_chunks), table = at_once * sizeof(HashedChunk);
     CUdeviceptr in = 0;

@@ -43,8 +43,10 @@ class GraphHistory {
 
     // Throws std::runtime_error with what cannot be restored, by name. Everything about graphs, executables and user objects.
     nlohmann::json describe();
-    // The same again, after everything else of the session is there.
-    void recreate(const nlohmann::json& json);
+    // What describe() said in an earlier life, for recreate().
+    void put_off(nlohmann::json saved) { put_off_ = std::move(saved); }
+    // Makes what was put off, once everything else of the session is there, the application's memory too.
+    void recreate();
     // Whether a journalled call is repeated by recreate().
     static bool recreates(uint64_t object);
 
@@ -127,6 +129,7 @@ class GraphHistory {
     std::map<CUgraph, NodeMap> clones_;    // after a restore: clone -> (node of the original -> node of the clone)
     std::map<uint64_t, int> conditional_handles_;  // graphs that have any, by number
     uint64_t last_tombstone_ = 0;
+    nlohmann::json put_off_;  // null: nothing is
 };
 
 }  // namespace cricket::server

@@ -30,8 +30,6 @@ void each_node(const GraphDescription& graph, Visit visit) {
     }
 }
 
-json put_off;  // of the worker's one session
-
 CUgraphNode node_at(const json& value) { return from_number<CUgraphNode>(value.get<uint64_t>()); }
 
 }  // namespace
@@ -161,7 +159,7 @@ json GraphHistory::describe_clones(Call& call, const Saved& saved) {
 }
 
 json GraphHistory::describe() {
-    if (!put_off.is_null()) return put_off;
+    if (!put_off_.is_null()) return put_off_;
     Call call = own_call(session_);
     session_.forget_destroyed();
     std::set<uint64_t> inside;  // graphs that belong to nodes
@@ -340,14 +338,10 @@ void GraphHistory::fail_unless_alike(Call& call, CUgraph was, CUgraph is, NodeMa
 }
 
 // Nodes hold on to the host memory that is registered when they are made, and that is the application's only once it is
-// attached: what a snapshot brings is put off until recreate(nullptr).
-void GraphHistory::recreate(const json& saved) {
-    if (!saved.is_null()) {
-        put_off = saved;
-        return;
-    }
-    if (put_off.is_null()) return;
-    const auto json = std::exchange(put_off, nullptr);
+// attached.
+void GraphHistory::recreate() {
+    if (put_off_.is_null()) return;
+    const auto json = std::exchange(put_off_, nullptr);
     Call call = own_call(session_);
     const auto list = [&](const char* name) { return json.value(name, json::array()); };
     for (const auto& one : list("user_objects")) {

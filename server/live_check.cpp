@@ -10,8 +10,8 @@
 
 #include "checkpoint_data.h"
 #include "checkpoint_parts.h"
-#include "dispatch.h"
 #include "messages.h"
+#include "own_calls.h"
 #include "session_names.h"
 #include "snapshot_store.h"
 #include "variables.h"
@@ -203,67 +203,34 @@ CUresult wait_event(const DriverTable& driver, CUevent event) {
     }
 }
 
-// Calls of our own are executed as those of the application are: what they load moves what the driver places
-// later, so they are journalled, and a restore repeats them.
+// Runs a kernel of our own in a context. Empty, or what went wrong.
 class Probe {
   public:
     Probe(Session& session, Executor& executor, uint64_t context)
-        : session_(session),
-          driver_(session.driver),
-          executor_(executor),
-          context_(context),
-          call_{session, session.driver, session.objects, {}, nullptr, 0, {}, false, 0, 0} {
-        call_.credential.seq = session.executed;
-        call_.credential.context = context;
-    }
-    // Empty, or what went wrong.
+        : session_(session), driver_(session.driver), context_(context), calls_(session, executor, context) {}
     std::string run() {
-        static const Attachment image = std::make_shared<const ImageBytes>(
-            std::vector<std::byte>(reinterpret_cast<const std::byte*>(probe_ptx),
-                                   reinterpret_cast<const std::byte*>(probe_ptx) + sizeof probe_ptx));
-        cuModuleLoadData_args load{};
-        cuModuleLoadData_res loaded{};
-        call_.attachment = image;
-        execute(Proc::cuModuleLoadData, &load, &loaded);
-        call_.attachment.reset();
-        if (loaded.status != CUDA_SUCCESS) return said("loading the probe kernel", loaded.status);
-        std::string why = run_kernel(loaded.module);
-        cuModuleUnload_args unload{};
-        cuModuleUnload_res unloaded{};
-        unload.hmod = loaded.module;
-        execute(Proc::cuModuleUnload, &unload, &unloaded);
-        if (why.empty() && unloaded.status != CUDA_SUCCESS)
-            why = said("unloading the probe kernel", unloaded.status);
-        return why;
+        static const Attachment image = own_image(probe_ptx, sizeof probe_ptx);
+        uint64_t module = 0;
+        std::string why = calls_.load(image, kernel, &module);
+        if (!why.empty()) return why;
+        why = run_kernel(module);
+        const std::string not_unloaded = calls_.unload(module, kernel);
+        return why.empty() ? not_unloaded : why;
     }
 
   private:
-    template <typename Args, typename Res>
-    void execute(Proc procedure, Args* args, Res* res) {
-        const auto number = static_cast<uint32_t>(procedure);
-        executor_.execute(dispatch_table[number - wire::first_cuda_proc], number, call_, args, res);
-    }
-    std::string said(const char* what, int32_t status) const {
-        return std::string(what) + ": " + result_name(driver_, static_cast<CUresult>(status));
-    }
+    static constexpr char kernel[] = "the probe kernel";
+
     std::string run_kernel(uint64_t module) {
-        cuModuleGetFunction_args get{};
-        cuModuleGetFunction_res got{};
-        constexpr char name[] = "cricket_probe";
-        get.hmod = module;
-        get.name.data = name;
-        get.name.size = sizeof name;
-        get.name.present = true;
-        execute(Proc::cuModuleGetFunction, &get, &got);
-        if (got.status != CUDA_SUCCESS) return said("finding the probe kernel", got.status);
+        uint64_t number = 0;
         CUfunction function = nullptr;
-        if (session_.make_current(context_) != CUDA_SUCCESS ||
-            !session_.loading.function(call_, got.hfunc, &function) || !function)
-            return "the probe kernel cannot be loaded";
+        std::string why = calls_.find(module, "cricket_probe", kernel, &number);
+        if (why.empty()) why = calls_.resolve(number, kernel, &function);
+        if (!why.empty()) return why;
         constexpr uint64_t words = probe_blocks * probe_threads, bytes = words * sizeof(uint32_t);
         CUdeviceptr out = 0;
         CUresult status = session_.device_memory.allocate(session_.current_device(), bytes, context_, &out);
-        if (status != CUDA_SUCCESS) return said("memory for the probe kernel", status);
+        if (status != CUDA_SUCCESS) return "memory for the probe kernel: " + result_name(driver_, status);
         uint32_t seed = 0x5eed0000u + static_cast<uint32_t>(session_.executed);
         void* parameters[] = {&out, &seed};
         std::vector<uint32_t> result(words);
@@ -281,7 +248,7 @@ class Probe {
             session_.device_memory.reclaim(out);
         }
         if (stuck) return "the probe kernel does not end";
-        if (status != CUDA_SUCCESS) return said("the probe kernel", status);
+        if (status != CUDA_SUCCESS) return "the probe kernel: " + result_name(driver_, status);
         for (uint32_t i = 0; i < words; ++i)
             if (result[i] != i * 2654435769u + seed)
                 return "the probe kernel computed a wrong word " + std::to_string(i);
@@ -290,9 +257,8 @@ class Probe {
 
     Session& session_;
     const DriverTable& driver_;
-    Executor& executor_;
     const uint64_t context_;
-    Call call_;
+    OwnCalls calls_;
 };
 
 // All living objects of a kind in a context.

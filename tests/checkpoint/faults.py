@@ -62,6 +62,34 @@ def faulty(world, fault, more=None):
                                              "CRICKET_FAULT": fault, "CRICKET_FAULT_DONE": str(done)} | (more or {})
 
 
+def hanging_checkpoint(world, app, folder, *words):
+    """The pid of a cricketctl whose criu has begun and does not go on."""
+    done, environment = faulty(world, "hang")
+    control = world.children.start([world.control_program, "checkpoint", app.pid, folder, *words], stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    wait_for(done.exists, "criu to begin")
+    return control
+
+
+def fails_without_criu(world, control, who, how=signal.SIGKILL):
+    """Its criu ends, and it with a failure."""
+    for child in children_of(control):
+        os.kill(child, how)
+    status = world.children.wait(control, who)
+    check(status == 1, f"cricketctl ended with status {status}")
+
+
+def goes_on_from(world, app, folder):
+    """A program that is gone comes back from a checkpoint, and works."""
+    world.control("verify", folder)
+    world.children.status.pop(app.pid, None)
+    for path in (app.log, app.errors):  # criu wants them as long as they were
+        os.truncate(path, 0)
+    world.control("restore", folder)
+    unharmed(world, app)
+    app.finish()
+
+
 def works_after_all(world, app, place):
     """The next checkpoint there is a whole one, brings the program back, and clears away what was left."""
     world.control("checkpoint", app.pid, place / "good")
@@ -172,26 +200,13 @@ def worker_killed(world):
         server = world.start_server()
         app, place = start(world), place_of(world)
         world.control("checkpoint", app.pid, place / "earlier", "--leave-running")
-        done, environment = faulty(world, "hang")
-        control = world.children.start([world.control_program, "checkpoint", app.pid, place / "earlier", *words],
-                                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                                       env=environment)
-        wait_for(done.exists, "criu to begin")
+        control = hanging_checkpoint(world, app, place / "earlier", *words)
         os.kill(children_of(server.pid)[0], signal.SIGKILL)
-        for child in children_of(control):
-            os.kill(child, signal.SIGKILL)
-        status = world.children.wait(control, "cricketctl, whose session's worker was killed,")
-        check(status == 1, f"cricketctl ended with status {status}")
+        fails_without_criu(world, control, "cricketctl, whose session's worker was killed,")
         status = world.children.wait(app.pid, "the program, which is to hear of it")
         check_message(status, app.output() + app.errors.read_text(), "lost", app.describe())
         check(os.listdir(place) == ["earlier"], f"left behind: {os.listdir(place)}")
-        world.control("verify", place / "earlier")
-        world.children.status.pop(app.pid, None)
-        for path in (app.log, app.errors):  # criu wants them as long as they were
-            os.truncate(path, 0)
-        world.control("restore", place / "earlier")
-        unharmed(world, app)
-        app.finish()
+        goes_on_from(world, app, place / "earlier")
         server.stop()
 
 
@@ -201,27 +216,14 @@ def server_killed(world):
         server = world.start_server()
         app, place = start(world), place_of(world)
         world.control("checkpoint", app.pid, place / "earlier", "--leave-running")
-        done, environment = faulty(world, "hang")
-        control = world.children.start([world.control_program, "checkpoint", app.pid, place / "earlier", *words],
-                                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                                       env=environment)
-        wait_for(done.exists, "criu to begin")
+        control = hanging_checkpoint(world, app, place / "earlier", *words)
         server.kill()
-        for child in children_of(control):
-            os.kill(child, signal.SIGKILL)
-        status = world.children.wait(control, "cricketctl, whose server was killed,")
-        check(status == 1, f"cricketctl ended with status {status}")
+        fails_without_criu(world, control, "cricketctl, whose server was killed,")
         check(os.listdir(place) == ["earlier"], f"left behind: {os.listdir(place)}")
         check(app.alive(), f"the program did not wait for a server: {app.describe()}")
         app.kill()
-        for path in (app.log, app.errors):
-            os.truncate(path, 0)
         server = world.start_server()
-        world.control("verify", place / "earlier")
-        world.children.status.pop(app.pid, None)
-        world.control("restore", place / "earlier")
-        unharmed(world, app)
-        app.finish()
+        goes_on_from(world, app, place / "earlier")
         server.stop()
 
 
@@ -259,16 +261,9 @@ def cricketctl_interrupted(world):
     server = world.start_server()
     app, place = start(world), place_of(world)
     for words in BOTH:
-        done, environment = faulty(world, "hang")
-        control = world.children.start([world.control_program, "checkpoint", app.pid, place / "one", *words],
-                                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                                       env=environment)
-        wait_for(done.exists, "criu to begin")
+        control = hanging_checkpoint(world, app, place / "one", *words)
         os.kill(control, signal.SIGINT)
-        for child in children_of(control):
-            os.kill(child, signal.SIGTERM)
-        status = world.children.wait(control, "the interrupted cricketctl")
-        check(status == 1, f"cricketctl ended with status {status}")
+        fails_without_criu(world, control, "the interrupted cricketctl", signal.SIGTERM)
         unharmed(world, app)
         empty(place)
     works_after_all(world, app, place)

@@ -72,7 +72,6 @@ class Client:
         os.close(self.fd)
         os.close(self.host_fd)
 
-
     def forget_answer(self):
         struct.pack_into("<II", self.memory, PAGE, WAITING, 0)
 
@@ -98,9 +97,21 @@ class Received:
         return struct.unpack_from("<Q", self.memory, TAIL_OFFSET)[0]
 
     def answer_attached(self):
+        self.answer(ATTACHED, 0)
+
+    def refuse(self, refusal, text):
+        self.memory[PAGE + 32:PAGE + 32 + len(text) + 1] = text.encode() + b"\0"
+        self.answer(REFUSED, refusal)
+
+    def answer(self, state, refusal):
         struct.pack_into("<Q", self.memory, PAGE + 8, self.next_epoch)
-        struct.pack_into("<I", self.memory, PAGE + 4, 0)
-        struct.pack_into("<I", self.memory, PAGE, ATTACHED)
+        struct.pack_into("<I", self.memory, PAGE + 4, refusal)
+        struct.pack_into("<I", self.memory, PAGE, state)
+
+    def close(self):
+        self.memory.close()
+        for fd in self.fds:
+            os.close(fd)
 
     def lock(self):
         """As a worker does that serves the channel: through an open file description of its own."""
@@ -132,33 +143,14 @@ class PlayedServer:
         self.socket.close()
 
 
-class RefusingServer:
+class RefusingServer(PlayedServer):
     """Answers each hello with a refusal, as a server of another protocol version would."""
-
-    def __init__(self, path):
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.socket.bind(str(path))
-        self.socket.setblocking(False)
 
     def refuse_one(self, refusal, text):
         """True once a hello came and was refused."""
-        try:
-            data, ancillary, _, _ = self.socket.recvmsg(65536, 4096)
-        except BlockingIOError:
+        hello = self.next_hello()
+        if not hello:
             return False
-        fds = array.array("i")
-        for level, kind, content in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                fds.frombytes(content[:len(content) - len(content) % fds.itemsize])
-        next_epoch = HELLO.unpack(data[:HELLO.size])[5]
-        with mmap.mmap(fds[0], 2 * PAGE) as memory:
-            memory[PAGE + 32:PAGE + 32 + len(text) + 1] = text.encode() + b"\0"
-            struct.pack_into("<Q", memory, PAGE + 8, next_epoch)
-            struct.pack_into("<I", memory, PAGE + 4, refusal)
-            struct.pack_into("<I", memory, PAGE, REFUSED)
-        for fd in fds:
-            os.close(fd)
+        hello.refuse(refusal, text)
+        hello.close()
         return True
-
-    def close(self):
-        self.socket.close()
