@@ -2,6 +2,7 @@
 // How a session is made of a snapshot again; checkpoint_saver.h makes snapshots.
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "executor.h"
@@ -13,7 +14,8 @@ namespace cricket::server {
 Variables saved_environment(const std::string& directory);
 
 // Makes the fresh `session` what the snapshot describes; returns whether it was a coordinated one. Throws
-// std::runtime_error naming what is wrong; the session is then of no use.
-bool load_checkpoint(Session& session, Executor& executor, const std::string& directory);
+// std::runtime_error naming what is wrong; the session is then of no use. `checked` is called when devices and code were
+// found fit and nothing is left but to bring the content.
+bool load_checkpoint(Session& session, Executor& executor, const std::string& directory, const std::function<void()>& checked);
 
 }  // namespace cricket::server

@@ -387,7 +387,7 @@ Variables saved_environment(const std::string& directory) {
     }
 }
 
-bool load_checkpoint(Session& session, Executor& executor, const std::string& directory) {
+bool load_checkpoint(Session& session, Executor& executor, const std::string& directory, const std::function<void()>& checked) {
     Steps steps;
     SnapshotReader reader(directory);
     steps.done("manifest");
@@ -410,6 +410,7 @@ bool load_checkpoint(Session& session, Executor& executor, const std::string& di
     if (without_gpu) retain_empty(session, executor, meta);
     std::vector<JournalEntry> by_value = load_journal(session, executor, reader);
     require_free_memory(session, meta);
+    checked();
     steps.done("journal");
     session.objects.set_last_index(meta.at("last_index"));
     if (meta.contains("primary_retained")) {

@@ -162,13 +162,28 @@ OpResult ControlClient::drop(const std::string& target, bool force, std::chrono:
     return simple(ctl_drop_2, &arguments, timeout);
 }
 
-LoadResult ControlClient::load(const std::string& directory, const std::string& devices) {
-    ctl_load_args arguments{plain(directory), plain(devices)};
+template <typename Procedure, typename Arguments>
+LoadResult ControlClient::load_call(Procedure procedure, Arguments* arguments) {
     ctl_load_result result;
-    call(ctl_load_on_2, &arguments, &result, no_hurry);
+    call(procedure, arguments, &result, no_hurry);
     LoadResult converted{from_xdr(result.result), from_xdr(result.session)};
     xdr_free(reinterpret_cast<xdrproc_t>(xdr_ctl_load_result), reinterpret_cast<char*>(&result));
     return converted;
+}
+
+LoadResult ControlClient::load(const std::string& directory, const std::string& devices) {
+    ctl_load_args arguments{plain(directory), plain(devices)};
+    return load_call(ctl_load_on_2, &arguments);
+}
+
+LoadResult ControlClient::begin_load(const std::string& directory, const std::string& devices) {
+    ctl_load_args arguments{plain(directory), plain(devices)};
+    return load_call(ctl_load_begin_2, &arguments);
+}
+
+LoadResult ControlClient::finish_load(const std::string& target) {
+    char* argument = plain(target);
+    return load_call(ctl_load_finish_2, &argument);
 }
 
 ReportResult ControlClient::survey(const std::string& target) {

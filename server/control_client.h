@@ -39,12 +39,16 @@ class ControlClient {
     SnapshotState abort_snapshot(const std::string& target, uint64_t id);
     OpResult drop(const std::string& target, bool force, std::chrono::seconds timeout = no_hurry);
     LoadResult load(const std::string& directory, const std::string& devices = {});
+    LoadResult begin_load(const std::string& directory, const std::string& devices);
+    LoadResult finish_load(const std::string& target);
     ReportResult survey(const std::string& target);
     ReportResult check(const std::string& target, const std::string& directory);
 
   private:
     template <typename Procedure, typename Arguments, typename Result>
     void call(Procedure procedure, Arguments* arguments, Result* result, std::chrono::seconds timeout);
+    template <typename Procedure, typename Arguments>
+    LoadResult load_call(Procedure procedure, Arguments* arguments);
     template <typename Procedure, typename Arguments>
     ReportResult report(Procedure procedure, Arguments* arguments);
     template <typename Procedure, typename Arguments>

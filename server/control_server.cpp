@@ -226,6 +226,16 @@ bool_t ctl_load_on_2_svc(ctl_load_args* args, ctl_load_result* result, svc_req* 
     });
 }
 
+bool_t ctl_load_begin_2_svc(ctl_load_args* args, ctl_load_result* result, svc_req* request) {
+    return answer(request, result, [&](ControlService& service) {
+        return service.begin_load(text(args->directory), text(args->devices));
+    });
+}
+
+bool_t ctl_load_finish_2_svc(char** target, ctl_load_result* result, svc_req* request) {
+    return answer(request, result, [&](ControlService& service) { return service.finish_load(text(*target)); });
+}
+
 bool_t ctl_survey_2_svc(char** target, ctl_report_result* result, svc_req* request) {
     return answer(request, result, [&](ControlService& service) { return service.survey(text(*target)); });
 }

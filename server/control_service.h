@@ -39,6 +39,10 @@ class ControlService {
     virtual OpResult drop(const std::string& target, bool force) = 0;
     // `devices`: of ctl_load_args.
     virtual LoadResult load(const std::string& directory, const std::string& devices) = 0;
+    // The same in two steps, of one connection: what cannot be restored is refused by the first; `target` is the name of
+    // the session that it tells.
+    virtual LoadResult begin_load(const std::string& directory, const std::string& devices) = 0;
+    virtual LoadResult finish_load(const std::string& target) = 0;
     virtual ReportResult survey(const std::string& target) = 0;
     virtual ReportResult check(const std::string& target, const std::string& directory) = 0;
     // True when the connection is to end after the answer just sent.

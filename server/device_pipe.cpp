@@ -23,7 +23,8 @@ constexpr auto longest_wait = std::chrono::milliseconds(1);
 // Indices handed from thread to thread.
 class Handover {
   public:
-    explicit Handover(std::mutex& mutex) : mutex_(mutex) {}
+    enum class Order { Oldest, Newest };
+    explicit Handover(std::mutex& mutex, Order order = Order::Oldest) : mutex_(mutex), order_(order) {}
     void give(size_t one) {
         {
             std::lock_guard lock(mutex_);
@@ -50,11 +51,17 @@ class Handover {
   private:
     bool take_locked(size_t* one) {
         if (waiting_.empty()) return false;
-        *one = waiting_.front();
-        waiting_.pop_front();
+        if (order_ == Order::Newest) {
+            *one = waiting_.back();
+            waiting_.pop_back();
+        } else {
+            *one = waiting_.front();
+            waiting_.pop_front();
+        }
         return true;
     }
     std::mutex& mutex_;
+    const Order order_;
     std::condition_variable there_;
     std::deque<size_t> waiting_;
 };
@@ -194,7 +201,7 @@ void DevicePipe::push(std::span<const DeviceRun> runs, std::atomic<bool>& stop,
     const std::vector<Batch> batches = cut(runs);
     std::vector<size_t> batch_in(buffers_);
     std::mutex mutex;
-    Handover free(mutex), full(mutex);
+    Handover free(mutex, Handover::Order::Newest), full(mutex);  // what was used last is in the caches still
     std::atomic<bool> never{false};
     std::atomic<size_t> next{0};
     for (unsigned i = 0; i < buffers_; ++i) free.give(i);

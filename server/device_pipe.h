@@ -35,7 +35,7 @@ struct DeviceRun {
 
 class DevicePipe {
   public:
-    static constexpr uint64_t buffer_bytes = 4u << 20;
+    static constexpr uint64_t buffer_bytes = 2u << 20;
     static constexpr unsigned most_buffers = 32;
 
     // For about `bytes` of memory. The buffers are pinned in any of the lanes' contexts, where that can be done.

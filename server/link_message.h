@@ -26,6 +26,7 @@ enum class LinkKind : uint32_t {
     Fetch = 7,     // to the supervisor: what was left under `name`?
     Answer = 8,    // to the worker: whether it was done, to Fetch with the descriptor
     Replaced = 10,  // to the worker: the process that started at `request` has begun another session (it called exec)
+    Checked = 11,   // to the supervisor: the snapshot that is loaded can be, here; its content comes now
     Image = 9,     // to the worker, with a file that a call will load (cricket/image_offer.h)
 };
 

@@ -337,18 +337,21 @@ void Supervisor::collect_connections(bool all) {
 void Supervisor::on_link(const SessionRef& session) {
     ReceivedLinkMessage received = receive_link_message(session->link.get(), false);
     if (received.outcome == ReceivedLinkMessage::Outcome::Nothing) return;
-    if (received.outcome == ReceivedLinkMessage::Outcome::Message && received.message.kind != LinkKind::Started)
+    const LinkKind kind = received.message.kind;
+    if (received.outcome == ReceivedLinkMessage::Outcome::Message && kind != LinkKind::Started && kind != LinkKind::Checked)
         return on_exchange(session, received.message, std::move(received.fds));
     std::lock_guard lock(mutex_);
     if (received.outcome == ReceivedLinkMessage::Outcome::Closed) {
         // The worker is about to end; its status says how. Until then its link is not polled.
         if (session->error.empty()) session->error = "its worker ended";
         session->unlinked = std::chrono::steady_clock::now();
-    } else if (received.message.kind == LinkKind::Started && received.message.ok) {
+    } else if (kind == LinkKind::Checked) {
+        session->checked = true;
+    } else if (received.message.ok) {
         session->started = true;
         session->unanswered.reset();  // the worker answers it
         log_info("session %s is ready (worker %d)", session_name(session->id).c_str(), session->worker);
-    } else if (received.message.kind == LinkKind::Started) {
+    } else {
         session->error = received.message.text[0] ? received.message.text : "its worker gave no reason";
         log_error("session %s did not start: %s", session_name(session->id).c_str(), session->error.c_str());
     }

@@ -53,9 +53,11 @@ struct SupervisedSession {
     // Under the supervisor's mutex:
     pid_t worker = -1;     // -1 once it has been reaped
     bool started = false;  // the worker said so
+    bool checked = false;  // the worker said of a snapshot that it can be restored here
     std::string error;     // why it did not start, or how it ended
     bool gone = false;     // no longer among the sessions
     bool ending = false;   // told to end: whatever its worker's status is then, it is no accident
+    std::string loaded_from;  // a snapshot; empty: none
     std::string
         stored_at;  // its snapshot in the state folder, to be removed once it is older than the session
     int32_t client_pid = 0;
@@ -83,6 +85,10 @@ class Supervisor {
     // Runs `function` with a fresh control connection to the session's worker. Never throws.
     OpResult ask(const SessionRef& session, const std::function<OpResult(ControlClient&)>& function);
     OpResult drop(const SessionRef& session, bool force);
+    // Two steps: begin_load() refuses what cannot be restored here, and the session that it returns is loaded further; then
+    // its end is waited for. What fails leaves no session.
+    OpResult begin_load(const std::string& directory, const std::string& devices, bool from_state_dir, SessionRef* begun);
+    LoadResult finish_load(const SessionRef& session);
     LoadResult load(const std::string& directory, const std::string& devices = {}, bool from_state_dir = false);
     const SupervisorOptions& options() const { return options_; }
 
@@ -108,6 +114,7 @@ class Supervisor {
     // Any thread
     SessionRef on_main(std::function<SessionRef()> function);
     SessionStatus status_of(const SessionRef& session);
+    OpResult wait_loaded(const SessionRef& session, bool only_checked);
     bool wait_gone(const SessionRef& session, std::chrono::seconds patience);
     void kill_worker(const SessionRef& session);
     void housekeeping();
@@ -171,6 +178,8 @@ class SupervisorService : public ControlService {
     SnapshotState abort_snapshot(const std::string& target, uint64_t id) override;
     OpResult drop(const std::string& target, bool force) override;
     LoadResult load(const std::string& directory, const std::string& devices) override;
+    LoadResult begin_load(const std::string& directory, const std::string& devices) override;
+    LoadResult finish_load(const std::string& target) override;
     ReportResult survey(const std::string& target) override;
     ReportResult check(const std::string& target, const std::string& directory) override;
 
@@ -179,6 +188,7 @@ class SupervisorService : public ControlService {
     ReportResult report(const std::string& target, const std::function<ReportResult(ControlClient&)>& function);
     Supervisor& supervisor_;
     std::map<uint64_t, SessionRef> quiesced_;
+    std::map<std::string, SessionRef> loading_;  // by name
 };
 
 }  // namespace cricket::server

@@ -114,6 +114,24 @@ LoadResult SupervisorService::load(const std::string& directory, const std::stri
     return supervisor_.load(directory, devices);
 }
 
+LoadResult SupervisorService::begin_load(const std::string& directory, const std::string& devices) {
+    if (OpResult checked = check_directory(directory); !checked.ok) return {std::move(checked), {}};
+    SessionRef session;
+    const OpResult begun = supervisor_.begin_load(directory, devices, false, &session);
+    if (!begun.ok) return {begun, {}};
+    SessionStatus status;
+    status.id = session->id;
+    status.token = session->token;
+    loading_[session_name(session->id)] = session;
+    return {{}, std::move(status)};
+}
+
+LoadResult SupervisorService::finish_load(const std::string& target) {
+    const auto found = loading_.extract(target);
+    if (found.empty()) return {OpResult::failure("this connection has not begun to load session " + target), {}};
+    return supervisor_.finish_load(found.mapped());
+}
+
 ReportResult SupervisorService::report(const std::string& target,
                                        const std::function<ReportResult(ControlClient&)>& function) {
     std::string error;

@@ -183,15 +183,14 @@ OpResult Supervisor::drop(const SessionRef& session, bool force) {
                              "the driver?)");
 }
 
-LoadResult Supervisor::load(const std::string& directory, const std::string& devices, bool from_state_dir) {
-    const auto failure = [](std::string why) { return LoadResult{OpResult::failure(std::move(why)), {}}; };
+OpResult Supervisor::begin_load(const std::string& directory, const std::string& devices, bool from_state_dir, SessionRef* begun) {
     wire::Token token;
     try {
         const SnapshotReader reader(directory);
         if (!parse_token(reader.info().session, &token))
-            return failure("'" + directory + "/manifest.json' names no session");
+            return OpResult::failure("'" + directory + "/manifest.json' names no session");
     } catch (const SnapshotError& error) {
-        return failure(error.what());
+        return OpResult::failure(error.what());
     }
     bool there_already = false;
     const SessionRef session = on_main([&]() -> SessionRef {
@@ -203,22 +202,38 @@ LoadResult Supervisor::load(const std::string& directory, const std::string& dev
         if (there_already) return nullptr;
         SessionRef started = start_session(token, directory, {}, devices);
         std::lock_guard lock(mutex_);
+        if (started) started->loaded_from = directory;
         if (started && from_state_dir) started->stored_at = directory;
         return started;
     });
-    if (there_already) return failure("session " + token_text(token) + " is here already; drop it first");
-    if (!session) return failure("the server cannot start another session");
+    if (there_already) return OpResult::failure("session " + token_text(token) + " is here already; drop it first");
+    if (!session) return OpResult::failure("the server cannot start another session");
+    *begun = session;
+    return wait_loaded(session, true);
+}
+
+OpResult Supervisor::wait_loaded(const SessionRef& session, bool only_checked) {
+    std::string why;
     {
         std::unique_lock lock(mutex_);
-        changed_.wait(lock, [&] { return session->started || session->gone || ending_; });
-        if (!session->started) {
-            const std::string why = session->error.empty() ? "the server is ending" : session->error;
-            lock.unlock();
-            drop(session, true);
-            return failure("'" + directory + "' cannot be loaded: " + why);
-        }
+        const auto there = [&] { return session->started || (only_checked && session->checked && !session->gone); };
+        changed_.wait(lock, [&] { return there() || session->gone || ending_; });
+        if (there()) return {};
+        why = session->error.empty() ? "the server is ending" : session->error;
     }
-    return {{}, status_of(session)};
+    drop(session, true);
+    return OpResult::failure("'" + session->loaded_from + "' cannot be loaded: " + why);
+}
+
+LoadResult Supervisor::finish_load(const SessionRef& session) {
+    const OpResult result = wait_loaded(session, false);
+    return {result, result.ok ? status_of(session) : SessionStatus{}};
+}
+
+LoadResult Supervisor::load(const std::string& directory, const std::string& devices, bool from_state_dir) {
+    SessionRef session;
+    const OpResult begun = begin_load(directory, devices, from_state_dir, &session);
+    return begun.ok ? finish_load(session) : LoadResult{begun, {}};
 }
 
 void Supervisor::housekeeping() {

@@ -90,7 +90,7 @@ OpResult Worker::start() {
         if (why.empty() && !config_.restore_dir.empty()) {
             log_info("session %llu: the driver is open after %.1f ms", id(), static_cast<double>(now_ns() - began) / 1e6);
             try {
-                client_host_wins_ = load_checkpoint(session_, executor_, config_.restore_dir);
+                client_host_wins_ = load_checkpoint(session_, executor_, config_.restore_dir, checked_);
                 session_.environment = with_devices(std::move(session_.environment), config_.devices);  // for ever
                 set_state(SessionState::Parked);
             } catch (const std::exception& error) {
@@ -531,6 +531,7 @@ int worker_main(const WorkerConfig& config, int link_fd) {
     worker.use(fetcher);
     WorkerLink link(link_fd, worker, &exchange);
     worker.on_end([&link] { link.stop(); });
+    worker.on_checked([&link] { link.checked(); });
     if (loaded.ok) loaded = worker.start();
     link.started(loaded);
     if (!loaded.ok) return EXIT_FAILURE;

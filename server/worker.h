@@ -41,6 +41,9 @@ class Worker final : public WorkerOps {
     // Called by the executor when the session must end (a client that breaks the protocol).
     void on_end(std::function<void()> end) { end_ = std::move(end); }
 
+    // Called by start() when the snapshot to restore has been found to fit.
+    void on_checked(std::function<void()> checked) { checked_ = std::move(checked); }
+
     // Waits for a snapshot that is being written.
     void finish_snapshot() { saver_.wait_idle(); }
 
@@ -101,7 +104,7 @@ class Worker final : public WorkerOps {
     uint64_t behind_callback_ = 0;  // calls looked at since a callback is due
     bool client_host_wins_ = false;  // restored from a coordinated checkpoint: its host memory was not saved here
     SessionState state_ = SessionState::Starting;
-    std::function<void()> end_;
+    std::function<void()> end_, checked_ = [] {};
     std::atomic<bool> plain_{false};  // a client over a plain transport has the executor to itself
     bool over_ = false;  // the session has ended; commands are still answered
 

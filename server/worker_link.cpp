@@ -42,14 +42,16 @@ class WorkerService : public ControlService {
         dropped_ = result.ok;
         return result;
     }
-    LoadResult load(const std::string&, const std::string&) override {
-        return {OpResult::failure("a worker begins from a snapshot or not at all"), {}};
-    }
+    LoadResult load(const std::string&, const std::string&) override { return no_load(); }
+    LoadResult begin_load(const std::string&, const std::string&) override { return no_load(); }
+    LoadResult finish_load(const std::string&) override { return no_load(); }
     ReportResult survey(const std::string&) override { return ops_.survey(); }
     ReportResult check(const std::string&, const std::string& directory) override { return ops_.check(directory); }
     bool finished() override { return dropped_; }
 
   private:
+    static LoadResult no_load() { return {OpResult::failure("a worker begins from a snapshot or not at all"), {}}; }
+
     WorkerOps& ops_;
     bool dropped_ = false;
 };
@@ -70,6 +72,13 @@ void WorkerLink::started(const OpResult& result) {
     message.set_text(result.error);
     if (!send_link_message(fd_.get(), message))
         log_warn("the supervisor does not hear that the session started: %s", std::strerror(errno));
+}
+
+void WorkerLink::checked() {
+    LinkMessage message;
+    message.kind = LinkKind::Checked;
+    if (!send_link_message(fd_.get(), message))
+        log_warn("the supervisor does not hear that the session can be restored: %s", std::strerror(errno));
 }
 
 void WorkerLink::stop() {

@@ -27,6 +27,8 @@ class WorkerLink {
     // To be called once: the session is ready for its client (parked, when it was restored), or cannot be,
     // and why. What came over the link before waits until run().
     void started(const OpResult& result);
+    // Before that, of a session that is restored: what it needs is there.
+    void checked();
     // Serves until the supervisor closes the link, a drop has been answered, or stop(). Then every control
     // call has ended.
     void run();

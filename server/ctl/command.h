@@ -60,7 +60,7 @@ void checkpoint(const std::string& socket, const CheckpointOptions& options);
 void restore(const std::string& socket, const std::string& directory, const std::string& devices,
              const std::vector<std::string>& criu_arguments);
 // Loads a snapshot, unless its session is here already, parked and as it was then: from an attempt before. Throws.
-server::SessionStatus load_or_keep(server::ControlClient& control, const std::string& snapshot, const std::string& devices = {});
+server::SessionStatus load_or_keep(server::ControlClient& control, const std::string& snapshot);
 // A snapshot, or a checkpoint with both halves: reads everything.
 void verify(const std::string& directory);
 // A session against the snapshot it came from, or that in `directory`; stops it for as long as that takes.

@@ -1,22 +1,29 @@
 // SPDX-License-Identifier: MIT
-// Both halves are looked at before anything is touched; the GPU's half comes first, because it can be taken
-// back.
+// Both halves are looked at before anything is made, and come back at the same time; criu lets the program go only once the
+// GPU's half is there, so each can be taken back when the other fails.
+#include <future>
 #include <iostream>
+#include <optional>
 
 #include "checkpoint_folder.h"
 #include "command.h"
 #include "criu.h"
 #include "session_names.h"
 #include "snapshot_store.h"
+#include "verdict.h"
 
 namespace cricket::ctl {
 
 using server::ControlClient;
 using server::LoadResult;
+using server::SessionStatus;
 
-server::SessionStatus load_or_keep(ControlClient& control, const std::string& snapshot, const std::string& devices) {
+namespace {
+
+// The session of a snapshot, if it is here from an attempt before. Throws when it is but must not be taken for it.
+std::optional<SessionStatus> kept_session(ControlClient& control, const std::string& snapshot, const std::string& devices) {
     const server::SnapshotReader reader(snapshot);
-    for (const server::SessionStatus& session : control.status().sessions) {
+    for (const SessionStatus& session : control.status().sessions) {
         if (server::token_text(session.token) != reader.info().session) continue;
         const uint64_t calls = reader.meta().value("executed", session.calls);
         if (session.state == server::SessionState::Parked && session.epoch == reader.info().epoch && session.calls == calls &&
@@ -27,24 +34,53 @@ server::SessionStatus load_or_keep(ControlClient& control, const std::string& sn
                                                               std::to_string(calls) + " in the snapshot)") +
                            ": cricketctl drop " + server::session_name(session.id) + " forgets it");
     }
-    LoadResult loaded = control.load(snapshot, devices);
-    require(loaded.result);
-    return loaded.session;
+    return {};
+}
+
+SessionStatus loaded(const LoadResult& result) {
+    require(result.result);
+    return result.session;
+}
+
+}  // namespace
+
+SessionStatus load_or_keep(ControlClient& control, const std::string& snapshot) {
+    const auto kept = kept_session(control, snapshot, {});
+    return kept ? *kept : loaded(control.load(snapshot));
 }
 
 void restore(const std::string& socket, const std::string& directory, const std::string& devices,
              const std::vector<std::string>& criu_arguments) {
     const CheckpointInfo info = check_checkpoint(directory);
-    const std::string criu = find_criu();
+    std::future<std::string> criu = std::async(std::launch::async, find_criu);
     ControlClient control = ControlClient::connect(socket);
-    const server::SessionStatus session = load_or_keep(control, directory + "/gpu", devices);
-    const std::string log = directory + "/restore.log";
-    std::vector<std::string> arguments = {"restore", "-d", "-D", directory + "/app", "-o", log};
-    arguments.insert(arguments.end(), criu_arguments.begin(), criu_arguments.end());
-    const CriuResult restored = run_criu(criu, arguments, log);
-    if (!restored.ok()) {
-        std::string why = "criu could not restore pid " + std::to_string(info.pid) + ": " + restored.errors;
-        const server::OpResult dropped = control.drop(server::session_name(session.id), true);
+    const std::string snapshot = directory + "/gpu";
+    const auto kept = kept_session(control, snapshot, devices);
+    const std::string name = server::session_name(kept ? kept->id : loaded(control.begin_load(snapshot, devices)).id);
+    const std::shared_future<SessionStatus> loading =
+        std::async(std::launch::async, [&] { return kept ? *kept : loaded(control.finish_load(name)); });
+    std::string why;
+    try {
+        const std::string log = directory + "/restore.log";
+        Verdict verdict([&] {
+            try {
+                loading.get();
+                return true;
+            } catch (const std::exception&) {
+                return false;
+            }
+        });
+        std::vector<std::string> arguments = {"restore", "-d", "-D", directory + "/app", "-o", log};
+        arguments.insert(arguments.end(), criu_arguments.begin(), criu_arguments.end());
+        arguments.insert(arguments.end(), {"--action-script", verdict.script()});
+        const CriuResult restored = run_criu(criu.get(), arguments, log, verdict.environment());
+        if (!restored.ok()) why = "criu could not restore pid " + std::to_string(info.pid) + ": " + restored.errors;
+    } catch (const std::exception& error) {
+        why = error.what();
+    }
+    const SessionStatus session = loading.get();  // criu has failed too if this did
+    if (!why.empty()) {
+        const server::OpResult dropped = control.drop(name, true);
         if (!dropped.ok) why += "; and the loaded session stays: " + dropped.error;
         throw CommandError(why);
     }

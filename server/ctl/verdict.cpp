@@ -18,7 +18,7 @@
 namespace cricket::ctl {
 namespace {
 
-constexpr char variable[] = "CRICKET_CHECKPOINT_VERDICT";
+constexpr char variable[] = "CRICKET_VERDICT";
 
 socklen_t abstract_address(const std::string& name, sockaddr_un* address) {
     *address = {};
@@ -38,7 +38,7 @@ bool same_user(int fd) {
 Verdict::Verdict(std::function<bool()> decide) : decide_(std::move(decide)) {
     uint64_t number[2];
     if (::getrandom(number, sizeof number, 0) != sizeof number) throw CommandError("no random numbers");
-    name_ = "cricket-checkpoint-" + server::hex64(number[0]) + server::hex64(number[1]);
+    name_ = "cricket-verdict-" + server::hex64(number[0]) + server::hex64(number[1]);
     sockaddr_un address;
     const socklen_t length = abstract_address(name_, &address);
     listener_.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -81,7 +81,7 @@ bool is_action_script(int* status) {
     const char* name = std::getenv(variable);
     if (!stage || !name) return false;
     *status = 0;
-    if (std::strcmp(stage, "post-dump") != 0) return true;
+    if (std::strcmp(stage, "post-dump") != 0 && std::strcmp(stage, "post-restore") != 0) return true;
     *status = 1;
     sockaddr_un address;
     const socklen_t length = abstract_address(name, &address);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// criu runs an action script when a dump is complete and its tasks still stand still; when the script fails,
-// the tasks go on. Here the script is cricketctl itself, which asks the cricketctl that started criu, over an
-// abstract socket. When that one has died there is nobody to say yes, and the tasks go on as well.
+// criu runs an action script when a dump or a restore is complete and its tasks still stand still; when the script fails,
+// dumped tasks go on, and restored ones are ended. Here the script is cricketctl itself, which asks the cricketctl that
+// started criu, over an abstract socket. When that one has died there is nobody to say yes, which is a no.
 #pragma once
 
 #include <functional>
@@ -14,7 +14,7 @@ namespace cricket::ctl {
 
 class Verdict {
   public:
-    // `decide` runs once, in a thread, when the dump is complete.
+    // `decide` runs once, in a thread, when criu is that far.
     explicit Verdict(std::function<bool()> decide);
     ~Verdict() { close(); }
     std::string script() const;       // what to give to --action-script
