@@ -196,12 +196,22 @@ CUresult impl_cuMemHostGetFlags(unsigned int* pFlags, void* p) {
     return result;
 }
 
+// The usual sizes without a call.
+static void give(const pointer_cache::Value& known, void* to) {
+    if (known.bytes == 8)
+        ::memcpy(to, &known.value, 8);
+    else if (known.bytes == 4)
+        ::memcpy(to, &known.value, 4);
+    else
+        ::memcpy(to, &known.value, known.bytes);
+}
+
 CUresult impl_cuPointerGetAttribute(void* data, CUpointer_attribute attribute, CUdeviceptr ptr) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     if (!data) return CUDA_ERROR_INVALID_VALUE;
     pointer_cache::Value known;
     if (pointer_cache::find(ptr, attribute, false, &known)) {
-        ::memcpy(data, &known.value, known.bytes);
+        give(known, data);
         return CUDA_SUCCESS;
     }
     const uint64_t stamp = pointer_cache::stamp();
@@ -224,7 +234,7 @@ static bool attributes_from_cache(unsigned count, const CUpointer_attribute* att
     for (unsigned i = 0; i < count; ++i) {
         pointer_cache::Value known;
         if (!pointer_cache::find(ptr, attributes[i], true, &known)) return false;
-        if (data[i]) ::memcpy(data[i], &known.value, known.bytes);
+        if (data[i]) give(known, data[i]);
     }
     return true;
 }

@@ -43,8 +43,9 @@ constinit std::atomic<uint64_t> changes{1};
 
 uint32_t what_of(CUpointer_attribute attribute, bool list) { return static_cast<uint32_t>(attribute) << 1 | (list ? 1u : 0u); }
 
+// One pointer's attributes never share a place: they are asked for together.
 Entry& entry_of(CUdeviceptr pointer, uint32_t what) {
-    return table[(pointer * 0x9e3779b97f4a7c15u + what * 0xc2b2ae3d27d4eb4fu) >> 55];
+    return table[((pointer * 0x9e3779b97f4a7c15u >> 55) + what) % entries];
 }
 
 }  // namespace

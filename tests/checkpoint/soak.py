@@ -149,7 +149,7 @@ def run_child(command, result, env=None):
 
 def training(arguments, seed):
     command = [sys.executable, HERE.parent / "gpu/cases/criu_training.py", "--build", arguments.build, "--driver", arguments.driver,
-               "--seed", seed, "--python", arguments.training, "--steps", arguments.training_steps,
+               "--seed", seed, "--python", arguments.training, "--steps", arguments.training_steps or 50 * arguments.training_cycles,
                "--cycles", arguments.training_cycles, "mixed"]
     figures, output = run_child(command, None, dict(os.environ, CRICKET_TEST_PATIENCE="240"))
     if figures["status"] == 0:
@@ -225,7 +225,7 @@ if __name__ == "__main__":
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2) // 2), help="programs at a time")
     parser.add_argument("--training", metavar="PYTHON", help="an interpreter with PyTorch: its training is soaked too")
     parser.add_argument("--training-cycles", type=int, default=20)
-    parser.add_argument("--training-steps", type=int, default=600)
+    parser.add_argument("--training-steps", type=int, help="50 a cycle by default, so that it does not end before its last one")
     add_common(parser)
     parser.add_argument("programs", nargs="*", default=PROGRAMS, help="examples, each with its options as one word")
     sys.exit(soak_all(parser.parse_args()))
