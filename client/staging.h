@@ -15,6 +15,7 @@ namespace cricket::client {
 
 inline constexpr uint64_t ring_piece = 1u << 20;
 inline constexpr uint64_t fetched_piece = 4u << 20;
+inline constexpr uint64_t fetched_window = wire::up_cuts[1];  // more would not be faster
 inline constexpr uint64_t plain_piece = 8u << 20;
 inline constexpr unsigned down_pieces_in_flight = 6;
 
@@ -132,7 +133,7 @@ bool fetch_up(Session& session, const StagedCall<Args>& how, const void* source,
         Args args = describe(piece);
         rpc::Bulk& data = args.*how.data;
         data = {rpc::Bulk::Where::Fetched, 0, piece.bytes(), {}, reinterpret_cast<uint64_t>(source) + piece.x};
-        if (!ring.up_space_locked(data.size, &data.offset)) return *result = of_status(ring::Status::Lost), true;
+        if (!ring.up_space_locked(data.size, &data.offset, fetched_window)) return *result = of_status(ring::Status::Lost), true;
         const uint32_t flags = how.flags | (more ? 0u : uint32_t(wire::answer_at_once));
         const auto request = request_for(how.proc, xdr_routine(how.xdr_args), &args, flags, !more);
         if (more) {

@@ -321,7 +321,7 @@ void Session::give_event(CUevent event) {
 }
 
 void Session::channel_arrived() {
-    registered_ = registration_failed_ = false;
+    pinned_parts_.clear();
     const auto& geometry = ring->channel().geometry();
     void* alias = ::mmap(reinterpret_cast<void*>(pageable_up_place), geometry.up_bytes, PROT_READ,
                          MAP_SHARED | MAP_FIXED_NOREPLACE, ring->channel().fd(),
@@ -332,33 +332,27 @@ void Session::channel_arrived() {
 void Session::channel_leaves() {
     drain_up(true);
     const auto& geometry = ring->channel().geometry();
-    if (registered_ && any_context()) {
-        driver.cuMemHostUnregister(ring->channel().base() + geometry.up_offset);
-        driver.cuMemHostUnregister(ring->channel().base() + geometry.down_offset);
-    }
-    registered_ = false;
+    for (const PinnedPart& part : pinned_parts_)
+        if (part.pinned && any_context()) driver.cuMemHostUnregister(ring->channel().base() + part.offset);
+    pinned_parts_.clear();
     if (pageable_up_) ::munmap(pageable_up_, geometry.up_bytes);
     pageable_up_ = nullptr;
     ring = nullptr;
 }
 
 // On the first use with a context: pinned buffers make copies truly asynchronous.
-bool Session::register_buffers() {
-    if (registered_ || registration_failed_) return registered_;
-    if (!current_known_ || !context_devices.count(current_)) return false;
-    const auto& geometry = ring->channel().geometry();
-    std::byte* base = ring->channel().base();
-    constexpr unsigned flags = CU_MEMHOSTREGISTER_PORTABLE;
+void Session::pin_part(uint64_t area, uint64_t area_bytes, uint64_t offset) {
+    if (!current_known_ || !context_devices.count(current_)) return;
+    wire::BulkPart part{0, area_bytes};
+    if (ring->channel().client_page().keeps_cuts)
+        part = area == ring->channel().geometry().up_offset ? wire::bulk_part(wire::up_cuts, area_bytes, offset - area)
+                                                             : wire::bulk_part(wire::down_cuts, area_bytes, offset - area);
+    const uint64_t begin = area + part.begin;
+    for (const PinnedPart& known : pinned_parts_)
+        if (known.offset == begin) return;
     const Captures::OwnWork own(captures);
-    registered_ =
-        driver.cuMemHostRegister(base + geometry.up_offset, geometry.up_bytes, flags) == CUDA_SUCCESS;
-    if (registered_ &&
-        driver.cuMemHostRegister(base + geometry.down_offset, geometry.down_bytes, flags) != CUDA_SUCCESS) {
-        driver.cuMemHostUnregister(base + geometry.up_offset);
-        registered_ = false;
-    }
-    registration_failed_ = !registered_;
-    return registered_;
+    pinned_parts_.push_back({begin, driver.cuMemHostRegister(ring->channel().base() + begin, part.end - part.begin,
+                                                             CU_MEMHOSTREGISTER_PORTABLE) == CUDA_SUCCESS});
 }
 
 // Whether [offset, offset + bytes) of the memfd lies in the area.
@@ -370,7 +364,7 @@ const void* Session::up_data(uint64_t offset, uint64_t bytes) {
     if (!ring) return nullptr;
     const auto& geometry = ring->channel().geometry();
     if (!inside(offset, bytes, geometry.up_offset, geometry.up_bytes)) return nullptr;
-    register_buffers();
+    pin_part(geometry.up_offset, geometry.up_bytes, offset);
     return ring->channel().base() + offset;
 }
 
@@ -385,7 +379,7 @@ void* Session::down_data(uint64_t offset, uint64_t bytes) {
     if (!ring) return nullptr;
     const auto& geometry = ring->channel().geometry();
     if (!inside(offset, bytes, geometry.down_offset, geometry.down_bytes)) return nullptr;
-    register_buffers();
+    pin_part(geometry.down_offset, geometry.down_bytes, offset);
     return ring->channel().base() + offset;
 }
 

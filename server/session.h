@@ -207,7 +207,11 @@ class Session {
     double time_base_ms = 0;
 
   private:
-    bool register_buffers();
+    struct PinnedPart {
+        uint64_t offset = 0;  // in the memfd
+        bool pinned = false;
+    };
+    void pin_part(uint64_t area, uint64_t area_bytes, uint64_t offset);
     CUresult synchronize_streams(uint64_t context);
     uint64_t current_ = 0;
     bool current_known_ = false;
@@ -236,7 +240,7 @@ class Session {
         CUevent event = nullptr;
     };
     std::vector<Freed> freed_later_;
-    bool registered_ = false, registration_failed_ = false;
+    std::vector<PinnedPart> pinned_parts_;
     std::byte* pageable_up_ = nullptr;
 };
 

@@ -42,6 +42,7 @@ constexpr uint64_t keep_spares_ns = 1'000'000'000;  // device memory for allocat
 constexpr uint64_t callback_grace_ns = 10'000'000;  // a host function that needs nobody has returned by then
 constexpr unsigned fetch_threads = 3;          // that exist, used or not: part of the address space
 constexpr int control_threads = 4;             // that may run at once without a new stack
+constexpr auto status_patience = std::chrono::milliseconds(2);
 constexpr uint32_t settle_ms = 10'000;         // for a client that was just killed to be noticed as gone
 
 constexpr char plain_words[] = "its client speaks plain RPC (CRICKET_TRANSPORT), which has no checkpoints";
@@ -129,9 +130,13 @@ void Worker::run_commands() {
     for (;;) {
         std::packaged_task<OpResult()> task;
         {
-            std::lock_guard lock(mutex_);
+            std::unique_lock lock(mutex_);
             if (commands_.empty()) {
                 have_commands_.store(stop_.load());
+                if (!std::exchange(status_wanted_, false)) return;
+                lock.unlock();
+                publish_status();
+                changed_.notify_all();
                 return;
             }
             task = std::move(commands_.front());
@@ -287,8 +292,13 @@ void Worker::settle() {
     ring_.reset();
 }
 
+// As it is now, unless the executor is in a long call: a session that is never idle publishes nothing by itself.
 SessionStatus Worker::status() {
-    std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
+    status_wanted_ = true;
+    have_commands_.store(true);
+    changed_.notify_all();
+    changed_.wait_for(lock, status_patience, [this] { return !status_wanted_; });
     return published_;
 }
 

@@ -114,6 +114,7 @@ class Worker final : public WorkerOps {
     std::atomic<bool> have_commands_{false};
     std::atomic<bool> stop_{false};
     SessionStatus published_;
+    bool status_wanted_ = false;
     std::thread thread_;
 };
 

@@ -71,10 +71,29 @@ struct ChannelGeometry {
 
 inline constexpr uint32_t max_slots = 256;
 
+// The bulk buffers are cut at these offsets, and no call's data crosses a cut. So the worker can pin a buffer part by part,
+// when its first data comes: pinned pages exist, and criu writes what exists.
+inline constexpr uint64_t up_cuts[] = {4u << 20, 16u << 20}, down_cuts[] = {8u << 20, 24u << 20};
+
+// The part of a buffer of `size` bytes that `offset` is in.
+struct BulkPart {
+    uint64_t begin, end;
+};
+template <size_t n>
+constexpr BulkPart bulk_part(const uint64_t (&cuts)[n], uint64_t size, uint64_t offset) {
+    uint64_t begin = 0;
+    for (const uint64_t cut : cuts) {
+        if (cut >= size) break;
+        if (offset < cut) return {begin, cut};
+        begin = cut;
+    }
+    return {begin, size};
+}
+
 struct ClientPage {  // page 0: written by the client only
     uint64_t magic;  // channel_magic
     uint32_t protocol;
-    uint32_t reserved;
+    uint32_t keeps_cuts;  // 1: no call's data crosses a cut; 0 in images of programs whose shim knew of none
     ChannelGeometry geometry;
     alignas(64) std::atomic<uint64_t> tail;       // bytes ever posted to the ring (release after the record is written)
     std::atomic<uint64_t> acked_seq;              // replies of calls up to this one will not be asked for again

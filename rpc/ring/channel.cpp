@@ -84,6 +84,7 @@ bool Channel::create() {
     auto& client = client_page();
     client.magic = wire::channel_magic;
     client.protocol = wire::protocol_version;
+    client.keeps_cuts = 1;
     client.geometry = geometry_;
     client.self = reinterpret_cast<uint64_t>(base_);
     return true;

@@ -276,14 +276,23 @@ void RingClient::release(Pending* pending, bool order_held) {
     freed_.notify_all();
 }
 
-std::byte* RingClient::up_space_locked(uint64_t bytes, uint64_t* offset) {
+std::byte* RingClient::up_space_locked(uint64_t bytes, uint64_t* offset, uint64_t window) {
     const auto& geometry = channel_.geometry();
     const uint64_t size = geometry.up_bytes;
     bytes = (bytes + 63) & ~uint64_t(63);
-    const uint64_t to_end = size - up_tail_ % size;
+    // The next place at or behind `from` where nothing is cut. The last part has room for what up_limit() allows.
+    const auto place = [&](uint64_t from) {
+        for (;;) {
+            const uint64_t left = wire::bulk_part(wire::up_cuts, size, from % size).end - from % size;
+            if (left >= bytes) return from;
+            from += left;
+        }
+    };
     // What is free at the buffer's start again is better than what was never touched: its pages are there and in the caches.
-    const bool cooling = up_tail_ % size + bytes > hot_bytes && up_tail_ + to_end + bytes - known_up_head() <= size;
-    if (to_end < bytes || cooling) up_tail_ += to_end;
+    const uint64_t at = up_tail_ % size, here = place(up_tail_), again = place(up_tail_ + (size - at));
+    const bool cooling = at + bytes > hot_bytes && again + bytes - known_up_head() <= size;
+    const bool beyond = here % size + bytes > window && again + bytes - up_tail_ <= size;
+    up_tail_ = cooling || beyond ? again : here;
     const auto fits = [&](uint64_t head) { return up_tail_ + bytes - head <= size; };
     while (!fits(std::min(up_head_, up_tail_)) && !fits(known_up_head())) {
         if (lost() || !wait_progress_locked(0)) return nullptr;
@@ -302,6 +311,7 @@ bool RingClient::down_alloc_locked(std::unique_lock<std::mutex>& order, uint64_t
         unsigned run = 0;
         for (unsigned block = 0; block < total; ++block) {
             const bool used = down_used_[block / 64] >> (block % 64) & 1;
+            if (std::ranges::find(wire::down_cuts, block * down_block) != std::end(wire::down_cuts)) run = 0;
             run = used ? 0 : run + 1;
             if (run < need) continue;
             const unsigned first = block + 1 - need;

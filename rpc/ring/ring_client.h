@@ -84,8 +84,9 @@ class RingClient {
     Status begin_locked(const Request& request, Pending* pending);
 
     // Space in the up buffer for `bytes` (at most up_limit()) contiguous bytes, to be filled before the next record
-    // is sent, which frees it once executed. Order held. Null when the session is lost.
-    std::byte* up_space_locked(uint64_t bytes, uint64_t* offset);
+    // is sent, which frees it once executed. Order held. Null when the session is lost. `window`: the first bytes of the
+    // buffer are to do, although they must be waited for.
+    std::byte* up_space_locked(uint64_t bytes, uint64_t* offset, uint64_t window = UINT64_MAX);
     uint64_t up_limit() const { return channel_.geometry().up_bytes / 4; }
     // Space in the down buffer; freed by down_free(). Order held. False when the session is lost or, with
     // `wait` false, when there is none right now.

@@ -6,10 +6,12 @@
 #include <linux/unix_diag.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -28,7 +30,7 @@ namespace fs = std::filesystem;
 struct Descriptor {
     pid_t pid;
     std::string number, target;
-    ino_t inode;
+    struct stat status;
     std::string text() const { return "descriptor " + number + " of pid " + std::to_string(pid); }
 };
 
@@ -45,13 +47,29 @@ void add_with_children(pid_t pid, std::vector<pid_t>* all) {
     }
 }
 
-// Bytes of private memory; shared anonymous mappings, which have a name and an inode, go into `shared`.
-uint64_t private_bytes(pid_t pid, std::map<std::pair<std::string, ino_t>, uint64_t>* shared) {
+// Memory that has no name in a file system: criu writes all of it that exists, whoever made it exist. What a server pins
+// exists without being seen in the program's own figures.
+using SharedMemory = std::map<std::pair<dev_t, ino_t>, uint64_t>;
+
+uint64_t existing_bytes(const struct stat& status) {
+    return static_cast<uint64_t>(status.st_blocks) * 512;
+}
+
+// "00:01", as in /proc/PID/maps
+dev_t device_of(const std::string& text) {
+    unsigned major = 0, minor = 0;
+    std::sscanf(text.c_str(), "%x:%x", &major, &minor);
+    return ::makedev(major, minor);
+}
+
+// Bytes of private memory; shared memory goes into `shared`.
+uint64_t private_bytes(pid_t pid, SharedMemory* shared) {
     std::ifstream maps(of_process(pid, "smaps"));
     if (!maps) throw CommandError("cannot read " + of_process(pid, "smaps") + ": " + std::strerror(errno));
     uint64_t bytes = 0;
-    uint64_t* mapping = nullptr;
+    uint64_t* mapping = nullptr;  // whose size only this process's own figures tell
     uint64_t before = 0;
+    bool is_shared = false;
     for (std::string line; std::getline(maps, line);) {
         std::istringstream words(line);
         std::string key;
@@ -60,16 +78,23 @@ uint64_t private_bytes(pid_t pid, std::map<std::pair<std::string, ino_t>, uint64
             std::string permissions, offset, device, path;
             ino_t inode = 0;
             words >> permissions >> offset >> device >> inode >> path;
-            const bool is_shared = permissions.size() > 3 && permissions[3] == 's' &&
-                                   (path.starts_with("/memfd:") || path.starts_with("/dev/zero"));
-            mapping = is_shared ? &(*shared)[{device, inode}] : nullptr;
-            before = mapping ? *mapping : 0;
+            is_shared = permissions.size() > 3 && permissions[3] == 's' &&
+                        (path.starts_with("/memfd:") || path.starts_with("/dev/zero"));
+            mapping = nullptr;
+            if (!is_shared) continue;
+            struct stat status {};
+            if (::stat((of_process(pid, "map_files/") + key).c_str(), &status) == 0) {
+                (*shared)[{status.st_dev, status.st_ino}] = existing_bytes(status);
+            } else {
+                mapping = &(*shared)[{device_of(device), inode}];
+                before = *mapping;
+            }
             continue;
         }
         uint64_t kib = 0;
         words >> kib;
         if (mapping && key == "Rss:") *mapping = std::max(before, kib * 1024);
-        if (!mapping && (key == "Anonymous:" || key == "Swap:")) bytes += kib * 1024;
+        if (!is_shared && (key == "Anonymous:" || key == "Swap:")) bytes += kib * 1024;
     }
     return bytes;
 }
@@ -82,7 +107,7 @@ std::vector<Descriptor> descriptors(pid_t pid) {
         const std::string target = fs::read_symlink(entry.path(), gone);
         struct stat status {};
         if (gone || ::stat(entry.path().c_str(), &status) != 0) continue;
-        found.push_back({pid, entry.path().filename(), target, status.st_ino});
+        found.push_back({pid, entry.path().filename(), target, status});
     }
     return found;
 }
@@ -183,7 +208,7 @@ AppSurvey survey_app(pid_t pid, const std::vector<std::string>& criu_arguments) 
     AppSurvey survey;
     const std::vector<pid_t> all = process_tree(pid);
     survey.processes = static_cast<unsigned>(all.size());
-    std::map<std::pair<std::string, ino_t>, uint64_t> shared;
+    SharedMemory shared;
     std::map<ino_t, Descriptor> sockets;
     for (const pid_t one : all) {
         survey.private_bytes += private_bytes(one, &shared);
@@ -192,7 +217,9 @@ AppSurvey survey_app(pid_t pid, const std::vector<std::string>& criu_arguments) 
                                         " has a terminal (criu takes --shell-job for it, after --)");
         for (const Descriptor& descriptor : descriptors(one)) {
             const std::string& target = descriptor.target;
-            if (target.starts_with("socket:[")) sockets.emplace(descriptor.inode, descriptor);
+            if (target.starts_with("socket:[")) sockets.emplace(descriptor.status.st_ino, descriptor);
+            if (target.starts_with("/memfd:"))
+                shared[{descriptor.status.st_dev, descriptor.status.st_ino}] = existing_bytes(descriptor.status);
             for (const char* refused :
                  {"/dev/nvidia", "anon_inode:[io_uring]", "anon_inode:[pidfd]", "pidfd:"})
                 if (target.starts_with(refused))

@@ -14,7 +14,7 @@ namespace cricket::ctl {
 struct AppSurvey {
     unsigned processes = 0;
     uint64_t private_bytes = 0;  // anonymous memory, and what was changed of files that are mapped privately
-    uint64_t shared_bytes = 0;   // of memfds and shared anonymous memory, once each
+    uint64_t shared_bytes = 0;   // of memfds and shared anonymous memory, once each: all that exists
     std::vector<std::string> in_the_way;
     uint64_t bytes() const { return private_bytes + shared_bytes; }
 };

@@ -90,6 +90,7 @@ CUresult cuMemHostRegister_v2(void* pointer, size_t size, unsigned flags) {
         require(last > first);
         require(!memory_map().overlaps(base, size), CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED);
         require(is_mapped(first, last));
+        ::madvise(reinterpret_cast<void*>(first), last - first, MADV_POPULATE_WRITE);  // pinned pages are there
         add(MemoryKind::Registered, base, size, flags | CU_MEMHOSTREGISTER_DEVICEMAP);
     });
 }

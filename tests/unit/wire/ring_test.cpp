@@ -187,6 +187,37 @@ TEST(Ring, ASessionOlderThanTheImageIsRefused) {
     EXPECT_EQ(server.refusal, wire::Refusal::SessionTooOld);
 }
 
+TEST(BulkBuffers, NoDataCrossesACut) {
+    Echo server;
+    RingClient client(server);
+    ASSERT_TRUE(client.open());
+    const auto& g = client.channel().geometry();
+    uint64_t value = 1, seed = 12345;
+    std::vector<std::pair<uint64_t, uint64_t>> down;
+    for (int i = 0; i < 1000; ++i) {
+        seed = seed * 6364136223846793005u + 1442695040888963407u;
+        const uint64_t bytes = (seed >> 33) % (uint64_t(1) << (10 + i % 15)) + 1;  // 1 KiB to 16 MiB
+        const uint64_t window = i % 3 || bytes > wire::up_cuts[0] ? UINT64_MAX : wire::up_cuts[1];
+        auto order = client.hold_order();
+        uint64_t offset = 0;
+        ASSERT_NE(client.up_space_locked(bytes, &offset, window), nullptr);
+        const uint64_t at = offset - g.up_offset;
+        EXPECT_LE(at + bytes, wire::bulk_part(wire::up_cuts, g.up_bytes, at).end) << bytes << " at " << at;
+        if (i > 0 && window != UINT64_MAX) {
+            EXPECT_LE(at + bytes, window);
+        }
+        ASSERT_EQ(client.post_locked(request(&value)), Status::Ok);
+        while (down.size() > static_cast<size_t>(i % 5)) {
+            client.down_free(down.back().first, down.back().second, true);
+            down.pop_back();
+        }
+        if (!client.down_alloc_locked(order, bytes, &offset, false)) continue;
+        down.push_back({offset, bytes});
+        const uint64_t there = offset - g.down_offset;
+        EXPECT_LE(there + bytes, wire::bulk_part(wire::down_cuts, g.down_bytes, there).end) << bytes << " at " << there;
+    }
+}
+
 class Records : public ::testing::Test {
   protected:
     void SetUp() override {
