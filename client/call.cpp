@@ -130,6 +130,9 @@ CUresult result_of(Session& session, Proc proc, const rpc::PostedError& posted, 
         broken_by.store(status);
         pointer_cache::forget();
     }
+    // The server is told of no context; only here is it known that there was one, which is gone.
+    if (status == CUDA_ERROR_INVALID_CONTEXT && needs_whole_context(proc) && contexts::top() && !current_context())
+        return CUDA_ERROR_CONTEXT_IS_DESTROYED;
     if (status != CUDA_SUCCESS) return static_cast<CUresult>(status);
     const int32_t earlier = take_posted_error();
     if (is_sticky(earlier)) {
@@ -247,7 +250,7 @@ CUresult post(Proc proc, xdrproc_t xdr_args, void* args, const CallOptions& opti
     KeepErrno keep;
     Session* session = Session::get();
     if (!session) return Session::absent();
-    if (current_context() == 0) return CUDA_ERROR_INVALID_CONTEXT;
+    if (current_context() == 0) [[unlikely]] return need_context();
     if (const CUresult status = broken(proc); status != CUDA_SUCCESS) return status;
     const pointer_cache::Crossing crossing(proc);
     if (managed::any()) [[unlikely]]

@@ -82,7 +82,7 @@ CUresult none_captures(CUstream stream, CUstreamCaptureStatus* status) {
     if (!status) return CUDA_ERROR_INVALID_VALUE;
     const uint64_t number = handle_number(stream);
     if (!is_stream(number)) return CUDA_ERROR_INVALID_HANDLE;
-    if (number <= 2 && !current_context()) return CUDA_ERROR_INVALID_CONTEXT;
+    if (number <= 2 && !current_context()) return need_context();
     *status = CU_STREAM_CAPTURE_STATUS_NONE;
     return CUDA_SUCCESS;
 }

@@ -112,9 +112,8 @@ CUresult impl_cuCtxCreate_v4(CUcontext* pctx, CUctxCreateParams* ctxCreateParams
 
 // Reference counts of CUDA before version 4: cuCtxDetach() ends a context that was not attached since it was created.
 CUresult impl_cuCtxAttach(CUcontext* pctx, unsigned int flags) {
-    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
-    if (!pctx) return current_context() ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_INVALID_CONTEXT;
-    if (flags) return CUDA_ERROR_INVALID_VALUE;
+    if (const CUresult context = need_context(); context != CUDA_SUCCESS) return context;
+    if (!pctx || flags) return CUDA_ERROR_INVALID_VALUE;
     const uint64_t number = current_context();
     if (!number || !contexts::attach(number)) return CUDA_ERROR_INVALID_CONTEXT;
     *pctx = handle_pointer<CUcontext>(number);

@@ -17,6 +17,8 @@ uint64_t current_context();
 
 // Provided by the session: cuInit succeeded in this very process (false again in a forked child).
 bool initialized();
+// CUDA_SUCCESS when calls can be made in a current context; else why not, as the driver says it.
+CUresult need_context();
 
 namespace contexts {
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "client/copy_3d.h"
+#include "client/devices.h"
 #include "client/places.h"
 #include "client/reply_guard.h"
 #include "client/contexts.h"
@@ -234,6 +235,8 @@ CUresult impl_cuMemcpyBatchAsync(uint32_t call_flags, CUdeviceptr* dsts, CUdevic
 
 CUresult impl_cuMemcpyBatchAsync_v2(uint32_t call_flags, CUdeviceptr* dsts, CUdeviceptr* srcs, size_t* sizes, size_t count,
                                     CUmemcpyAttributes* attrs, size_t* attrsIdxs, size_t numAttrs, CUstream hStream) {
+    // Looked at before the context, unlike by the first version.
+    if (initialized() && attrs && numAttrs && !valid_order(attrs[0].srcAccessOrder)) return CUDA_ERROR_INVALID_VALUE;
     size_t failed;
     return lines(dsts, srcs, sizes, count, attrs, attrsIdxs, numAttrs, hStream, call_flags, failed);
 }
@@ -257,6 +260,13 @@ CUresult impl_cuMemBatchDecompressAsync(uint32_t call_flags, CUmemDecompressPara
     Session* session;
     if (const CUresult result = Session::with_context(&session); result != CUDA_SUCCESS) return result;
     if (errorIndex) *errorIndex = SIZE_MAX;
+    CUdevice device = 0;
+    int algorithms = 0;
+    contexts::current_device(&device);
+    if (const CUresult result = devices::attribute(&algorithms, CU_DEVICE_ATTRIBUTE_MEM_DECOMPRESS_ALGORITHM_MASK, device);
+        result != CUDA_SUCCESS)
+        return result;
+    if (!algorithms) return CUDA_ERROR_NOT_SUPPORTED;
     if (!paramsArray || count > rpc::max_blob_bytes / sizeof *paramsArray) return CUDA_ERROR_INVALID_VALUE;
     // The memory must be the device's: of the application's own the driver's answer would be about other memory.
     for (size_t i = 0; i < count; ++i) {

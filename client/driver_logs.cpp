@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "client/callbacks.h"
+#include "client/contexts.h"
 #include "client/descriptors.h"
 #include "client/reply_guard.h"
 #include "client/session.h"
@@ -46,6 +47,7 @@ CUresult get_setting(CUcoredumpSettings attrib, void* value, size_t* size) {
     ReplyGuard guard;
     const CUresult result = call(args, res, {0, largest_setting + 64});
     if (res.status != CUDA_SUCCESS) return result;
+    if (value && res.size > *size) return CUDA_ERROR_INVALID_VALUE;
     if (value && res.data.size <= *size) std::memcpy(value, res.data.data, res.data.size);
     *size = res.size;
     return result;
@@ -65,8 +67,23 @@ CUresult set_setting(CUcoredumpSettings attrib, void* value, size_t* size) {
 
 }  // namespace
 
+// Before cuInit there is no log, which is no error.
+CUresult impl_cuLogsCurrent(CUlogIterator* iterator_out, unsigned int flags) {
+    if (!iterator_out || flags) return CUDA_ERROR_INVALID_VALUE;
+    if (!initialized()) {
+        *iterator_out = 0;
+        return CUDA_SUCCESS;
+    }
+    cuLogsCurrent_args args{};
+    cuLogsCurrent_res res{};
+    ReplyGuard guard;
+    const CUresult result = call(args, res);
+    if (result == CUDA_SUCCESS) *iterator_out = res.iterator_out;
+    return result;
+}
+
 CUresult impl_cuLogsDumpToMemory(CUlogIterator* iterator, char* buffer, size_t* size, unsigned int flags) {
-    if (!buffer || !size) return CUDA_ERROR_INVALID_VALUE;
+    if (!buffer || !size || *size == 0) return CUDA_ERROR_INVALID_VALUE;
     cuLogsDumpToMemory_args args{};
     cuLogsDumpToMemory_res res{};
     args.has_iterator = iterator != nullptr;
@@ -87,7 +104,7 @@ CUresult impl_cuLogsDumpToMemory(CUlogIterator* iterator, char* buffer, size_t* 
 }
 
 CUresult impl_cuLogsDumpToFile(CUlogIterator* iterator, const char* pathToFile, unsigned int flags) {
-    if (!pathToFile) return CUDA_ERROR_INVALID_VALUE;
+    if (!pathToFile || !*pathToFile) return CUDA_ERROR_INVALID_VALUE;
     char text[largest_log];
     size_t size = sizeof text;
     const CUresult result = impl_cuLogsDumpToMemory(iterator, text, &size, flags);
@@ -123,6 +140,7 @@ CUresult impl_cuLogsUnregisterCallback(CUlogsCallbackHandle callback) {
 
 CUresult impl_cuDeviceRegisterAsyncNotification(CUdevice device, CUasyncCallback callbackFunc, void* userData,
                                                 CUasyncCallbackHandle* callback) {
+    if (!initialized()) return Session::absent();
     if (!callback) return CUDA_ERROR_INVALID_VALUE;
     cuDeviceRegisterAsyncNotification_args args{};
     cuDeviceRegisterAsyncNotification_res res{};

@@ -382,10 +382,15 @@ CUresult establish_validity(uint32_t version, uint64_t unix_seconds, uint64_t* r
     return CUDA_SUCCESS;
 }
 
+// A table that the driver has and we refuse; what it has not itself is an invalid value.
+bool is_refused(const CUuuid* id) {
+    for (auto& table : optional_tables)
+        if (std::memcmp(table, id->bytes, sizeof table) == 0) return true;
+    return false;
+}
+
 // Names a table that is not known, once; beyond 32 of them nobody reads the log any more.
 void name_unknown(const CUuuid* id) {
-    for (auto& table : optional_tables)
-        if (std::memcmp(table, id->bytes, sizeof table) == 0) return;
     static constinit std::atomic<uint64_t> named[32]{};
     uint64_t half;
     std::memcpy(&half, id->bytes, sizeof half);
@@ -411,8 +416,9 @@ CUresult impl_cuGetExportTable(const void** ppExportTable, const CUuuid* pExport
             return CUDA_SUCCESS;
         }
     *ppExportTable = nullptr;
+    if (is_refused(pExportTableId)) return CUDA_ERROR_NOT_FOUND;
     name_unknown(pExportTableId);
-    return CUDA_ERROR_NOT_FOUND;
+    return CUDA_ERROR_INVALID_VALUE;
 }
 
 }  // namespace cricket::client

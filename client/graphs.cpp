@@ -31,6 +31,8 @@ CUresult add_node(bool legacy, CUgraphNode* node, CUgraph graph, const CUgraphNo
                   const CUgraphEdgeData* edges, size_t count, CUgraphNodeParams* params) {
     Session* session = Session::get();
     if (!session) return Session::absent();
+    // The driver looks at a kernel before it looks at the graph.
+    if (params->type == CU_GRAPH_NODE_TYPE_KERNEL && !params->kernel.func && !params->kernel.kern) return CUDA_ERROR_INVALID_HANDLE;
     if (!node || !graph || count > most_dependencies || (count && !dependencies)) return CUDA_ERROR_INVALID_VALUE;
     NodeMessage message;
     if (const CUresult result = message.encode(*session, *params); result != CUDA_SUCCESS) return result;

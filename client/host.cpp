@@ -75,9 +75,9 @@ CUresult impl_cuMemHostAlloc(void** pp, size_t bytesize, unsigned int Flags) {
 CUresult impl_cuMemAllocHost_v2(void** pp, size_t bytesize) { return impl_cuMemHostAlloc(pp, bytesize, 0); }
 
 CUresult impl_cuMemFreeHost(void* p) {
-    if (!p && initialized()) return CUDA_SUCCESS;
-    Session* session;
-    if (const CUresult result = Session::with_context(&session); result != CUDA_SUCCESS) return result;
+    Session* session = Session::get();
+    if (!session) return Session::absent();
+    if (!p) return CUDA_SUCCESS;
     if (!session->ring()) {
         std::lock_guard lock(plain_pinned().mutex);
         if (!plain_pinned().allocated.erase(p)) return CUDA_ERROR_INVALID_VALUE;
@@ -87,6 +87,7 @@ CUresult impl_cuMemFreeHost(void* p) {
     void* base = nullptr;
     uint64_t bytes = 0;
     if (!session->host_memory().find(p, &base, &bytes) || base != p) return CUDA_ERROR_INVALID_VALUE;
+    if (const CUresult result = need_context(); result != CUDA_SUCCESS) return result;
     cuMemFreeHost_args args{};
     cuMemFreeHost_res res{};
     args.p = reinterpret_cast<uint64_t>(p);
@@ -144,7 +145,7 @@ CUresult impl_cuMemHostUnregister(void* p) {
     uint64_t bytes = 0, offset = 0;
     if (!session->ring() || !host.any_registered_in(start, start + page)) return CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
     if (!host.registered_at(start, &bytes, &offset)) return CUDA_ERROR_INVALID_VALUE;
-    if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
+    if (!current_context()) return need_context();
     cuMemHostUnregister_args args{};
     cuMemHostUnregister_res res{};
     args.p = start;
@@ -243,6 +244,8 @@ CUresult impl_cuPointerGetAttributes(unsigned int numAttributes, CUpointer_attri
                                      CUdeviceptr ptr) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     if (!attributes || !data || numAttributes == 0 || numAttributes > 1024) return CUDA_ERROR_INVALID_VALUE;
+    for (unsigned i = 0; i < numAttributes; ++i)
+        if (!data[i]) return CUDA_ERROR_INVALID_VALUE;
     if (attributes_from_cache(numAttributes, attributes, data, ptr)) return CUDA_SUCCESS;
     const uint64_t stamp = pointer_cache::stamp();
     cuPointerGetAttributes_args args{};

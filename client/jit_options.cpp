@@ -50,13 +50,16 @@ CUresult JitOptions::read(const char* function, unsigned count, const CUjit_opti
         codes_[i] = static_cast<uint32_t>(option);
         values_[i] = reinterpret_cast<uint64_t>(values[i]);
         switch (option) {
+            case CU_JIT_MAX_REGISTERS:
+                if (!low_half(values[i])) return CUDA_ERROR_INVALID_VALUE;
+                break;
             case CU_JIT_INFO_LOG_BUFFER:
                 info_.text = static_cast<char*>(values[i]);
-                values_[i] = 0;
+                values_[i] = info_.text != nullptr;
                 break;
             case CU_JIT_ERROR_LOG_BUFFER:
                 error_.text = static_cast<char*>(values[i]);
-                values_[i] = 0;
+                values_[i] = error_.text != nullptr;
                 break;
             case CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES:
                 info_.bytes = low_half(values[i]);

@@ -14,7 +14,7 @@ namespace {
 template <class Args>
 CUresult check(const Args& args) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
-    if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
+    if (!current_context()) return need_context();
     if (!args.f) return CUDA_ERROR_INVALID_HANDLE;
     const uint64_t threads = uint64_t(args.blockDimX) * args.blockDimY * args.blockDimZ;
     const uint64_t blocks = uint64_t(args.gridDimX) * args.gridDimY * args.gridDimZ;

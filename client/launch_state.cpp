@@ -41,7 +41,7 @@ class Locked {
 
 CUresult usable(CUfunction function) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
-    if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
+    if (!current_context()) return need_context();
     return function ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
 }
 

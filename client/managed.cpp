@@ -44,6 +44,34 @@ CUresult impl_cuMemFree_v2(CUdeviceptr dptr) {
     return result;
 }
 
+// The ABI of CUDA before 3.2: its addresses have 32 bits, so no memory of ours is ever meant.
+CUresult impl_cuMemFree(CUdeviceptr_v1 dptr) {
+    if (!initialized()) return Session::absent();
+    if (current_context()) return CUDA_ERROR_INVALID_CONTEXT;
+    return dptr ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+}
+
+CUresult impl_cuMemGetAddressRange(CUdeviceptr_v1* pbase, unsigned int* psize, CUdeviceptr_v1) {
+    if (!initialized()) return Session::absent();
+    return pbase || psize ? CUDA_ERROR_INVALID_CONTEXT : CUDA_SUCCESS;
+}
+
+CUresult impl_cuMemGetAddressRange_v2(CUdeviceptr* pbase, size_t* psize, CUdeviceptr dptr) {
+    if (!initialized()) return Session::absent();
+    if (!pbase && !psize) return CUDA_SUCCESS;
+    cuMemGetAddressRange_v2_args args{};
+    cuMemGetAddressRange_v2_res res{};
+    args.has_pbase = pbase != nullptr;
+    args.has_psize = psize != nullptr;
+    args.dptr = dptr;
+    ReplyGuard guard;
+    const CUresult result = call(args, res);
+    if (result != CUDA_SUCCESS) return result;
+    if (pbase) *pbase = res.pbase;
+    if (psize) *psize = res.psize;
+    return CUDA_SUCCESS;
+}
+
 CUresult impl_cuMemRangeGetAttributes(void** data, size_t* dataSizes, CUmem_range_attribute* attributes,
                                       size_t numAttributes, CUdeviceptr devPtr, size_t count) {
     Session* session;

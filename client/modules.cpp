@@ -50,7 +50,7 @@ CUresult load_module(CUmodule* module, const Image& image) {
 
 CUresult load_module(CUmodule* module, const void* data) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
-    if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
+    if (!current_context()) return need_context();
     if (!module || !data) return CUDA_ERROR_INVALID_VALUE;
     Image image;
     if (!find_image(data, &image)) return CUDA_ERROR_INVALID_IMAGE;
@@ -119,8 +119,8 @@ CUresult impl_cuModuleLoadFatBinary(CUmodule* module, const void* fatCubin) {
 
 CUresult impl_cuModuleLoad(CUmodule* module, const char* fname) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
-    if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
-    if (!module || !fname) return CUDA_ERROR_INVALID_VALUE;
+    if (!current_context()) return need_context();
+    if (!module || !fname || !*fname) return CUDA_ERROR_INVALID_VALUE;
     FileBytes file;
     Image image;
     CUresult result = read_image(file, fname, &image);
@@ -130,7 +130,7 @@ CUresult impl_cuModuleLoad(CUmodule* module, const char* fname) {
 CUresult impl_cuModuleLoadDataEx(CUmodule* module, const void* image, unsigned int numOptions,
                                  CUjit_option* options, void** optionValues) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
-    if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
+    if (!current_context()) return need_context();
     if (!module || !image) return CUDA_ERROR_INVALID_VALUE;
     JitOptions jit;
     CUresult result = jit.read("cuModuleLoadDataEx", numOptions, options, optionValues);
@@ -169,7 +169,7 @@ CUresult impl_cuLibraryLoadFromFile(CUlibrary* library, const char* fileName, CU
                                     CUlibraryOption* libraryOptions, void** libraryOptionValues,
                                     unsigned int numLibraryOptions) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
-    if (!library || !fileName) return CUDA_ERROR_INVALID_VALUE;
+    if (!library || !fileName || !*fileName) return CUDA_ERROR_INVALID_VALUE;
     const LibraryOptions given{jitOptions,     jitOptionsValues,    numJitOptions,
                                libraryOptions, libraryOptionValues, numLibraryOptions};
     if (CUresult result = check_library_options(given, true); result != CUDA_SUCCESS) return result;

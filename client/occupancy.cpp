@@ -118,7 +118,7 @@ CUresult impl_cuOccupancyMaxPotentialBlockSize(int* minGridSize, int* blockSize,
                                                CUoccupancyB2DSize blockSizeToDynamicSMemSize, size_t dynamicSMemSize,
                                                int blockSizeLimit) {
     if (!minGridSize || !blockSize || blockSizeLimit < 0) return null_pointer();
-    if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
+    if (!current_context()) return need_context();
     if (!func) return CUDA_ERROR_INVALID_HANDLE;
     if (blockSizeToDynamicSMemSize)
         return search(minGridSize, blockSize, func, blockSizeToDynamicSMemSize, blockSizeLimit, CU_OCCUPANCY_DEFAULT);
@@ -135,7 +135,7 @@ CUresult impl_cuOccupancyMaxPotentialBlockSizeWithFlags(int* minGridSize, int* b
                                                         size_t dynamicSMemSize, int blockSizeLimit,
                                                         unsigned int flags) {
     if (!minGridSize || !blockSize || blockSizeLimit < 0) return null_pointer();
-    if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
+    if (!current_context()) return need_context();
     if (!func) return CUDA_ERROR_INVALID_HANDLE;
     if (blockSizeToDynamicSMemSize)
         return search(minGridSize, blockSize, func, blockSizeToDynamicSMemSize, blockSizeLimit, flags);

@@ -119,6 +119,12 @@ CUresult impl_cuDevicePrimaryCtxRelease_v2(CUdevice dev) {
     return CUDA_SUCCESS;
 }
 
+// As it was before CUDA 11: to release what was never retained is no error, flags of an active context do not change.
+CUresult impl_cuDevicePrimaryCtxRelease(CUdevice dev) {
+    const CUresult result = impl_cuDevicePrimaryCtxRelease_v2(dev);
+    return result == CUDA_ERROR_INVALID_CONTEXT ? CUDA_SUCCESS : result;
+}
+
 CUresult impl_cuDevicePrimaryCtxReset_v2(CUdevice dev) {
     if (CUresult result = usable(dev); result != CUDA_SUCCESS) return result;
     contexts::destroy_values(primary_context_number(dev));
@@ -165,6 +171,13 @@ CUresult impl_cuDevicePrimaryCtxGetState(CUdevice dev, unsigned int* flags, int*
     *flags = static_cast<uint32_t>(state);
     *active = (state & active_bit) != 0;
     return CUDA_SUCCESS;
+}
+
+CUresult impl_cuDevicePrimaryCtxSetFlags(CUdevice dev, unsigned int flags) {
+    unsigned int current = 0;
+    int active = 0;
+    if (CUresult result = impl_cuDevicePrimaryCtxGetState(dev, &current, &active); result != CUDA_SUCCESS) return result;
+    return active ? CUDA_ERROR_PRIMARY_CONTEXT_ACTIVE : impl_cuDevicePrimaryCtxSetFlags_v2(dev, flags);
 }
 
 }  // namespace cricket::client

@@ -71,7 +71,8 @@ CUresult Session::absent() {
 CUresult Session::with_context(Session** session) {
     *session = get();
     if (!*session) return absent();
-    return current_context() ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+    CUdevice device;
+    return contexts::current_device(&device);
 }
 
 void Session::end() {
@@ -91,6 +92,11 @@ uint32_t thread_number() {
 }
 
 bool initialized() { return Session::any() != nullptr; }
+
+CUresult need_context() {
+    Session* session;
+    return Session::with_context(&session);
+}
 
 Session::Session() : ring_(*this) {
     server_path(socket_path_);

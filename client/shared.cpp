@@ -72,7 +72,7 @@ CUresult impl_cuMemImportFromShareableHandle(CUmemGenericAllocationHandle* handl
                    ? unsupported("cuMemImportFromShareableHandle", "fabric handles reach other machines")
                    : CUDA_ERROR_INVALID_VALUE;
     SharedHandle shared;
-    if (!read_descriptor("cuMemImportFromShareableHandle", osHandle, &shared)) return CUDA_ERROR_INVALID_VALUE;
+    if (!read_descriptor("cuMemImportFromShareableHandle", osHandle, &shared)) return CUDA_ERROR_UNKNOWN;
     cuMemImportFromShareableHandle_args args{};
     cuMemImportFromShareableHandle_res res{};
     args.shHandleType = shHandleType;

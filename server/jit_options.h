@@ -55,8 +55,10 @@ class JitOptions {
         constexpr uint64_t longest = 1u << 20;
         for (size_t i = 0; i < codes_.size(); ++i)
             if (codes_[i] == size) buffer->resize(std::min<uint64_t>(reinterpret_cast<uint64_t>(values_[i]), longest));
+        // A buffer of no bytes, which the driver's own size of an earlier log may be, is a buffer all the same.
+        static char none[1];
         for (size_t i = 0; i < codes_.size(); ++i)
-            if (codes_[i] == pointer) values_[i] = buffer->empty() ? nullptr : buffer->data();
+            if (codes_[i] == pointer) values_[i] = !buffer->empty() ? buffer->data() : values_[i] ? none : nullptr;
     }
     std::vector<CUjit_option> codes_;
     std::vector<void*> values_;

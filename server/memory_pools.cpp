@@ -78,7 +78,7 @@ CUresult MemoryPools::create(const CUmemPoolProps& properties, uint64_t* number)
         return CUDA_ERROR_INVALID_VALUE;
     int devices = 0;
     if (session_.driver.cuDeviceGetCount(&devices) != CUDA_SUCCESS || properties.location.id < 0 || properties.location.id >= devices)
-        return CUDA_ERROR_INVALID_DEVICE;
+        return CUDA_ERROR_INVALID_VALUE;
     Pool& pool = add(properties.location.id, 0);
     pool.properties = properties;
     *number = pool.number;

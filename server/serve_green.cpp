@@ -23,7 +23,7 @@ void serve_cuCtxFromGreenCtx(Call& call, const cuCtxFromGreenCtx_args& args, cuC
     auto* green = static_cast<CUgreenCtx>(call.objects.get(HandleKind::GreenCtx, args.hCtx));
     auto known = call.session.green_contexts.find(args.hCtx);
     if (!green || known == call.session.green_contexts.end()) {
-        res.status = CUDA_ERROR_INVALID_HANDLE;
+        res.status = CUDA_ERROR_INVALID_CONTEXT;
         return;
     }
     CUcontext context = nullptr;
@@ -39,7 +39,7 @@ void serve_cuGreenCtxDestroy(Call& call, const cuGreenCtxDestroy_args& args, cuG
     auto* green = static_cast<CUgreenCtx>(call.objects.get(HandleKind::GreenCtx, args.hCtx));
     auto known = call.session.green_contexts.find(args.hCtx);
     if (!green || known == call.session.green_contexts.end()) {
-        res.status = CUDA_ERROR_INVALID_HANDLE;
+        res.status = CUDA_ERROR_INVALID_CONTEXT;
         return;
     }
     const uint64_t context = known->second.context;

@@ -69,12 +69,12 @@ void serve_cuMemAllocPitch_v2(Call& call, const cuMemAllocPitch_v2_args& args, c
 // As the driver does, waits for the work that may still use the memory.
 void serve_cuMemFree_v2(Call& call, const cuMemFree_v2_args& args, cuMemFree_v2_res& res) {
     if (args.dptr == 0) return;
-    if (!call.session.current()) {
-        res.status = CUDA_ERROR_INVALID_CONTEXT;
-        return;
-    }
     const DeviceAllocation* allocation = call.session.device_memory.find(args.dptr);
     const ManagedAllocation* managed = call.session.managed.find(args.dptr);
+    if (!call.session.current()) {
+        res.status = allocation || managed ? CUDA_ERROR_INVALID_CONTEXT : CUDA_ERROR_INVALID_VALUE;
+        return;
+    }
     if (!allocation && !managed) {
         res.status = call.driver.cuMemFree(args.dptr);  // memory of a graph, or an error
         return;

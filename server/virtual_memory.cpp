@@ -174,6 +174,8 @@ CUresult VirtualMemory::set_access(CUdeviceptr address, uint64_t bytes, const st
 }
 
 CUresult VirtualMemory::get_access(CUdeviceptr address, const CUmemLocation& location, unsigned long long* flags) {
+    if (!address) return CUDA_ERROR_INVALID_VALUE;
+    if (location.type == CU_MEM_LOCATION_TYPE_INVALID) return CUDA_ERROR_INVALID_DEVICE;
     if (!find(address, 1)) return CUDA_ERROR_INVALID_VALUE;
     return driver_.cuMemGetAccess(flags, &location, address);
 }

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 import ctypes_view as view
 
 RESERVED = {"message", "reply", "call_flags", "began", "status", "line", "call", "args", "res", "traced_name"}
-MODIFIERS = {"opt", "function_or_kernel", "plain", "loads", "unloaded"}
+MODIFIERS = {"opt", "function_or_kernel", "plain", "loads", "unloaded", "given", "zero"}
+EARLY = {"given", "zero"}
 STRUCT_RULES = {"plain", "address", "null", "skip", "in", "function_or_kernel"}
 
 
@@ -67,6 +68,14 @@ class Effect:
 
 
 @dataclass
+class Early:
+    """What is refused before it matters whether CUDA was initialized."""
+    param: object
+    refused: str  # C++, true when it is
+    error: str
+
+
+@dataclass
 class Function:
     entry: object
     symbol: str
@@ -77,6 +86,17 @@ class Function:
     aliases: list = field(default_factory=list)
     effect: object = None
     number: int = 0
+    reserved: list = field(default_factory=list)  # Early: must be zero
+    early: list = field(default_factory=list)     # Early: must not be zero or NULL
+
+    def steps(self, null):
+        """What a symbol asks before it does anything, in the driver's order."""
+        def refusals(name, list_):
+            used = [p.cpp for p in self.params if any(e.param is p for e in list_)]
+            return [f"{name}_{self.symbol}({', '.join(used)})"] if list_ else []
+
+        return refusals("reserved", self.reserved) + (["need_context()"] if null == "context" else []) + \
+            refusals("early", self.early)
 
     @property
     def kind(self): return self.entry.kind
@@ -96,6 +116,7 @@ class Function:
 class Alias:
     symbol: str
     thread_default: bool
+    null: str = ""
 
 
 class Builder:
@@ -141,7 +162,9 @@ class Builder:
             self.errors.add(entry.place, f"'{entry.symbol}' takes other types than '{entry.target}': no alias")
         if entry.rules or entry.extra_args or entry.extra_res or entry.effect:
             self.errors.add(entry.place, f"'{entry.symbol}' is an alias: what it needs is said of '{entry.target}'")
-        target.aliases.append(Alias(entry.symbol, "thread-default" in entry.flags))
+        if entry.null not in ("", "context"):
+            self.errors.add(entry.place, f"{entry.symbol}: an alias has only null=context of its own")
+        target.aliases.append(Alias(entry.symbol, "thread-default" in entry.flags, entry.null))
 
     def function(self, entry):
         ident = entry.symbol + ("_v1" if entry.symbol in self.headers.renamed else "")
@@ -161,7 +184,32 @@ class Builder:
             self.add_effect(function)
             self.check_on_stream(function)
             self.check_null(function)
+        self.add_early(function)
         return function
+
+    def add_early(self, function):
+        """In the order of the line: where several are missing the driver names one of them."""
+        entry, by_name = function.entry, {param.name: param for param in function.params}
+        for name, rules in entry.rules.items():
+            for rule in rules:
+                if rule.name not in EARLY:
+                    if not function.calls:
+                        self.errors.add(entry.place, f"{entry.symbol} sends nothing: rule '{rule.name}' is for calls that do")
+                    continue
+                param = by_name.get(name)
+                if function.kind in ("unsupported", "internal") or not param:
+                    self.errors.add(entry.place, f"{entry.symbol}: '{rule.name}' says nothing of '{name}' here")
+                    continue
+                is_value = not param.pointer and not param.wire and not param.handle and "(*)" not in param.type
+                what = f"{param.cpp}.type" if is_value else param.cpp
+                error = rule.count[0] if rule.count else param.handle.error \
+                    if param.handle and not param.pointer and rule.name == "given" else "CUDA_ERROR_INVALID_VALUE"
+                if not error.startswith("CUDA_ERROR_"):
+                    self.errors.add(entry.place, f"{entry.symbol}: given[{error}] is no error")
+                if rule.name == "zero":
+                    function.reserved.append(Early(param, what, error))
+                else:
+                    function.early.append(Early(param, f"!{what}", error))
 
     def param(self, function, parameter):
         type_ = parameter.type
@@ -469,8 +517,8 @@ class Builder:
         entry = function.entry
         if not entry.null:
             return
-        if entry.kind not in ("forward", "post") or "client" in entry.flags:
-            self.errors.add(entry.place, f"{function.symbol}: null= is for stubs that are generated")
+        if entry.null == "handle" and (entry.kind not in ("forward", "post") or "client" in entry.flags):
+            self.errors.add(entry.place, f"{function.symbol}: null=handle is for stubs that are generated")
         elif entry.null == "handle" and not any(p.mode == "handle" for p in function.params):
             self.errors.add(entry.place, f"{function.symbol}: null=handle, but it takes no handle")
 

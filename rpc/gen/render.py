@@ -26,6 +26,11 @@ def parameter_list(params, unused_skipped=False):
     return ", ".join(mark + declaration(p.type, p.cpp) for mark, p in zip(marks, params))
 
 
+def parameters_used(params, list_):
+    """Only those that the refusals look at."""
+    return ", ".join(declaration(p.type, p.cpp) for p in params if any(e.param is p for e in list_))
+
+
 def argument_list(params):
     return ", ".join(p.cpp for p in params)
 
@@ -77,16 +82,16 @@ class Renderer:
         self.environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), trim_blocks=True, lstrip_blocks=True,
             keep_trailing_newline=True, undefined=jinja2.StrictUndefined)
-        self.environment.filters.update(runs=runs_of_numbers, parameters=parameter_list, arguments=argument_list, c_text=c_text,
+        self.environment.filters.update(runs=runs_of_numbers, parameters=parameter_list, parameters_used=parameters_used, arguments=argument_list, c_text=c_text,
                                         table_cell=lambda text: text.replace("|", "\\|"))
         self.environment.globals.update(
             xdr=XDR, cpp=CPP, count_text=count_text, member_count=member_count)
 
     @staticmethod
     def driver_functions(functions, headers):
-        """What a handler may call: all that cuda.h shows, and whatever else the client answers."""
-        return sorted((f for f in functions if f.kind != "internal" and (f.calls or f.kind == "local" or f.symbol in headers.public)),
-                      key=lambda f: f.symbol)
+        """What a handler may call: all that cuda.h shows, and whatever else the client answers but for 32-bit addresses."""
+        return sorted((f for f in functions if f.kind != "internal" and (f.calls or f.kind == "local" or f.symbol in headers.public)
+                       and not any("CUdeviceptr_v1" in p.type for p in f.params)), key=lambda f: f.symbol)
 
     def write(self, folder):
         folder.mkdir(parents=True, exist_ok=True)

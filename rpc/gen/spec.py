@@ -8,8 +8,8 @@ CLASSES = {"forward", "post", "local", "unsupported", "alias", "legacy", "intern
 FLAGS = {"client", "server", "thread-default"}
 WIRE_TYPES = {"u32", "i32", "u64", "f32", "blob", "cstr", "bulk"}
 PLAIN_RULES = {"in", "out", "inout", "new", "del", "cstr", "out_name", "skip", "null", "opt", "address",
-               "function_or_kernel", "plain", "loads", "unloaded"}
-SIZED_RULES = {"in", "out", "out_str", "bulk_in", "bulk_out"}
+               "function_or_kernel", "plain", "loads", "unloaded", "given", "zero"}
+SIZED_RULES = {"in", "out", "out_str", "bulk_in", "bulk_out", "given"}
 COUNT = re.compile(r"[A-Za-z_]\w*|\d+|[-+*]")
 
 
@@ -42,7 +42,7 @@ class Entry:
     state_keys: list = field(default_factory=list)
     owner: str = ""
     on_stream: str = ""
-    null: str = ""  # what is looked at before a NULL pointer: "context" or "handle"
+    null: str = ""  # what is looked at before arguments: "context", or "handle" before NULL pointers
 
 
 @dataclass
@@ -170,10 +170,10 @@ def parse_entry(place, family, tokens):
         entry.target = rest[0][0]
         rest = rest[1:]
     if entry.kind == "legacy":
-        if not rest or not re.fullmatch(r"CUDA_(SUCCESS|ERROR_\w+)", rest[0][0]) or rest[1:]:
+        if not rest or not re.fullmatch(r"CUDA_(SUCCESS|ERROR_\w+)", rest[0][0]) or any("=" not in w for w, _ in rest[1:]):
             raise ValueError(f"{symbol}: legacy takes one CUresult, what the driver answers")
         entry.result = rest[0][0]
-        rest = []
+        rest = rest[1:]
     for word, quoted in rest:
         if quoted:
             entry.reason = word

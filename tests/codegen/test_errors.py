@@ -37,6 +37,14 @@ class Grammar(Project):
         self.bad_line("cuOther legacy INVALID_CONTEXT", "legacy takes one CUresult")
         self.bad_line("cuOther legacy CUDA_ERROR_INVALID_CONTEXT server", "legacy takes one CUresult")
 
+    def test_what_must_be_given(self):
+        self.bad_line("cuOther forward list=in[count] value=given[INVALID]", "given[INVALID] is no error")
+        self.bad_line('cuOther unsupported "no" value=given', "'given' says nothing of 'value' here")
+        self.bad_line("cuOther local value=address", "cuOther sends nothing: rule 'address'")
+
+    def test_null_of_an_alias(self):
+        self.bad_line("cuMake_ptsz alias cuMake thread-default null=handle", "only null=context", symbol="cuMake_ptsz")
+
     def test_reason_without_end(self):
         self.write(cuOther='cuOther unsupported "never ends')
         self.fails("one.spec", 4, "does not end")

@@ -104,12 +104,12 @@ def compare(native, shimmed, refused, posted, known, soft):
             theirs, other = seen[number]
             function = function_of(case, text)
             if theirs != text:
-                if not known.covers(case, text, answer, theirs):
+                if not known.covers(case, text, answer, f"{theirs} {other}".strip()):
                     differences.append(f"{case} {text}: native {answer}, shim '{theirs}' {other}")
-                else:
-                    counts["known"] += 1
-                stop = True
-                break
+                    stop = True
+                    break
+                counts["known"] += 1
+                continue
             if soft and answer == NOT_SUPPORTED and text.endswith((")", "")):
                 counts["not in the software GPU"] += 1
                 stop = True

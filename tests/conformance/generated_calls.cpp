@@ -95,9 +95,7 @@ void run(const Unit& unit) {
 bool worth_it(const char* name, Variant variant, Group group) {
     // cuInit(0) in the group before cuInit would end that group; 1 is as good. Process 1 is nobody's to lock.
     if (!std::strcmp(name, "cuInit")) return variant == Variant::Ones;
-    if (starts_with(name, "cuCheckpoint")) return variant == Variant::Zero;
-    // Before cuInit nothing looks at arguments.
-    return group != Group::Uninitialized || variant == Variant::Pointers;
+    return !starts_with(name, "cuCheckpoint") || (variant == Variant::Zero && group != Group::Uninitialized);
 }
 
 }  // namespace

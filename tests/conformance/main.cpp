@@ -91,10 +91,12 @@ CUresult told_now(const char* text, CUresult result) {
 
 void value(const char* name, long long number) {
     std::printf("%s %s = %lld\n", current_unit->name.c_str(), name, number);
+    std::fflush(stdout);
 }
 
 void text(const char* name, const char* text) {
     std::printf("%s %s = '%s'\n", current_unit->name.c_str(), name, text);
+    std::fflush(stdout);
 }
 
 void bytes(const char* name, const void* data, size_t size) {

@@ -83,6 +83,8 @@ CUresult CUDAAPI cuByHand_ptsz(int a, CUstream stream);
 CUresult CUDAAPI cuLocal(int* out);
 CUresult CUDAAPI cuServed(int* out, int in);
 CUresult CUDAAPI cuContextUse(CUcontext context);
+CUresult CUDAAPI cuGiven(CUevent event, unsigned int count, unsigned int reserved, CUstream stream);
+CUresult CUDAAPI cuGiven_ptsz(CUevent event, unsigned int count, unsigned int reserved, CUstream stream);
 CUresult CUDAAPI cuNever(void* anything);
 CUresult CUDAAPI cuOld_v2(int* out);
 CUresult CUDAAPI cuMissing(int* out);

@@ -34,6 +34,8 @@ typedef CUresult(CUDAAPI* PFN_cuByHand_v7000_ptsz)(int a, CUstream stream);
 typedef CUresult(CUDAAPI* PFN_cuLocal_v2000)(int* out);
 typedef CUresult(CUDAAPI* PFN_cuServed_v2000)(int* out, int in);
 typedef CUresult(CUDAAPI* PFN_cuContextUse_v2000)(CUcontext context);
+typedef CUresult(CUDAAPI* PFN_cuGiven_v2000)(CUevent event, unsigned int count, unsigned int reserved, CUstream stream);
+typedef CUresult(CUDAAPI* PFN_cuGiven_v7000_ptsz)(CUevent event, unsigned int count, unsigned int reserved, CUstream stream);
 typedef CUresult(CUDAAPI* PFN_cuNever_v2000)(void* anything);
 typedef CUresult(CUDAAPI* PFN_cuOld_v3020)(int* out);
 typedef CUresult(CUDAAPI* PFN_cuMissing_v2000)(int* out);

@@ -209,6 +209,10 @@ server::DriverTable driver_table() {
     table.cuSurfaceEnd = surface_end;
     table.cuWork = work;
     table.cuContextUse = context_use;
+    table.cuGiven = [](CUevent, unsigned, unsigned, CUstream) {
+        seen.a = 77;
+        return CUDA_SUCCESS;
+    };
     table.cuOld_v1 = old_v1;
     table.cuOld_v2 = old_v2;
     return table;  // cuMissing stays null
@@ -227,6 +231,7 @@ struct Link {
     bool of_context = false;
     bool posted = false;
     bool initialized = true;
+    CUresult context = CUDA_SUCCESS;
     uint32_t flags = 0;
     std::vector<std::string> refused;
 };
@@ -314,6 +319,7 @@ CUresult post(Proc proc, xdrproc_t xdr_args, void* args, const CallOptions& opti
     return CUDA_SUCCESS;
 }
 bool initialized() { return link_->initialized; }
+CUresult need_context() { return link_->initialized ? link_->context : CUDA_ERROR_NOT_INITIALIZED; }
 uint64_t current_context() { return link_->initialized ? 1 : 0; }
 CUresult unsupported(const char* function, const char* reason, const void*) {
     link_->refused.push_back(std::string(function) + ": " + reason);
@@ -556,12 +562,34 @@ TEST_F(Roundtrip, ValuesOfTheDriverAreTheApplications) {
     EXPECT_EQ(server::Objects::kind_of(number), HandleKind::SurfObject);
     EXPECT_EQ(link_->objects.find_value(HandleKind::SurfObject, 1, 5), 0u) << "of another context";
     EXPECT_EQ(cuSurface(&out, 0xffffffffu), CUDA_SUCCESS);
-    EXPECT_EQ(cuSurfaceEnd(6), CUDA_ERROR_INVALID_VALUE);
+    seen.a = 0;
+    EXPECT_EQ(cuSurfaceEnd(6), CUDA_SUCCESS) << "what is no object is ended";
+    EXPECT_EQ(seen.a, 0u) << "the driver is not asked";
     EXPECT_EQ(cuSurfaceEnd(5), CUDA_SUCCESS);
     EXPECT_EQ(seen.a, 5u);
     EXPECT_EQ(link_->effect.kind, Effect::Kind::Destroy);
     link_->objects.remove(HandleKind::SurfObject, number);  // as the journal has it done
-    EXPECT_EQ(cuSurfaceEnd(5), CUDA_ERROR_INVALID_VALUE);
+    EXPECT_EQ(cuSurfaceEnd(5), CUDA_SUCCESS);
+}
+
+TEST_F(Roundtrip, WhatMustBeGivenIsLookedAtFirst) {
+    CUevent event = nullptr;
+    ASSERT_EQ(cuEventMake(&event, 0), CUDA_SUCCESS);
+    seen.a = 0;
+    for (const bool initialized : {true, false}) {
+        link_->initialized = initialized;
+        EXPECT_EQ(cuGiven(nullptr, 0, 0, nullptr), CUDA_ERROR_INVALID_VALUE) << "in the order of the line";
+        EXPECT_EQ(cuGiven(nullptr, 1, 0, nullptr), CUDA_ERROR_OUT_OF_MEMORY);
+        EXPECT_EQ(cuGiven(event, 1, 1, nullptr), CUDA_ERROR_INVALID_VALUE) << "reserved";
+        EXPECT_EQ(cuGiven_ptsz(event, 1, 1, nullptr), CUDA_ERROR_INVALID_VALUE);
+    }
+    EXPECT_EQ(cuGiven_ptsz(nullptr, 0, 0, nullptr), CUDA_ERROR_NOT_INITIALIZED);
+    link_->initialized = true;
+    link_->context = CUDA_ERROR_INVALID_HANDLE;
+    EXPECT_EQ(cuGiven_ptsz(nullptr, 0, 0, nullptr), CUDA_ERROR_INVALID_HANDLE);
+    EXPECT_EQ(seen.a, 0u);
+    EXPECT_EQ(cuGiven(event, 1, 0, nullptr), CUDA_SUCCESS) << "only the alias asks for a context";
+    EXPECT_EQ(seen.a, 77u);
 }
 
 TEST_F(Roundtrip, LegacyFunctionsAnswerForThemselves) {

@@ -205,13 +205,17 @@ CUresult cuDevicePrimaryCtxGetState(CUdevice dev, unsigned* flags, int* active) 
 }
 
 CUresult cuDevicePrimaryCtxRelease(CUdevice dev) {
-    return cuDevicePrimaryCtxRelease_v2(dev);
+    const CUresult result = cuDevicePrimaryCtxRelease_v2(dev);
+    return result == CUDA_ERROR_INVALID_CONTEXT ? CUDA_SUCCESS : result;
 }
 CUresult cuDevicePrimaryCtxReset(CUdevice dev) {
     return cuDevicePrimaryCtxReset_v2(dev);
 }
 CUresult cuDevicePrimaryCtxSetFlags(CUdevice dev, unsigned flags) {
-    return cuDevicePrimaryCtxSetFlags_v2(dev, flags);
+    unsigned current_flags;
+    int active;
+    if (CUresult result = cuDevicePrimaryCtxGetState(dev, &current_flags, &active); result != CUDA_SUCCESS) return result;
+    return active ? CUDA_ERROR_PRIMARY_CONTEXT_ACTIVE : cuDevicePrimaryCtxSetFlags_v2(dev, flags);
 }
 
 CUresult cuCtxCreate_v2(CUcontext* out, unsigned flags, CUdevice dev) {

@@ -175,7 +175,7 @@ CUresult cuEventSynchronize(CUevent handle) {
 
 CUresult cuEventElapsedTime_v2(float* milliseconds, CUevent start, CUevent end) {
     return api([&] {
-        require(milliseconds);
+        require(milliseconds, CUDA_ERROR_INVALID_HANDLE);
         auto first = healthy(start), last = healthy(end);
         require(!((first->flags | last->flags) & CU_EVENT_DISABLE_TIMING), CUDA_ERROR_INVALID_HANDLE);
         refuse_if_captured(*first);

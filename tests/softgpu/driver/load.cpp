@@ -30,6 +30,9 @@ JitOptions::JitOptions(unsigned count, const CUjit_option* options, void** value
                 info_size_ = static_cast<unsigned>(reinterpret_cast<uintptr_t>(values[i]));
                 info_filled_ = &values[i];
                 break;
+            case CU_JIT_MAX_REGISTERS:
+                require(static_cast<unsigned>(reinterpret_cast<uintptr_t>(values[i])) != 0);
+                break;
             default:
                 break;  // optimization and the like: nothing to choose here
         }

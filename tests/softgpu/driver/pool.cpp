@@ -398,6 +398,7 @@ CUresult cuMemPoolCreate(CUmemoryPool* out, const CUmemPoolProps* props) {
         require(props->location.type == CU_MEM_LOCATION_TYPE_DEVICE, CUDA_ERROR_NOT_SUPPORTED);
         require((props->handleTypes & ~unsigned{CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR}) == 0,
                 CUDA_ERROR_NOT_SUPPORTED);
+        require(props->location.id >= 0 && props->location.id < device_count());
         std::unique_lock lock(pools_mutex);
         auto made = make_pool(*props, device(props->location.id).ordinal);
         extra_pools().push_back(made);

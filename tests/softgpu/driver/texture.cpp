@@ -205,7 +205,7 @@ CUresult cuTexObjectCreate(CUtexObject* out, const CUDA_RESOURCE_DESC* resource,
 CUresult cuTexObjectDestroy(CUtexObject handle) {
     return api([&] {
         current();
-        textures().remove(handle, CUDA_ERROR_INVALID_VALUE);
+        if (textures().find(handle)) textures().remove(handle, CUDA_ERROR_INVALID_VALUE);
     });
 }
 
@@ -247,7 +247,7 @@ CUresult cuSurfObjectCreate(CUsurfObject* out, const CUDA_RESOURCE_DESC* resourc
 CUresult cuSurfObjectDestroy(CUsurfObject handle) {
     return api([&] {
         current();
-        surfaces().remove(handle, CUDA_ERROR_INVALID_VALUE);
+        if (surfaces().find(handle)) surfaces().remove(handle, CUDA_ERROR_INVALID_VALUE);
     });
 }
 

@@ -228,7 +228,7 @@ CUresult cuMemImportFromShareableHandle(CUmemGenericAllocationHandle* out, void*
         char path[64], name[256];
         snprintf(path, sizeof path, "/proc/self/fd/%d", given);
         ssize_t length = readlink(path, name, sizeof name - 1);
-        require(length > 0);
+        require(length > 0, CUDA_ERROR_UNKNOWN);
         name[length] = 0;
         int where = 0;
         struct stat status;

@@ -16,6 +16,11 @@ bool initialized() {
     return fake::session().initialized;
 }
 
+CUresult need_context() {
+    CUdevice device;
+    return initialized() ? contexts::current_device(&device) : CUDA_ERROR_NOT_INITIALIZED;
+}
+
 CUresult call(Proc proc, xdrproc_t, void* args, xdrproc_t, void* res, const CallOptions&) {
     auto& session = fake::session();
     std::lock_guard lock(session.mutex);
