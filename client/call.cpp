@@ -130,10 +130,11 @@ CUresult result_of(Session& session, Proc proc, const rpc::PostedError& posted, 
         broken_by.store(status);
         pointer_cache::forget();
     }
-    // The server is told of no context; only here is it known that there was one, which is gone.
-    if (status == CUDA_ERROR_INVALID_CONTEXT && needs_whole_context(proc) && contexts::top() && !current_context())
-        return CUDA_ERROR_CONTEXT_IS_DESTROYED;
-    if (status != CUDA_SUCCESS) return static_cast<CUresult>(status);
+    if (status != CUDA_SUCCESS) {
+        // The server is told of no context; only here is it known that there was one, which is gone.
+        const bool gone = status == CUDA_ERROR_INVALID_CONTEXT && needs_whole_context(proc) && contexts::top() && !current_context();
+        return gone ? CUDA_ERROR_CONTEXT_IS_DESTROYED : static_cast<CUresult>(status);
+    }
     const int32_t earlier = take_posted_error();
     if (is_sticky(earlier)) {
         broken_context.store(current_context());

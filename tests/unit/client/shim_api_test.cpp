@@ -195,11 +195,12 @@ TEST(ExportTables, ShapeAndUnlistedSlots) {
 }
 
 TEST(ExportTables, OthersAreRefused) {
-    for (const char* other : {"da9151d33ae6cc41a5c04f26d533e328", "f8cff95121468b4eb9e2fb469e7c0dd9",
-                              "00112233445566778899aabbccddeeff"}) {
+    const std::string nobodys = "00112233445566778899aabbccddeeff";  // the driver has none of this name either
+    for (const std::string& other : {std::string("da9151d33ae6cc41a5c04f26d533e328"), std::string("f8cff95121468b4eb9e2fb469e7c0dd9"), nobodys}) {
         const void* found = &found;
-        CUuuid id = uuid(other);
-        EXPECT_EQ(function<GetExportTable>("cuGetExportTable")(&found, &id), CUDA_ERROR_NOT_FOUND);
+        CUuuid id = uuid(other.c_str());
+        EXPECT_EQ(function<GetExportTable>("cuGetExportTable")(&found, &id),
+                  other == nobodys ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_NOT_FOUND);
         EXPECT_EQ(found, nullptr);
     }
     const void* found;
