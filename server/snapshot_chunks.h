@@ -18,7 +18,7 @@ inline constexpr char index_file[] = "chunks.index";
 inline constexpr char pack_suffix[] = ".pack";
 inline constexpr char v1_data_suffix[] = ".data";
 
-// What a chunk's bytes are called in a series: equal for equal bytes. Hashed on the device (checkpoint_hash.h) or XXH3-128;
+// What a chunk's bytes are called in a series: equal for equal bytes. Hashed on the device (chunk_hash.h) or XXH3-128;
 // both zero: not known.
 struct ContentId {
     uint64_t low = 0, high = 0;

@@ -16,6 +16,8 @@
 #include <string>
 #include <vector>
 
+#include "timing.h"
+
 namespace {
 
 __global__ void empty() {}
@@ -31,36 +33,6 @@ void check(cudaError_t result, const char* what) {
     std::exit(1);
 }
 #define CHECK(call) check(call, #call)
-
-double now_us() {
-    timespec t{};
-    ::clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1e6 + t.tv_nsec / 1e3;
-}
-
-double median(std::vector<double> times) {
-    std::nth_element(times.begin(), times.begin() + times.size() / 2, times.end());
-    return times[times.size() / 2];
-}
-
-// Median time of one of `count` calls of `body`, after a few that do not count.
-template <class Body>
-double median_us(int count, Body body) {
-    std::vector<double> times;
-    for (int i = 0; i < count + 20; ++i) {
-        const double begin = now_us();
-        body();
-        if (i >= 20) times.push_back(now_us() - begin);
-    }
-    return median(times);
-}
-
-std::string results;
-void report(const std::string& name, double value) {
-    char text[128];
-    std::snprintf(text, sizeof text, "%s\"%s\": %.4f", results.empty() ? "" : ", ", name.c_str(), value);
-    results += text;
-}
 
 int scale = 1;  // divides the amount of work, for the software GPU
 cudaEvent_t event;

@@ -19,6 +19,8 @@
 #include <thread>
 #include <vector>
 
+#include "timing.h"
+
 namespace {
 
 void check(CUresult result, const char* what) {
@@ -27,31 +29,6 @@ void check(CUresult result, const char* what) {
     std::exit(EXIT_FAILURE);
 }
 #define CHECK(call) check(call, #call)
-
-double now_us() {
-    timespec t{};
-    ::clock_gettime(CLOCK_MONOTONIC, &t);
-    return static_cast<double>(t.tv_sec) * 1e6 + static_cast<double>(t.tv_nsec) / 1e3;
-}
-
-template <class Body>
-double median_us(int count, Body body) {
-    std::vector<double> times;
-    for (int i = 0; i < count + 20; ++i) {
-        const double begin = now_us();
-        body();
-        if (i >= 20) times.push_back(now_us() - begin);
-    }
-    std::nth_element(times.begin(), times.begin() + count / 2, times.end());
-    return times[static_cast<size_t>(count / 2)];
-}
-
-std::string results;
-void report(const char* name, double value) {
-    char text[160];
-    std::snprintf(text, sizeof text, "%s\"%s\": %.3f", results.empty() ? "" : ", ", name, value);
-    results += text;
-}
 
 const char* const module_text = R"(
 .version 8.0
