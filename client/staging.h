@@ -84,6 +84,16 @@ CUresult stage_up_plain(const StagedCall<Args>& how, const HostBox& box, Describ
     return result;
 }
 
+// The last piece: its call is sent, the ring is free for other threads, and its answer is awaited.
+inline CUresult finish_staged(Session& session, Proc proc, const ring::Request& request, std::unique_lock<std::mutex>& order,
+                              xdrproc_t xdr_res, void* res) {
+    ring::Pending pending;
+    if (const auto status = session.ring()->begin_locked(request, &pending); status != ring::Status::Ok) return of_status(status);
+    order.unlock();
+    ReplyGuard guard;
+    return finish_call(session, pending, proc, xdr_res, res, nullptr, nullptr);
+}
+
 // Returns when the application may reuse the memory; with `answer` (a result and its routine), when the driver has taken
 // the last piece, so that what it refuses is known.
 template <class Args, class Describe, class Res = cuMemcpyHtoDAsync_v2_res>
@@ -104,14 +114,8 @@ CUresult stage_up(Session& session, const StagedCall<Args>& how, const HostBox& 
         box.gather(piece, place);
         const bool last = answer && !more;
         const auto request = request_for(how.proc, xdr_routine(how.xdr_args), &args, how.flags, last);
-        if (last) {
-            ring::Pending pending;
-            if (const auto status = ring.begin_locked(request, &pending); status != ring::Status::Ok) return of_status(status);
-            order.unlock();
-            Res res{};
-            ReplyGuard guard;
-            return finish_call(session, pending, how.proc, xdr_routine(answer), &res, nullptr, nullptr);
-        }
+        Res res{};
+        if (last) return finish_staged(session, how.proc, request, order, xdr_routine(answer), &res);
         if (const auto status = ring.post_locked(request); status != ring::Status::Ok) return of_status(status);
     }
     return CUDA_SUCCESS;
@@ -140,13 +144,8 @@ bool fetch_up(Session& session, const StagedCall<Args>& how, const void* source,
             if (const auto status = ring.post_locked(request); status != ring::Status::Ok) return *result = of_status(status), true;
             continue;
         }
-        ring::Pending pending;
-        if (const auto status = ring.begin_locked(request, &pending); status != ring::Status::Ok)
-            return *result = of_status(status), true;
-        order.unlock();
         int32_t answer = 0;
-        ReplyGuard guard;
-        *result = finish_call(session, pending, how.proc, reinterpret_cast<xdrproc_t>(rpc::xdr_i32), &answer, nullptr, nullptr);
+        *result = finish_staged(session, how.proc, request, order, reinterpret_cast<xdrproc_t>(rpc::xdr_i32), &answer);
         if (*result != static_cast<CUresult>(wire::fetch_refused)) return true;
         // What the earlier pieces had to say is the same; an error from before the copy stays.
         if (const int32_t earlier = take_posted_error(); earlier && earlier != wire::fetch_refused) session.note_posted_error(earlier);

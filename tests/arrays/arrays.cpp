@@ -13,7 +13,7 @@
 #define cuMemAlloc cuMemAlloc_v2
 #define cuMemcpyHtoD cuMemcpyHtoD_v2
 #define cuMemcpyDtoH cuMemcpyDtoH_v2
-#include "check.h"
+#include "tests/memory/check.h"
 #undef cuMemAlloc
 #undef cuMemcpyHtoD
 #undef cuMemcpyDtoH

@@ -5,7 +5,7 @@
 #include <random>
 #include <vector>
 
-#include "check.h"
+#include "tests/memory/check.h"
 
 using namespace example;
 
