@@ -23,18 +23,18 @@
 #include "live_check.h"
 #include "log.h"
 #include "plain_service.h"
-#include "rpc/ring/cores.h"
+#include "rpc/ring/spinning.h"
 #include "variables.h"
 #include "worker_link.h"
 
 namespace cricket::server {
 namespace {
 
-// An application between two calls is usually back sooner; a kernel or a copy for which the application waits. Each time
-// on few cores and on many: being woken takes a virtual machine some 50 us.
-constexpr uint64_t spin_ns[] = {60'000, 1'000'000};
-constexpr uint64_t spin_for_device_ns[] = {500'000, 10'000'000};
-const bool many_cores = ring::many_cores();
+// On one core, few, many. An application between two calls is usually back sooner; a kernel or a copy for which the
+// application waits.
+constexpr uint64_t spin_ns[] = {0, 60'000, 1'000'000};
+constexpr uint64_t spin_for_device_ns[] = {0, 500'000, 10'000'000};
+const auto cores = static_cast<size_t>(ring::cores());
 constexpr uint64_t longest_sleep_us = 20'000;  // then look whether the client still lives
 constexpr uint64_t between_looks_ns = 250'000'000;  // at whether the client is still the same program
 constexpr uint64_t gone_for_sure_ns = 10'000'000'000;  // an application whose memory is gone ends within this time
@@ -175,6 +175,7 @@ void Worker::set_state(SessionState state) {
 
 void Worker::run() {
     ::prctl(PR_SET_TIMERSLACK, 1'000);  // of idle(), in ns
+    spin_budget_.set(spin_ns[cores], ring::cores() == ring::Cores::Few);
     uint64_t active = 0;  // when something last moved; 0: since the last look at the clock
     while (!stop_.load(std::memory_order_relaxed)) {
         if (have_commands_.load(std::memory_order_acquire)) run_commands();
@@ -204,6 +205,8 @@ void Worker::run() {
         }
         if (!moved || executor_.waiting()) moved |= executor_.poll(ring_.get());
         if (moved) {
+            if (active && !asleep_) spin_budget_.paid();
+            asleep_ = false;
             active = 0;
             continue;
         }
@@ -229,7 +232,8 @@ bool Worker::may_step() {
 
 void Worker::idle(uint64_t idle_ns) {
     session_.callbacks.collect();  // of those that no thread of the driver waits for
-    if (idle_ns < spin_ns[many_cores]) {
+    if (idle_ns == 0) spin_ = spin_budget_.next();
+    if (idle_ns < spin_) {
         // The device's end is asked for without a pause: each question takes the driver a quarter of a microsecond.
         for (int i = 0; i < 8 && ring_->empty() && !executor_.waiting(); ++i) __builtin_ia32_pause();
         return;
@@ -256,8 +260,10 @@ void Worker::idle(uint64_t idle_ns) {
                          (ring_->channel().client_page().wants_progress.load(std::memory_order_acquire) &&
                           ring_->channel().server_page().up_head.load(std::memory_order_relaxed) < session_.up_end);
     // While the device is awaited, look again after a hundredth of the time already waited.
-    if (waiting && idle_ns < spin_for_device_ns[many_cores]) return;
+    if (waiting && idle_ns < spin_for_device_ns[cores]) return;
     const uint64_t sleep_us = waiting ? std::min<uint64_t>(idle_ns / 100'000 + 1, 500) : longest_sleep_us;
+    if (!asleep_) spin_budget_.in_vain();
+    asleep_ = true;
     if (idle_ns > keep_spares_ns && !waiting) session_.device_memory.release_spares();
     if (state_ == SessionState::Running) publish_status();
     ring_->sleep(sleep_us);

@@ -15,6 +15,7 @@
 #include "checkpoint_saver.h"
 #include "client_process.h"
 #include "executor.h"
+#include "rpc/ring/spinning.h"
 #include "session.h"
 #include "worker_config.h"
 #include "worker_ops.h"
@@ -101,6 +102,9 @@ class Worker final : public WorkerOps {
         uint64_t shown = 0;  // ticket of the callback it is running
     };
     std::unique_ptr<Joining> joining_;
+    ring::SpinBudget spin_budget_;  // of ns without work
+    uint64_t spin_ = 0;             // of it, this time
+    bool asleep_ = false;           // since there was work
     uint64_t behind_callback_ = 0;  // calls looked at since a callback is due
     bool client_host_wins_ = false;  // restored from a coordinated checkpoint: its host memory was not saved here
     SessionState state_ = SessionState::Starting;

@@ -7,7 +7,7 @@
 #include <bit>
 #include <chrono>
 
-#include "cores.h"
+#include "spinning.h"
 #include "message.h"
 
 namespace cricket::ring {
@@ -19,9 +19,9 @@ constexpr uint64_t hot_bytes = 1u << 20;      // of the up buffer: stays in the 
 constexpr uint64_t sleep_us = 20000;          // between looks at whether the server still lives
 constexpr uint64_t round8(uint64_t n) { return (n + 7) & ~uint64_t(7); }
 
-// How long a caller spins for its reply before it sleeps. The driver spins for as long as it takes; being woken costs some
-// 5 us, in a virtual machine ten times that. Where cores are few, the worker needs them more.
-constinit std::atomic<uint64_t> patience_ns{0};
+// How long a caller spins for its reply before it sleeps; the driver spins for as long as it takes.
+constinit SpinBudget rounds;
+constinit std::atomic<uint64_t> patience_ns{0};  // after that
 
 uint64_t now_ns() {
     timespec t{};
@@ -31,7 +31,11 @@ uint64_t now_ns() {
 
 template <class Condition>
 bool spin_patiently(Condition condition) {
-    if (spin_until(condition, spin_rounds)) return true;
+    if (spin_until(condition, static_cast<unsigned>(rounds.next()))) {
+        rounds.paid();
+        return true;
+    }
+    rounds.in_vain();
     const uint64_t patience = patience_ns.load(std::memory_order_relaxed);
     if (patience == 0) return false;
     for (const uint64_t end = now_ns() + patience; now_ns() < end;)
@@ -43,7 +47,9 @@ bool spin_patiently(Condition condition) {
 
 bool RingClient::open() {
     if (!channel_.create()) return false;
-    patience_ns.store(many_cores() ? 10'000'000 : 0, std::memory_order_relaxed);
+    const Cores here = cores();
+    patience_ns.store(here == Cores::Many ? 10'000'000 : 0, std::memory_order_relaxed);
+    rounds.set(here == Cores::One ? 0 : spin_rounds, here == Cores::Few);
     for (uint32_t i = 0; i < channel_.geometry().slots; ++i) free_slots_[i / 64] |= uint64_t(1) << (i % 64);
     std::unique_lock order(order_);
     return reattach_locked(generation_.load());
@@ -78,7 +84,7 @@ bool RingClient::wait_progress_locked(uint64_t wanted_head) {
     const auto moved = [&] {
         return wanted_head ? server.head.load() >= wanted_head : server.head.load() != head || server.up_head.load() != up_head;
     };
-    if (!wanted_head && spin_until(moved, spin_rounds)) return true;
+    if (!wanted_head && spin_until(moved, static_cast<unsigned>(rounds.next()))) return true;
     client.wants_head.store(wanted_head, std::memory_order_relaxed);
     client.wants_progress.store(1, std::memory_order_seq_cst);
     ring_doorbell();  // what the device is done with is found by looking

@@ -285,7 +285,7 @@ NEED_TORCH = ("frameworks", "start")
 
 
 def machine(options):
-    facts = {"date": datetime.date.today().isoformat(), "cores": os.cpu_count(), "kernel": platform.release(), "driver": options.driver}
+    facts = {"date": datetime.date.today().isoformat(), "cores": len(os.sched_getaffinity(0)), "kernel": platform.release(), "driver": options.driver}
     try:
         facts["GPU"], facts["version"] = [word.strip() for word in subprocess.run(
             ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"], capture_output=True, text=True,
@@ -367,6 +367,7 @@ def main():
     parser.add_argument("--budget", type=float, help="seconds after which no further run begins")
     parser.add_argument("--python", default="python3", help="an interpreter that has PyTorch")
     parser.add_argument("--growth", default="2000000,100000,10000", help="calls, allocations, functions")
+    parser.add_argument("--cores", type=int, help="run all of it on so few cores")
     parser.add_argument("--json", type=pathlib.Path, help="write all values there")
     parser.add_argument("--merge", type=pathlib.Path, nargs="+", metavar="JSON", help="only one table of earlier parts")
     parser.add_argument("--page", type=pathlib.Path, help="put the table of --merge into this page")
@@ -388,6 +389,8 @@ def main():
             put_into(options.page, report)
         missed = show(report)
         return int(options.check and missed > 0)
+    if options.cores:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:options.cores])
     wanted = options.only.split(",") if options.only else list(PARTS)
     if unknown := set(wanted) - set(PARTS):
         raise SystemExit(f"there is no part {', '.join(sorted(unknown))}")
