@@ -64,6 +64,12 @@ int deferred_memory_clock(void* device, uint32_t* value) {
     return number(Proc::nvmlTableDeferredMemoryClock, device, value);
 }
 int sparse_operation(void* device, uint32_t* value) { return number(Proc::nvmlTableSparseOperation, device, value); }
+int common_ancestor_by_bus_id(const char* first, const char* second, uint32_t* level) {
+    return forward(Proc::nvmlTableCommonAncestorByBusId, {word(first), word(second), word(level)});
+}
+int nearest_cpu_nodes(void* device, uint32_t count, uint64_t* nodes, uint32_t scope) {
+    return forward(Proc::nvmlTableNearestCpuNodes, {word(device), word(count), word(nodes), word(scope)});
+}
 int part_number(void* device, char* text, uint32_t length) {
     return forward(Proc::nvmlTablePartNumber, {word(device), word(text), word(length)});
 }
@@ -86,6 +92,8 @@ const void* export_table(const void* uuid) {
     static Table table;
     if (std::memcmp(uuid, table_uuid, sizeof table_uuid) != 0) return nullptr;
     // The same words each time: threads may meet here.
+    table.slot[23] = place(common_ancestor_by_bus_id);
+    table.slot[223] = place(nearest_cpu_nodes);
     table.slot[213] = place(compute_list);
     table.slot[214] = place(graphics_list);
     table.slot[215] = place(shared_list);

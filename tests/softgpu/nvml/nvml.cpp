@@ -298,6 +298,59 @@ API int nvmlDeviceGetSupportedMemoryClocks(void* handle, uint32_t* count, uint32
     });
 }
 
+// Two GPUs and more: one board each, one processor, and between them links by way of a switch.
+API int nvmlDeviceGetBrand(void* handle, uint32_t* brand) {
+    return with(handle, [&](Device&) { return put(brand, 0u); });
+}
+API int nvmlDeviceGetArchitecture(void* handle, uint32_t* architecture) {
+    return with(handle, [&](Device&) { return put(architecture, 6u); });  // Turing
+}
+API int nvmlDeviceGetTopologyCommonAncestor(void* handle, void* other, uint32_t* level) {
+    return with(handle, [&](Device&) { return device_of(other) ? put(level, 30u) : invalid_argument; });  // a host bridge
+}
+API int nvmlDeviceGetP2PStatus(void* handle, void* other, uint32_t, uint32_t* status) {
+    return with(handle, [&](Device&) { return device_of(other) ? put(status, 0u) : invalid_argument; });
+}
+API int nvmlDeviceGetCpuAffinityWithinScope(void* handle, uint32_t count, unsigned long* set, uint32_t) {
+    return with(handle, [&](Device&) {
+        if (!set || !count) return invalid_argument;
+        std::memset(set, 0, count * sizeof *set);
+        set[0] = 0xf;
+        return success;
+    });
+}
+API int nvmlDeviceGetCpuAffinity(void* handle, uint32_t count, unsigned long* set) {
+    return nvmlDeviceGetCpuAffinityWithinScope(handle, count, set, 0);
+}
+API int nvmlDeviceGetMemoryAffinity(void* handle, uint32_t count, unsigned long* set, uint32_t scope) {
+    const int result = nvmlDeviceGetCpuAffinityWithinScope(handle, count, set, scope);
+    if (result == success) set[0] = 1;
+    return result;
+}
+API int nvmlDeviceGetNumaNodeId(void* handle, uint32_t* node) { return nvmlDeviceGetBrand(handle, node); }
+
+static constexpr uint32_t links = 18;  // as many as nvidia-smi asks for
+static int with_link(void* handle, uint32_t link, uint32_t* place, uint32_t value) {
+    return with(handle, [&](Device&) { return link < links ? put(place, value) : invalid_argument; });
+}
+API int nvmlDeviceGetNvLinkState(void* handle, uint32_t link, uint32_t* active) { return with_link(handle, link, active, 1); }
+API int nvmlDeviceGetNvLinkVersion(void* handle, uint32_t link, uint32_t* version) { return with_link(handle, link, version, 4); }
+API int nvmlDeviceGetNvLinkRemoteDeviceType(void* handle, uint32_t link, uint32_t* type) {
+    return with_link(handle, link, type, 2);  // a switch
+}
+API int nvmlDeviceGetNvLinkCapability(void* handle, uint32_t link, uint32_t, uint32_t* capability) {
+    return with_link(handle, link, capability, 1);
+}
+API int nvmlDeviceGetNvLinkRemotePciInfo_v2(void* handle, uint32_t link, Pci* pci) {
+    return with(handle, [&](Device&) {
+        if (!pci || link >= links) return invalid_argument;
+        *pci = {{}, 0, 0x80 + link, 0, 0x22a310de, 0, {}};
+        std::snprintf(pci->legacy, sizeof pci->legacy, "0000:%02X:00.0", 0x80 + link);
+        std::snprintf(pci->text, sizeof pci->text, "00000000:%02X:00.0", 0x80 + link);
+        return success;
+    });
+}
+
 API int nvmlDeviceGetTopologyNearestGpus(void* handle, uint32_t, uint32_t* count, void** found) {
     return with(handle, [&](Device& self) {
         if (!count) return invalid_argument;
@@ -311,6 +364,15 @@ API int nvmlDeviceGetTopologyNearestGpus(void* handle, uint32_t, uint32_t* count
         *count = others;
         return success;
     });
+}
+
+API int nvmlSystemGetTopologyGpuSet(uint32_t, uint32_t* count, void** found) {
+    std::lock_guard lock(mutex);
+    if (!users) return uninitialized;
+    if (!count) return invalid_argument;
+    for (size_t i = 0; found && i < devices.size() && i < *count; ++i) found[i] = devices[i];
+    *count = static_cast<uint32_t>(devices.size());
+    return success;
 }
 
 API int nvmlDeviceGetComputeRunningProcesses_v3(void* handle, uint32_t* count, Process* found) {
@@ -361,7 +423,13 @@ API int nvmlDeviceGetFieldValues(void* handle, int count, FieldValue* values) {
     });
 }
 
-// Of the undocumented table just one place, and no more than that is needed to be believed.
+// Of the undocumented table three places, and no more than that is needed to be believed.
+static int common_ancestor_by_bus_id(const char* first, const char* second, uint32_t* level) {
+    void *one, *other;
+    const int result = nvmlDeviceGetHandleByPciBusId_v2(first, &one);
+    if (result != success) return result;
+    return nvmlDeviceGetHandleByPciBusId_v2(second, &other) == success ? put(level, 2u) : not_found;
+}
 static int part_number(void* handle, char* text, uint32_t length) {
     return with(handle, [&](Device&) { return put(text, length, "SOFT-PART"); });
 }
@@ -369,6 +437,8 @@ API int nvmlInternalGetExportTable(const void** table, const void* uuid) {
     static const void* places[232] = {reinterpret_cast<const void*>(sizeof places)};
     if (!table || !uuid) return invalid_argument;
     if (std::memcmp(uuid, "\xc4\xfe\x3e\x6c", 4) != 0) return not_found;
+    places[23] = reinterpret_cast<const void*>(common_ancestor_by_bus_id);
+    places[223] = reinterpret_cast<const void*>(nvmlDeviceGetMemoryAffinity);
     places[231] = reinterpret_cast<const void*>(part_number);
     *table = places;
     return success;
