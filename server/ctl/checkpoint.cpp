@@ -165,9 +165,14 @@ void checkpoint(const std::string& socket, const CheckpointOptions& options) {
     };
 
     if (options.leave_running) {
-        arguments.push_back("--leave-running");
+        Verdict standing([&] {
+            info.outputs = outputs_of(session.pid);
+            return true;
+        });
+        arguments.insert(arguments.end(), {"--leave-running", "--action-script", standing.script()});
         try {
-            const CriuResult dump = run_criu(criu, arguments, log);
+            const CriuResult dump = run_criu(criu, arguments, log, standing.environment());
+            standing.close();
             const OpResult secured = securing.get();
             quiesced.resume();
             if (!dump.ok()) throw dump_error(dump);
@@ -183,6 +188,7 @@ void checkpoint(const std::string& socket, const CheckpointOptions& options) {
         bool complete = false;
         Verdict verdict([&] {
             try {
+                info.outputs = outputs_of(session.pid);
                 wait_complete();
                 finish();
                 return complete = true;

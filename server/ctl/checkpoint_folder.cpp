@@ -103,6 +103,8 @@ void seal_checkpoint(const std::string& directory, const CheckpointInfo& info) {
                 {{"name", name}, {"bytes", summary.bytes}, {"checksum", server::hex64(summary.checksum)}});
         }
         server::sync_directory(directory + "/app");
+        json outputs = json::array();
+        for (const OutputFile& one : info.outputs) outputs.push_back({{"path", one.path}, {"bytes", one.bytes}});
         const server::SnapshotReader gpu(directory + "/gpu");
         server::write_sealed(directory + "/" + checkpoint_file,
                              {{"format", checkpoint_format},
@@ -115,7 +117,8 @@ void seal_checkpoint(const std::string& directory, const CheckpointInfo& info) {
                               {"program", info.program},
                               {"pid", info.pid},
                               {"gpu", gpu.manifest_checksum()},
-                              {"app", std::move(files)}});
+                              {"app", std::move(files)},
+                              {"outputs", std::move(outputs)}});
     } catch (const fs::filesystem_error& error) {
         throw CommandError(error.what());
     } catch (const server::DirectoryError& error) {
@@ -149,6 +152,8 @@ CheckpointInfo check_checkpoint(const std::string& directory) {
         info.pid = body.at("pid").get<int32_t>();
         info.criu_version = body.at("criu").get<std::string>();
         info.without_gpu = gpu.meta().value("without_gpu", false);
+        for (const json& one : body.value("outputs", json::array()))
+            info.outputs.push_back({one.at("path").get<std::string>(), one.at("bytes").get<uint64_t>()});
         if (info.epoch_id != app_epoch)
             throw CommandError("'" + list + "' is of epoch " + info.epoch_id + ", the halves are of epoch " +
                                app_epoch);

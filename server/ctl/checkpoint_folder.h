@@ -6,6 +6,9 @@
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
+
+#include "outputs.h"
 
 namespace cricket::ctl {
 
@@ -18,6 +21,7 @@ struct CheckpointInfo {
     int32_t pid = 0;
     std::string criu_version;
     bool without_gpu = false;  // as the GPU's half says
+    std::vector<OutputFile> outputs;
 };
 
 std::string new_epoch_id();

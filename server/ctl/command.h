@@ -56,9 +56,13 @@ void show_status(const std::string& socket, bool as_json);
 void dry_checkpoint(const std::string& socket, const DryRunOptions& options);
 void dry_snapshot(const std::string& socket, const DryRunOptions& options);
 void checkpoint(const std::string& socket, const CheckpointOptions& options);
-// `devices`: CUDA_VISIBLE_DEVICES for the session in place of the one it had; empty: as it was.
-void restore(const std::string& socket, const std::string& directory, const std::string& devices,
-             const std::vector<std::string>& criu_arguments);
+struct RestoreOptions {
+    std::string directory;
+    std::string devices;   // CUDA_VISIBLE_DEVICES for the session in place of the one it had; empty: as it was
+    bool truncate = false; // what the program has written to its files since is cut off: it will write it again
+    std::vector<std::string> criu_arguments;
+};
+void restore(const std::string& socket, const RestoreOptions& options);
 // Loads a snapshot, unless its session is here already, parked and as it was then: from an attempt before. Throws.
 server::SessionStatus load_or_keep(server::ControlClient& control, const std::string& snapshot);
 // A snapshot, or a checkpoint with both halves: reads everything.

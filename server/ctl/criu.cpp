@@ -87,6 +87,9 @@ CriuResult run_criu(const std::string& criu, const std::vector<std::string>& arg
     if (child < 0) throw CommandError(std::string("cannot start criu: ") + std::strerror(errno));
     if (child == 0) {
         ::setpgid(0, 0);
+        sigset_t none;
+        ::sigemptyset(&none);
+        ::sigprocmask(SIG_SETMASK, &none, nullptr);
         for (const int ignored_here : {SIGPIPE, SIGXFSZ}) ::signal(ignored_here, SIG_DFL);
         ::dup2(input.get(), STDIN_FILENO);
         ::dup2(output.get(), STDOUT_FILENO);

@@ -10,6 +10,7 @@
 #include "criu_action.h"
 #include "paths.h"
 #include "prune.h"
+#include "run.h"
 #include "series.h"
 #include "verdict.h"
 
@@ -33,7 +34,7 @@ int main(int argc, char** argv) {
     ::signal(SIGPIPE, SIG_IGN);
     ::signal(SIGXFSZ, SIG_IGN);  // a write beyond the limit of files fails, as on a full disk
 
-    // What follows "--" is for criu.
+    // What follows "--" is for criu, or the program to run.
     std::vector<std::string> for_criu;
     for (int i = 1; i < argc; ++i) {
         if (std::string(argv[i]) != "--") continue;
@@ -148,7 +149,30 @@ int main(int argc, char** argv) {
         "restore", "bring a checkpoint's program and session back; arguments after -- go to criu");
     restore_command->add_option("directory", directory, "of the checkpoint")->required();
     add_devices(restore_command);
-    restore_command->callback([&] { restore(control_socket(), absolute_path(directory), devices, for_criu); });
+    bool truncate = false;
+    restore_command->add_flag("--truncate", truncate,
+                              "cut what the program has written to its files since, which it will write again: criu wants them "
+                              "as long as they were");
+    restore_command->callback([&] { restore(control_socket(), {absolute_path(directory), devices, truncate, for_criu}); });
+
+    RunOptions run_options;
+    int exit_status = 0;
+    CLI::App* run_command = app.add_subcommand(
+        "run", "run a program (the words after --) with a server of its own and a checkpoint now and then; after SIGTERM, or whatever "
+               "ended it, the same command goes on. Exit status: the program's, or 75 after SIGTERM: saved");
+    run_command->add_option("directory", run_options.directory, "where output, checkpoints and the server's socket are")->required();
+    run_command->add_option("--every", run_options.every, "seconds from checkpoint to checkpoint")
+        ->check(CLI::Range(1, 1000000))
+        ->capture_default_str();
+    run_command->add_option("--keep", run_options.keep, "how many checkpoints stay")->check(CLI::Range(1, 1000000))->capture_default_str();
+    run_command->add_option("--driver", run_options.driver, "as for cricket-server");
+    run_command->add_option("--devices", run_options.devices, "as for restore");
+    run_command->callback([&] {
+        if (for_criu.empty()) throw CLI::RequiredError("-- PROGRAM");
+        run_options.directory = absolute_path(run_options.directory);
+        run_options.program = for_criu;
+        exit_status = run(run_options);
+    });
 
     CLI::App* verify_command =
         app.add_subcommand("verify",
@@ -206,7 +230,7 @@ int main(int argc, char** argv) {
 
     try {
         CLI11_PARSE(app, argc, argv);
-        return 0;
+        return exit_status;
     } catch (const ExitWith& end) {
         if (!end.why.empty()) std::cerr << "cricketctl: " << one_line(end.why) << "\n";
         return static_cast<int>(end.status);

@@ -49,18 +49,19 @@ SessionStatus load_or_keep(ControlClient& control, const std::string& snapshot) 
     return kept ? *kept : loaded(control.load(snapshot));
 }
 
-void restore(const std::string& socket, const std::string& directory, const std::string& devices,
-             const std::vector<std::string>& criu_arguments) {
+void restore(const std::string& socket, const RestoreOptions& options) {
+    const std::string& directory = options.directory;
     const CheckpointInfo info = check_checkpoint(directory);
     std::future<std::string> criu = std::async(std::launch::async, find_criu);
     ControlClient control = ControlClient::connect(socket);
     const std::string snapshot = directory + "/gpu";
-    const auto kept = kept_session(control, snapshot, devices);
-    const std::string name = server::session_name(kept ? kept->id : loaded(control.begin_load(snapshot, devices)).id);
+    const auto kept = kept_session(control, snapshot, options.devices);
+    const std::string name = server::session_name(kept ? kept->id : loaded(control.begin_load(snapshot, options.devices)).id);
     const std::shared_future<SessionStatus> loading =
         std::async(std::launch::async, [&] { return kept ? *kept : loaded(control.finish_load(name)); });
     std::string why;
     try {
+        if (options.truncate) cut_outputs(info.outputs);
         const std::string log = directory + "/restore.log";
         Verdict verdict([&] {
             try {
@@ -71,7 +72,7 @@ void restore(const std::string& socket, const std::string& directory, const std:
             }
         });
         std::vector<std::string> arguments = {"restore", "-d", "-D", directory + "/app", "-o", log};
-        arguments.insert(arguments.end(), criu_arguments.begin(), criu_arguments.end());
+        arguments.insert(arguments.end(), options.criu_arguments.begin(), options.criu_arguments.end());
         arguments.insert(arguments.end(), {"--action-script", verdict.script()});
         const CriuResult restored = run_criu(criu.get(), arguments, log, verdict.environment());
         if (!restored.ok()) why = "criu could not restore pid " + std::to_string(info.pid) + ": " + restored.errors;

@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: MIT
+#include "run.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/inotify.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <iostream>
+
+#include "app_survey.h"
+#include "checkpoint_folder.h"
+#include "command.h"
+#include "control_client.h"
+#include "criu.h"
+#include "cricket/unique_fd.h"
+#include "paths.h"
+#include "prune.h"
+
+namespace cricket::ctl {
+namespace {
+
+namespace fs = std::filesystem;
+using server::ControlClient;
+
+constexpr char number_format[] = "%06u";
+
+[[noreturn]] void fail(const std::string& what) { throw CommandError(what + ": " + std::strerror(errno)); }
+
+std::string beside(const std::vector<std::string>& places, const char* what) {
+    const fs::path here = fs::read_symlink("/proc/self/exe").parent_path();
+    for (const std::string& place : places) {
+        const fs::path path = (here / place).lexically_normal();
+        if (::access(path.c_str(), R_OK) == 0) return path;
+    }
+    throw CommandError(std::string("there is no ") + what + " beside " + here.string());
+}
+
+int exit_status(int status) { return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status); }
+
+// A child in a session of its own, that a Ctrl-C meant for us does not reach; `prepare` runs in it.
+pid_t start(const std::vector<std::string>& words, int output, const std::function<void()>& prepare) {
+    std::vector<char*> arguments;
+    for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
+    arguments.push_back(nullptr);
+    const pid_t child = ::fork();
+    if (child < 0) fail("cannot start " + words[0]);
+    if (child == 0) {
+        sigset_t none;
+        ::sigemptyset(&none);
+        ::sigprocmask(SIG_SETMASK, &none, nullptr);
+        for (const int ignored_here : {SIGPIPE, SIGXFSZ}) ::signal(ignored_here, SIG_DFL);
+        ::setsid();
+        const int null = ::open("/dev/null", O_RDONLY);
+        ::dup2(null, STDIN_FILENO);
+        ::dup2(output, STDOUT_FILENO);
+        ::dup2(output, STDERR_FILENO);
+        if (null > STDERR_FILENO) ::close(null);
+        prepare();
+        ::execvp(arguments[0], arguments.data());
+        std::fprintf(stderr, "%s: %s\n", arguments[0], std::strerror(errno));
+        ::_exit(127);
+    }
+    return child;
+}
+
+class Run {
+  public:
+    explicit Run(const RunOptions& options)
+        : options_(options),
+          checkpoints_(options.directory + "/checkpoints"),
+          output_path_(options.directory + "/output"),
+          socket_(options.directory + "/server.sock"),
+          control_(server::control_path(socket_)) {}
+    ~Run() { stop_server(); }
+    Run(const Run&) = delete;
+
+    int run() {
+        std::error_code error;
+        fs::create_directories(options_.directory, error);
+        if (error) throw CommandError("cannot create '" + options_.directory + "': " + error.message());
+        lock_.reset(::open((options_.directory + "/lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+        if (!lock_) fail("cannot open '" + options_.directory + "/lock'");
+        if (::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0)
+            throw CommandError("another cricketctl run is at work in '" + options_.directory + "'");
+        if (std::ifstream finished(options_.directory + "/finished"); finished) {
+            std::cerr << "cricketctl: the program has ended; without '" << options_.directory << "/finished' it begins anew\n";
+            return 0;
+        }
+        fs::create_directory(checkpoints_);
+        watch();
+        find_criu();  // now, not when the first checkpoint is due
+        start_server();
+        begin();
+        return follow();
+    }
+
+  private:
+    // Signals come through a descriptor; what we restore becomes our child.
+    void watch() {
+        sigset_t signals;
+        ::sigemptyset(&signals);
+        for (const int one : {SIGTERM, SIGINT, SIGHUP, SIGCHLD}) ::sigaddset(&signals, one);
+        ::sigprocmask(SIG_BLOCK, &signals, nullptr);
+        signals_.reset(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
+        timer_.reset(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+        changes_.reset(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+        const itimerspec every{{static_cast<time_t>(options_.every), 0}, {static_cast<time_t>(options_.every), 0}};
+        if (!signals_ || !timer_ || !changes_ || ::timerfd_settime(timer_.get(), 0, &every, nullptr) != 0 ||
+            ::inotify_add_watch(changes_.get(), options_.directory.c_str(), IN_CREATE | IN_MODIFY) < 0 ||
+            ::prctl(PR_SET_CHILD_SUBREAPER, 1) != 0)
+            fail("cannot watch '" + options_.directory + "'");
+    }
+
+    void start_server() {
+        for (const std::string& path : {socket_, control_})
+            if (::unlink(path.c_str()) != 0 && errno != ENOENT) fail("cannot remove '" + path + "'");
+        const UniqueFd log(::open((options_.directory + "/server.log").c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
+        if (!log) fail("cannot open '" + options_.directory + "/server.log'");
+        std::vector<std::string> words = {beside({"cricket-server"}, "cricket-server"), "--socket", socket_};
+        if (!options_.driver.empty()) words.insert(words.end(), {"--driver", options_.driver});
+        const pid_t us = ::getpid();
+        server_ = start(words, log.get(), [us] {
+            ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+            if (::getppid() != us) ::_exit(1);
+        });
+        const UniqueFd running(static_cast<int>(::syscall(SYS_pidfd_open, server_, 0)));
+        for (;;) {
+            try {
+                ControlClient::connect(control_);
+                return;
+            } catch (const server::ControlError&) {
+                // not there yet
+            }
+            pollfd waiting[] = {{changes_.get(), POLLIN, 0}, {running.get(), POLLIN, 0}};
+            ::poll(waiting, 2, -1);
+            drain(changes_.get());
+            if (waiting[1].revents) {
+                int status = 0;
+                ::waitpid(std::exchange(server_, -1), &status, 0);
+                throw CommandError("cricket-server ended with status " + std::to_string(exit_status(status)) + "; '" +
+                                   options_.directory + "/server.log' says why");
+            }
+        }
+    }
+    void stop_server() noexcept {
+        if (server_ <= 0) return;
+        ::kill(server_, SIGTERM);
+        while (::waitpid(server_, nullptr, 0) < 0 && errno == EINTR) {
+        }
+        server_ = -1;
+    }
+
+    // Numbers of the checkpoints, the newest last.
+    std::vector<unsigned> numbers() const {
+        std::vector<unsigned> found;
+        for (const auto& entry : fs::directory_iterator(checkpoints_)) {
+            const std::string name = entry.path().filename();
+            if (std::ranges::all_of(name, [](char c) { return c >= '0' && c <= '9'; }) &&
+                fs::exists(entry.path() / checkpoint_file))
+                found.push_back(static_cast<unsigned>(std::stoul(name)));
+        }
+        std::ranges::sort(found);
+        return found;
+    }
+    std::string checkpoint_path(unsigned number) const {
+        char name[32];
+        std::snprintf(name, sizeof name, number_format, number);
+        return checkpoints_ + "/" + name;
+    }
+
+    void begin() {
+        if (const std::vector<unsigned> all = numbers(); !all.empty()) {
+            const std::string newest = checkpoint_path(all.back());
+            program_ = check_checkpoint(newest).pid;
+            if (::kill(program_, 0) == 0 || errno == EPERM)
+                throw CommandError("there is a process " + std::to_string(program_) + ", whose number the program in '" + newest +
+                                   "' needs: it may be that program, left by a run that was killed");
+            restore(control_, {newest, options_.devices, true, {}});
+            open_output(O_RDONLY);
+            position_ = fs::file_size(output_path_);
+            return;
+        }
+        open_output(O_RDONLY | O_CREAT | O_TRUNC);
+        const UniqueFd output(::open(output_path_.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));
+        if (!output) fail("cannot open '" + output_path_ + "'");
+        const std::string shim = beside({"../client/libcudashim.so", CRICKET_BINDIR_TO_LIBDIR "/libcudashim.so"}, "libcudashim.so");
+        const char* others = std::getenv("LD_PRELOAD");
+        const std::string preload = shim + (others && *others ? std::string(":") + others : "");
+        program_ = start(options_.program, output.get(), [&] {
+            ::setenv("LD_PRELOAD", preload.c_str(), 1);
+            ::setenv("CRICKET_SOCKET", socket_.c_str(), 1);
+        });
+    }
+    void open_output(int flags) {
+        output_.reset(::open(output_path_.c_str(), flags | O_CLOEXEC, 0644));
+        if (!output_) fail("cannot open '" + output_path_ + "'");
+    }
+
+    // What the program has written since becomes our own output.
+    void show_output() {
+        char buffer[65536];
+        for (;;) {
+            const ssize_t got = ::pread(output_.get(), buffer, sizeof buffer, static_cast<off_t>(position_));
+            if (got <= 0) return;
+            position_ += static_cast<uint64_t>(got);
+            for (ssize_t done = 0; done < got;) {
+                const ssize_t one = ::write(STDOUT_FILENO, buffer + done, static_cast<size_t>(got - done));
+                if (one < 0 && errno != EINTR) break;  // nobody listens: the file has it all
+                done += std::max<ssize_t>(one, 0);
+            }
+        }
+    }
+    static void drain(int fd) {
+        char buffer[4096];
+        while (::read(fd, buffer, sizeof buffer) > 0) {
+        }
+    }
+
+    int follow() {
+        for (;;) {
+            pollfd waiting[] = {{signals_.get(), POLLIN, 0}, {timer_.get(), POLLIN, 0}, {changes_.get(), POLLIN, 0}};
+            ::poll(waiting, 3, -1);
+            if (waiting[2].revents) drain(changes_.get());
+            show_output();
+            bool told_to_stop = false;
+            signalfd_siginfo signal;
+            while (::read(signals_.get(), &signal, sizeof signal) == sizeof signal)
+                told_to_stop |= signal.ssi_signo != SIGCHLD;
+            if (int status = 0; ended(&status)) return finish(status);
+            if (told_to_stop && save(false)) return saved_and_stopped;
+            if (waiting[1].revents) {
+                drain(timer_.get());
+                save(true);
+            }
+        }
+    }
+
+    bool ended(int* status) {
+        for (;;) {
+            int one = 0;
+            const pid_t child = ::waitpid(-1, &one, WNOHANG);
+            if (child <= 0) return false;
+            if (child == program_) return *status = exit_status(one), true;
+            if (child != server_) continue;  // of the program's, or criu
+            server_ = -1;
+            ::kill(program_, SIGKILL);  // it would wait for a server for ever
+            throw CommandError("cricket-server ended with status " + std::to_string(exit_status(one)) + " ('" +
+                               options_.directory + "/server.log'); the same command goes on from the newest checkpoint");
+        }
+    }
+
+    int finish(int status) {
+        show_output();
+        if (status == 0) {
+            std::ofstream(options_.directory + "/finished") << "0\n";
+            std::error_code ignored;
+            fs::remove_all(checkpoints_, ignored);
+        }
+        return status;
+    }
+
+    // Whether there is something that can be saved; a program that has not used CUDA yet has nothing to lose.
+    bool has_session() {
+        const std::vector<pid_t> tree = process_tree(program_);
+        bool below = false;
+        for (const server::SessionStatus& session : ControlClient::connect(control_).status().sessions) {
+            if (session.pid == program_) return true;
+            below |= std::ranges::find(tree, session.pid) != tree.end();
+        }
+        if (below) throw CommandError("it is not the program itself but a child of it that uses CUDA: give that one to run");
+        return false;
+    }
+
+    void wait_program() {
+        while (::waitpid(program_, nullptr, 0) < 0 && errno == EINTR) {
+        }
+        show_output();
+    }
+
+    // False when it could not be, and the program goes on.
+    bool save(bool leave_running) {
+        try {
+            if (!has_session()) {
+                if (leave_running) return true;
+                ::kill(program_, SIGTERM);
+                wait_program();
+                return true;
+            }
+            const std::vector<unsigned> all = numbers();
+            CheckpointOptions checkpoint_options;
+            checkpoint_options.target = std::to_string(program_);
+            checkpoint_options.directory = checkpoint_path(all.empty() ? 1 : all.back() + 1);
+            checkpoint_options.leave_running = leave_running;
+            checkpoint_options.store.series = true;
+            checkpoint(control_, checkpoint_options);
+            if (!leave_running) wait_program();
+            prune_series({checkpoints_, options_.keep, false});
+            return true;
+        } catch (const std::exception& error) {
+            std::cerr << "cricketctl: no checkpoint: " << error.what() << "\n";
+            return false;
+        }
+    }
+
+    const RunOptions& options_;
+    const std::string checkpoints_, output_path_, socket_, control_;
+    UniqueFd lock_, signals_, timer_, changes_, output_;
+    uint64_t position_ = 0;  // in the output, of what was shown
+    pid_t server_ = -1, program_ = -1;
+};
+
+}  // namespace
+
+int run(const RunOptions& options) {
+    std::cout.rdbuf(std::cerr.rdbuf());  // stdout is the program's
+    return Run(options).run();
+}
+
+}  // namespace cricket::ctl
