@@ -42,12 +42,7 @@ Refusals find_refusals(Session& session, bool may_wait) {
                                 " (made by " + dispatch_table[procedure - wire::first_cuda_proc].name +
                                 "), which cannot be restored: " + refused_by_snapshots(kind));
     }
-    each_loaded_image(session, [&](const LoadedImage& image) {
-        if (image.facts.heap_user.empty()) return;
-        std::string why = "the module with kernel " + image.facts.heap_user +
-                          " calls malloc() on the device, and the device heap cannot be restored yet";
-        if (std::ranges::find(found.lasting, why) == found.lasting.end()) found.lasting.push_back(std::move(why));
-    });
+    if (const std::string why = session.device_heaps.refusal(session); !why.empty()) found.lasting.push_back(why);
     try {
         session.graph_history.describe();
     } catch (const std::exception& error) {

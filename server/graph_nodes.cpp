@@ -27,7 +27,10 @@ void context_from_driver(Call& call, CUcontext* context) {
 }
 
 bool function_to_driver(Call& call, CUfunction* function) {
-    return driver_function(call, to_number(*function), function);
+    const uint64_t number = to_number(*function);
+    if (!driver_function(call, number, function)) return false;
+    call.session.device_heaps.before_launch(call, number);
+    return true;
 }
 
 // The driver may know a kernel by the CUkernel that the application gave as a function.

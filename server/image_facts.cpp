@@ -27,9 +27,7 @@ const ImageFacts& image_facts(const Attachment& image, int arch) {
     Known fresh{image, {}};
     for (const image::Member& member : image::members(image->span(), arch)) {
         for (const image::Variable& variable : image::variables(member)) fresh.facts.variables.insert(variable.name);
-        if (!image::uses_device_heap(member)) continue;
-        const std::vector<std::string> kernels = image::kernels(member);
-        fresh.facts.heap_user = kernels.empty() ? "(none)" : kernels.front();
+        for (std::string& name : image::heap_kernels(member)) fresh.facts.heap_kernels.insert(std::move(name));
     }
     std::lock_guard lock(mutex);
     return known.try_emplace(key, std::move(fresh)).first->second.facts;  // another thread may have been first

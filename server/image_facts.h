@@ -12,7 +12,7 @@ namespace cricket::server {
 
 struct ImageFacts {
     std::set<std::string> variables;
-    std::string heap_user;  // a kernel of a member that calls malloc() on the device; empty: none does
+    std::set<std::string> heap_kernels;  // that may call malloc() or free()
 };
 
 // `arch`: 10 * major + minor. Throws image::ImageError. Valid as long as the image. From any thread.

@@ -13,7 +13,7 @@ namespace {
 bool places_memory(uint64_t object) {
     const HandleKind kind = Objects::kind_of(object);
     return kind == HandleKind::Context || kind == HandleKind::Module || kind == HandleKind::Library ||
-           kind == HandleKind::Kernel || kind == HandleKind::Function;
+           kind == HandleKind::Kernel || kind == HandleKind::Function || kind == HandleKind::GreenCtx;
 }
 
 // Kinds whose memory the driver places among that of what is loaded while they live.

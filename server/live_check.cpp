@@ -176,6 +176,26 @@ void compare_variables(Session& session, Comparison& comparison, const json& met
     }
 }
 
+void compare_heaps(Session& session, Comparison& comparison, const json& meta) {
+    for (const json& one : meta.value("heaps", json::array())) {
+        const DeviceHeaps::Part heap{one[0], one[1], one[2]};
+        const std::string what = at_address("the device heap", heap.address);
+        const auto parts = session.device_heaps.parts();
+        CUdeviceptr copy = 0;
+        if (std::ranges::find(parts, heap) == parts.end() || session.make_current(heap.context) != CUDA_SUCCESS ||
+            session.device_memory.allocate(session.current_device(), heap.bytes, 0, &copy) != CUDA_SUCCESS) {
+            comparison.gone(what);
+            continue;
+        }
+        if (session.device_heaps.read(session, heap, copy) == CUDA_SUCCESS)
+            comparison.device(what, "heaps", one[3], copy, heap.bytes, heap.address);
+        else
+            comparison.gone(what);
+        session.device_memory.free(copy);
+        session.device_memory.reclaim(copy);
+    }
+}
+
 // Where the snapshot has it: what a coordinated one leaves to criu is the program's business.
 void compare_host(Session& session, Comparison& comparison, const json& meta) {
     if (meta.at("coordinated").get<bool>()) return;
@@ -322,6 +342,7 @@ json check_live(Session& session, Executor& executor, const std::string& directo
         Comparison comparison(session, reader);
         compare_memory(session, comparison, meta);
         compare_variables(session, comparison, meta);
+        compare_heaps(session, comparison, meta);
         compare_host(session, comparison, meta);
         comparison.report(&report);
     }

@@ -33,6 +33,7 @@ class Objects {
         uint64_t number = 0;
         void* handle = nullptr;
         uint64_t loaded_in = 0;  // functions and kernels: the context that they were last known to be loaded in (loading.h)
+        uint64_t may_run_in = 0;  // functions and kernels: the context in which they were last seen to run (device_heaps.h)
         std::unique_ptr<const ParameterOffsets> parameters{};  // of a function or kernel that was launched
     };
     // Null when the number is unknown or of another kind; valid until the next add() or remove().

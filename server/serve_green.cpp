@@ -1,9 +1,127 @@
 // SPDX-License-Identifier: MIT
 // Green contexts. The CUcontext of one is known as a context of the session from when it is asked for.
+#include <algorithm>
+#include <cstring>
+
+#include "device_resources.h"
 #include "dispatch.h"
 #include "session.h"
 
 namespace cricket::server {
+namespace {
+
+template <typename Res>
+void give_resource(Call& call, const ResourceOrigin& origin, Res& res) {
+    std::vector<CUdevResource> one;
+    res.status = ask_for_resources(call, origin, &one);
+    if (res.status != CUDA_SUCCESS) return;
+    call.session.resources.tell(call, origin, &one);
+    res.resource = one[0];
+}
+
+bool resources_of(const rpc::Blob& bytes, std::vector<CUdevResource>* out) {
+    if (!bytes.present || bytes.size % sizeof(CUdevResource) != 0) return false;
+    out->resize(bytes.size / sizeof(CUdevResource));
+    if (bytes.size) std::memcpy(static_cast<void*>(out->data()), bytes.data, bytes.size);
+    return true;
+}
+
+}  // namespace
+
+void serve_cuDeviceGetDevResource(Call& call, const cuDeviceGetDevResource_args& args, cuDeviceGetDevResource_res& res) {
+    ResourceOrigin origin;
+    origin.device = args.device;
+    origin.type = static_cast<CUdevResourceType>(args.type);
+    give_resource(call, origin, res);
+}
+
+void serve_cuCtxGetDevResource(Call& call, const cuCtxGetDevResource_args& args, cuCtxGetDevResource_res& res) {
+    ResourceOrigin origin;
+    origin.kind = ResourceOrigin::Context;
+    origin.object = args.hCtx;
+    origin.type = static_cast<CUdevResourceType>(args.type);
+    give_resource(call, origin, res);
+}
+
+void serve_cuGreenCtxGetDevResource(Call& call, const cuGreenCtxGetDevResource_args& args, cuGreenCtxGetDevResource_res& res) {
+    ResourceOrigin origin;
+    origin.kind = ResourceOrigin::Green;
+    origin.object = args.hCtx;
+    origin.type = static_cast<CUdevResourceType>(args.type);
+    give_resource(call, origin, res);
+}
+
+void serve_cuDevSmResourceSplitByCount(Call& call, const cuDevSmResourceSplitByCount_args& args,
+                                       cuDevSmResourceSplitByCount_res& res) {
+    if (!call.driver.cuDevSmResourceSplitByCount) {
+        res.status = CUDA_ERROR_NOT_SUPPORTED;
+        return;
+    }
+    if (!args.has_result) {  // how many there would be
+        const CUdevResource input = call.session.resources.of_driver(args.input);
+        unsigned groups = args.nbGroups;
+        CUdevResource remaining{};
+        res.status = call.driver.cuDevSmResourceSplitByCount(nullptr, &groups, &input, args.has_remaining ? &remaining : nullptr,
+                                                             args.useFlags, args.minCount);
+        res.nbGroups = groups;
+        res.remaining = remaining;
+        return;
+    }
+    ResourceOrigin origin;
+    origin.kind = ResourceOrigin::Split;
+    origin.input = args.input;
+    origin.groups = args.nbGroups;
+    origin.flags = args.useFlags;
+    origin.minimum = args.minCount;
+    origin.remaining = args.has_remaining;
+    std::vector<CUdevResource> parts;
+    res.status = ask_for_resources(call, origin, &parts);
+    if (res.status != CUDA_SUCCESS) return;
+    call.session.resources.tell(call, origin, &parts);
+    if (origin.remaining) {
+        res.remaining = parts.back();
+        parts.pop_back();
+    }
+    res.nbGroups = static_cast<uint32_t>(parts.size());
+    if (!give_bytes(&res.result, parts.data(), parts.size() * sizeof(CUdevResource))) res.status = CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+// A restore's: the same question again.
+void serve_cricketDevResources(Call& call, const cricketDevResources_args& args, cricketDevResources_res& res) {
+    ResourceOrigin origin;
+    std::vector<CUdevResource> input, told, now;
+    if (!call.replaying || !resources_of(args.input, &input) || input.size() != 1 || !resources_of(args.told, &told)) {
+        res.status = CUDA_ERROR_INVALID_VALUE;
+        return;
+    }
+    origin.kind = static_cast<ResourceOrigin::Kind>(args.kind);
+    origin.device = args.device;
+    origin.object = args.object;
+    origin.type = static_cast<CUdevResourceType>(args.type);
+    origin.input = input[0];
+    origin.groups = args.groups;
+    origin.flags = args.flags;
+    origin.minimum = args.minimum;
+    origin.remaining = args.remaining;
+    res.status = ask_for_resources(call, origin, &now);
+    if (res.status == CUDA_SUCCESS) call.session.resources.replace(origin, told, now);
+}
+
+void serve_cuDevResourceGenerateDesc(Call& call, const cuDevResourceGenerateDesc_args& args, cuDevResourceGenerateDesc_res& res) {
+    std::vector<CUdevResource> resources;
+    if (!call.driver.cuDevResourceGenerateDesc) {
+        res.status = CUDA_ERROR_NOT_SUPPORTED;
+        return;
+    }
+    if (args.resources.present && (!resources_of(args.resources, &resources) || resources.size() != args.nbResources)) {
+        res.status = CUDA_ERROR_INVALID_VALUE;
+        return;
+    }
+    for (CUdevResource& one : resources) one = call.session.resources.of_driver(one);
+    CUdevResourceDesc desc = nullptr;
+    res.status = call.driver.cuDevResourceGenerateDesc(&desc, args.resources.present ? resources.data() : nullptr, args.nbResources);
+    if (res.status == CUDA_SUCCESS && desc) res.phDesc = call.objects.add(HandleKind::DevResourceDesc, desc);
+}
 
 void serve_cuGreenCtxCreate(Call& call, const cuGreenCtxCreate_args& args, cuGreenCtxCreate_res& res) {
     CUdevResourceDesc desc = nullptr;

@@ -89,7 +89,10 @@ template <class Args>
 bool configure(Call& call, const Args& args, CUlaunchConfig* config, CUfunction* function, int32_t* status) {
     *config = {args.gridDimX, args.gridDimY, args.gridDimZ, args.blockDimX, args.blockDimY, args.blockDimZ,
                args.sharedMemBytes, nullptr, nullptr, 0};
-    if (args.f && driver_function(call, args.f, function) && call.stream(args.hStream, &config->hStream)) return true;
+    if (args.f && driver_function(call, args.f, function) && call.stream(args.hStream, &config->hStream)) {
+        call.session.device_heaps.before_launch(call, args.f);
+        return true;
+    }
     *status = CUDA_ERROR_INVALID_HANDLE;
     return false;
 }
@@ -121,7 +124,10 @@ void serve_cuLaunchKernelEx(Call& call, const cuLaunchKernelEx_args& args, cuLau
     CUfunction function = nullptr;
     res.status = args.f && driver_function(call, args.f, &function) ? launch_config(call, args, &attributes, &config)
                                                                             : CUDA_ERROR_INVALID_HANDLE;
-    if (res.status == CUDA_SUCCESS) res.status = launch(call, config, function, args.f, args.params);
+    if (res.status == CUDA_SUCCESS) {
+        call.session.device_heaps.before_launch(call, args.f);
+        res.status = launch(call, config, function, args.f, args.params);
+    }
     // The driver tells which node kernels may update: an address that they know.
     for (const CUlaunchAttribute& attribute : attributes)
         if (attribute.id == CU_LAUNCH_ATTRIBUTE_DEVICE_UPDATABLE_KERNEL_NODE)
@@ -152,6 +158,7 @@ void serve_cuLaunchCooperativeKernelMultiDevice(Call& call, const cuLaunchCooper
             res.status = parameters[i].unpack(
                 call, one.function, {static_cast<const std::byte*>(args.params.data) + used, one.param_bytes, true, false});
         if (res.status != CUDA_SUCCESS) return;
+        call.session.device_heaps.before_launch(call, one.function);
         used += one.param_bytes;
         launches[i] = {function,     one.grid[0],      one.grid[1], one.grid[2],           one.block[0],
                        one.block[1], one.block[2],     one.shared_bytes, stream, parameters[i].pointers()};

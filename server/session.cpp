@@ -252,6 +252,7 @@ void Session::forget_objects(const std::vector<uint64_t>& gone) {
         captures.forget(number);
         for (auto& [context, streams] : non_blocking_) streams.erase(number);
         loading.object_gone(number);
+        device_heaps.object_gone(number);
         links.erase(number);
         objects.remove(Objects::kind_of(number), number);
     }
@@ -259,6 +260,7 @@ void Session::forget_objects(const std::vector<uint64_t>& gone) {
 
 void Session::forget_context(uint64_t number) {
     loading.context_gone(number);
+    device_heaps.context_gone(number);
     objects.unload(number);
     context_devices.erase(number);
     device_memory.free_all_of(number);

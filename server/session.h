@@ -16,7 +16,9 @@
 #include "callbacks.h"
 #include "captures.h"
 #include "cricket/wire.h"
+#include "device_heaps.h"
 #include "device_memory.h"
+#include "device_resources.h"
 #include "device_text.h"
 #include "driver_table.h"
 #include "environment.h"
@@ -117,6 +119,8 @@ class Session {
         uint64_t context;  // the number of its CUcontext, once asked for
     };
     std::map<uint64_t, GreenContext> green_contexts;  // by number
+    DeviceResources resources;
+    DeviceHeaps device_heaps;
     // Of a checkpoint without the GPU: nothing that the application had in these devices' primary contexts is there any more.
     // Calls in them answer CUDA_ERROR_CONTEXT_IS_DESTROYED until the application resets the device.
     std::set<CUdevice> lost;

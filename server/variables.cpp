@@ -5,7 +5,6 @@
 #include <stdexcept>
 
 namespace cricket::server {
-namespace {
 
 int arch_of(const DriverTable& driver, CUdevice device) {
     int major = 0, minor = 0;
@@ -13,8 +12,6 @@ int arch_of(const DriverTable& driver, CUdevice device) {
     driver.cuDeviceGetAttribute(&minor, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, device);
     return 10 * major + minor;
 }
-
-}  // namespace
 
 void each_loaded_image(Session& session, const std::function<void(const LoadedImage&)>& visit) {
     for (const auto& [place, entry] : session.journal.entries()) {

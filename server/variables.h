@@ -13,6 +13,8 @@
 
 namespace cricket::server {
 
+int arch_of(const DriverTable& driver, CUdevice device);  // 10 * major + minor
+
 // A living module, or a library as it is loaded in one context.
 struct LoadedImage {
     uint64_t number, context;

@@ -3,9 +3,13 @@
 // and function-local variables), so all object symbols count, whatever their binding.
 #include <elf.h>
 
+#include <algorithm>
 #include <cstring>
+#include <map>
+#include <set>
 #include <span>
 #include <string_view>
+#include <utility>
 
 #include "format.h"
 
@@ -51,6 +55,28 @@ class Cubin {
     // Calls visit(symbol, name) for every symbol of every symbol table.
     template <typename Visit>
     void symbols(Visit visit) const {
+        indexed_symbols([&](uint32_t, const Elf64_Sym& symbol, std::string_view name) { visit(symbol, name); });
+    }
+
+    // Pairs of the symbols of caller and called, and whether the cubin has them.
+    std::pair<bool, std::vector<std::pair<uint32_t, uint32_t>>> calls() const {
+        std::pair<bool, std::vector<std::pair<uint32_t, uint32_t>>> found{};
+        for (unsigned i = 0; i < header_.e_shnum; ++i) {
+            const auto table = section(i);
+            if (section_name(table) != ".nv.callgraph") continue;
+            found.first = true;
+            const auto bytes = contents(table);
+            for (size_t offset = 0; offset + 8 <= bytes.size(); offset += 8) {
+                uint32_t pair[2];
+                std::memcpy(pair, bytes.data() + offset, sizeof pair);
+                if (pair[0] && pair[1] < 0x80000000u) found.second.push_back({pair[0], pair[1]});
+            }
+        }
+        return found;
+    }
+
+    template <typename Visit>
+    void indexed_symbols(Visit visit) const {
         for (unsigned i = 0; i < header_.e_shnum; ++i) {
             auto table = section(i);
             if (table.sh_type != SHT_SYMTAB) continue;
@@ -61,7 +87,7 @@ class Cubin {
                 std::memcpy(&symbol, bytes.data() + offset, sizeof symbol);
                 auto type = ELF64_ST_TYPE(symbol.st_info);
                 if (type != STT_OBJECT && type != STT_FUNC) continue;
-                visit(symbol, string(names, symbol.st_name));
+                visit(static_cast<uint32_t>(offset / sizeof(Elf64_Sym)), symbol, string(names, symbol.st_name));
             }
         }
     }
@@ -111,13 +137,36 @@ std::vector<Variable> cubin_variables(const Member& member) {
     return result;
 }
 
-bool cubin_uses_device_heap(const Member& member) {
+// The linker says in .nv.callgraph which function calls which, as pairs of symbols. Code that is no kernel's own may be called
+// through pointers, by any.
+std::vector<std::string> cubin_heap_kernels(const Member& member) {
     Cubin cubin(member.data);
-    bool found = false;
-    cubin.symbols([&](const Elf64_Sym& symbol, std::string_view name) {
-        found |= symbol.st_shndx == SHN_UNDEF && ELF64_ST_TYPE(symbol.st_info) == STT_FUNC && name == "malloc";
+    struct Function {
+        std::string name;
+        bool kernel;
+    };
+    std::map<uint32_t, Function> functions;  // by symbol
+    std::set<uint32_t> users;
+    cubin.indexed_symbols([&](uint32_t index, const Elf64_Sym& symbol, std::string_view name) {
+        if (ELF64_ST_TYPE(symbol.st_info) != STT_FUNC) return;
+        if (symbol.st_shndx != SHN_UNDEF)
+            functions[index] = {std::string(name), (symbol.st_other & kOtherEntry) != 0};
+        else if (name == "malloc" || name == "free")
+            users.insert(index);
     });
-    return found;
+    std::vector<std::string> result;
+    if (users.empty()) return result;
+    const auto [known, calls] = cubin.calls();
+    for (bool more = true; more;) {
+        more = false;
+        for (const auto& [caller, callee] : calls) more |= users.count(callee) && users.insert(caller).second;
+    }
+    const bool any = !known || starts_kernels(member) || std::ranges::any_of(functions, [&](const auto& one) {
+        return !one.second.kernel && users.count(one.first) && !one.second.name.starts_with("$");
+    });
+    for (const auto& [index, function] : functions)
+        if (function.kernel && (any || users.count(index))) result.push_back(function.name);
+    return result;
 }
 
 std::vector<std::string> cubin_kernels(const Member& member) {

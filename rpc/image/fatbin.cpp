@@ -156,8 +156,13 @@ std::vector<Variable> variables(const Member& member) {
     return member.kind == Kind::Ptx ? detail::ptx_variables(member) : detail::cubin_variables(member);
 }
 
-bool uses_device_heap(const Member& member) {
-    return member.kind == Kind::Ptx ? detail::ptx_uses_device_heap(member) : detail::cubin_uses_device_heap(member);
+std::vector<std::string> heap_kernels(const Member& member) {
+    return member.kind == Kind::Ptx ? detail::ptx_heap_kernels(member) : detail::cubin_heap_kernels(member);
+}
+
+bool detail::starts_kernels(const Member& member) {
+    const std::string_view text(reinterpret_cast<const char*>(member.data.data()), member.data.size());
+    return text.find("cudaLaunchDevice") != text.npos || text.find("cudaCDP2") != text.npos;
 }
 
 // By the names of what the compiler calls for it, wherever they stand: one false alarm costs little.

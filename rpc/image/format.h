@@ -52,8 +52,10 @@ namespace detail {
 // cubin.cpp
 int cubin_arch(const Member& member);
 std::vector<Variable> cubin_variables(const Member& member);
-bool cubin_uses_device_heap(const Member& member);
-bool ptx_uses_device_heap(const Member& member);
+std::vector<std::string> cubin_heap_kernels(const Member& member);
+std::vector<std::string> ptx_heap_kernels(const Member& member);
+// Whether its kernels may start kernels, of which no call tells.
+bool starts_kernels(const Member& member);
 std::vector<std::string> cubin_kernels(const Member& member);
 
 // ptx_names.cpp

@@ -56,8 +56,8 @@ struct Variable {
 };
 std::vector<Variable> variables(const Member& member);
 
-// Whether code of the member calls malloc(): memory from the device heap, which belongs to no allocation.
-bool uses_device_heap(const Member& member);
+// Names of the kernels that may call malloc() or free(): memory from the device heap, which belongs to no allocation.
+std::vector<std::string> heap_kernels(const Member& member);
 
 // Whether code of the member may print: device printf or assert.
 bool prints(const Member& member);

@@ -241,13 +241,22 @@ TEST(Ptx, Declarations) {
 }
 
 TEST(Ptx, DeviceHeap) {
-    auto uses = [](std::string_view text) { return uses_device_heap(members(std::as_bytes(std::span(text)))[0]); };
-    EXPECT_TRUE(uses(".version 9.0\n.target sm_75\n.extern .func  (.param .b64 func_retval0) malloc\n(\n.param .b64 a\n)\n;\n"));
-    EXPECT_FALSE(uses(".version 9.0\n.target sm_75\n.extern .func  (.param .b64 func_retval0) mallocate\n(\n.param .b64 a\n)\n;\n"));
-    EXPECT_FALSE(uses(".version 9.0\n.target sm_75\n.extern .func free\n(\n.param .b64 a\n)\n;\n"));
-    EXPECT_FALSE(uses_device_heap(members(read("plain.ptx"))[0]));
-    EXPECT_FALSE(uses_device_heap(members(read("sm_75.cubin"))[0]));
-    EXPECT_TRUE(uses_device_heap(members(read("heap.cubin"))[0]));
+    using Names = std::vector<std::string>;
+    auto uses = [](std::string_view text) { return heap_kernels(members(std::as_bytes(std::span(text)))[0]); };
+    const std::string head = ".version 9.0\n.target sm_75\n.extern .func  (.param .b64 func_retval0) malloc\n(\n.param .b64 a\n)\n;\n"
+                             ".extern .func free\n(\n.param .b64 a\n)\n;\n";
+    const std::string inner = ".func (.param .b64 r) inner(.param .b64 n) { call.uni (r), malloc, (n); ret; }\n";
+    const std::string kernels = ".visible .entry a() { { .reg .b64 t; call.uni (p0), \n inner, \n (\n p1\n ); } ret; }\n"
+                                ".visible .entry b() { ret; }\n.entry c() { call free, (x); }\n";
+    EXPECT_EQ(uses(head + ".visible .entry b() { ret; }\n"), Names{});
+    EXPECT_EQ(uses(head + inner + kernels), (Names{"a", "c"}));
+    EXPECT_EQ(uses(head + ".func inner() { mallocate: ret; }\n" + kernels), (Names{"c"}));
+    EXPECT_EQ(uses(head + inner + ".visible .entry b() { call (p), %rd1, (q), prototype_0; ret; }\n"), (Names{"b"}));
+    EXPECT_EQ(uses(head + ".visible .entry b() { call (p), %rd1, (q), prototype_0; ret; }\n"), Names{});
+    EXPECT_THROW(uses(head + ".visible .entry b() { "), ImageError);
+    EXPECT_EQ(heap_kernels(members(read("plain.ptx"))[0]), Names{});
+    EXPECT_EQ(heap_kernels(members(read("sm_75.cubin"))[0]), Names{});
+    EXPECT_EQ(heap_kernels(members(read("heap.cubin"))[0]), (Names{"allocating", "calling"}));
 }
 
 TEST(Ptx, Printing) {

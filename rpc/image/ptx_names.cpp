@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cctype>
 #include <charconv>
+#include <set>
 #include <string_view>
 
 #include "format.h"
@@ -182,19 +183,67 @@ int ptx_target(const Member& member) {
 std::vector<Variable> ptx_variables(const Member& member) {
     return scan(member).variables;
 }
-bool ptx_uses_device_heap(const Member& member) {
+// By the calls in the bodies. One through a pointer may end in any function of the text.
+std::vector<std::string> ptx_heap_kernels(const Member& member) {
+    struct Function {
+        std::string_view name;
+        bool kernel = false, indirect = false;
+        std::vector<std::string_view> calls;
+    };
     const std::string_view text(reinterpret_cast<const char*>(member.data.data()), member.data.size());
-    constexpr std::string_view declaration = ".extern .func";
-    for (size_t at = text.find(declaration); at != text.npos; at = text.find(declaration, at)) {
-        at += declaration.size();
-        const size_t result = text.find_first_not_of(" \t\r\n", at);  // ".extern .func (.param .b64 func_retval0) malloc"
-        if (result == text.npos || text[result] != '(') continue;
-        const size_t name = text.find_first_not_of(" \t\r\n)", text.find(')', result));
-        if (name == text.npos || !text.substr(name).starts_with("malloc")) continue;
-        const size_t end = name + std::string_view("malloc").size();
-        if (end == text.size() || std::string_view(" \t\r\n(").find(text[end]) != text.npos) return true;
+    if (text.find("malloc") == text.npos && text.find("free") == text.npos) return {};
+    std::vector<Function> functions;
+    Words words(member);
+    for (auto word = words.next(); !word.empty(); word = words.next()) {
+        if (word == "{") {
+            words.skip_to_closing('{', '}');
+        } else if (word == ".entry" || word == ".func") {
+            Function function;
+            function.kernel = word == ".entry";
+            word = words.next();
+            while (word == "(" || word == ".attribute") {  // of the result
+                if (word == "(") words.skip_to_closing('(', ')');
+                word = words.next();
+            }
+            function.name = word;
+            while (!word.empty() && word != "{" && word != ";") word = words.next();
+            if (word != "{") continue;
+            for (int depth = 1; depth > 0;) {
+                word = words.next();
+                if (word.empty()) throw ImageError("PTX: truncated, '}' is missing");
+                depth += word == "{" ? 1 : word == "}" ? -1 : 0;
+                if (word != "call" && !word.starts_with("call.")) continue;
+                if (words.peek() == "(") {
+                    words.next();
+                    words.skip_to_closing('(', ')');
+                    words.next();  // a comma
+                }
+                word = words.next();
+                if (word.starts_with("%"))
+                    function.indirect = true;
+                else
+                    function.calls.push_back(word);
+            }
+            functions.push_back(std::move(function));
+        }
     }
-    return false;
+    std::set<std::string_view> users{"malloc", "free"};
+    bool shared = false;  // by a function that a pointer may lead to
+    for (bool more = true; more;) {
+        more = false;
+        for (const Function& function : functions) {
+            const bool uses = (shared && function.indirect) ||
+                              std::ranges::any_of(function.calls, [&](std::string_view called) { return users.count(called) != 0; });
+            if (!uses || !users.insert(function.name).second) continue;
+            more = true;
+            shared |= !function.kernel;
+        }
+    }
+    const bool any = shared && starts_kernels(member);
+    std::vector<std::string> result;
+    for (const Function& function : functions)
+        if (function.kernel && (any || users.count(function.name))) result.emplace_back(function.name);
+    return result;
 }
 std::vector<std::string> ptx_kernels(const Member& member) {
     return scan(member).kernels;

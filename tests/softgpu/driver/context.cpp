@@ -5,6 +5,7 @@
 
 #include "array.h"
 #include "event.h"
+#include "green.h"
 #include "heap.h"
 #include "memory.h"
 #include "module.h"
@@ -116,6 +117,7 @@ namespace {
 thread_local std::vector<CUcontext> stack;
 
 void destroy(const std::shared_ptr<Context>& context) {
+    if (context->primary) forget_green(*context);
     end_storage(context->handle);
     contexts().remove(context->handle);
     context->tear_down();

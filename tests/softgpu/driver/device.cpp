@@ -49,11 +49,16 @@ std::vector<int> visible_devices(const char* text, int count) {
 }
 
 int compute = 10 * kMajor + kMinor;
+int multiprocessor_count = 8;
 
 }  // namespace
 
 int compute_capability() {
     return compute;
+}
+
+int multiprocessors() {
+    return multiprocessor_count;
 }
 
 void initialize_devices() {
@@ -81,6 +86,15 @@ void initialize_devices() {
             fail(CUDA_ERROR_INVALID_VALUE);
         }
         compute = static_cast<int>(value);
+    }
+    if (const char* text = getenv("SOFTGPU_MULTIPROCESSORS")) {
+        char* end;
+        const long value = strtol(text, &end, 10);
+        if (*end || end == text || value < 2 || value > 64) {
+            log("SOFTGPU_MULTIPROCESSORS=%s is not a number from 2 to 64", text);
+            fail(CUDA_ERROR_INVALID_VALUE);
+        }
+        multiprocessor_count = static_cast<int>(value);
     }
     require(!visible.empty(), CUDA_ERROR_NO_DEVICE);
     for (const int i : visible) {
@@ -153,7 +167,7 @@ int attribute(const Device& device, CUdevice_attribute which) {
         case CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE:
             return 4 << 20;
         case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT:
-            return kMultiprocessors;
+            return multiprocessors();
         case CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR:
             return kMaxThreadsPerMultiprocessor;
         case CU_DEVICE_ATTRIBUTE_MAX_BLOCKS_PER_MULTIPROCESSOR:

@@ -11,7 +11,7 @@ namespace softgpu {
 constexpr int kMaxDevices = 16;
 constexpr int kMajor = 7, kMinor = 5;  // unless SOFTGPU_COMPUTE says less
 int compute_capability();                // 10 * major + minor
-constexpr int kMultiprocessors = 8;
+int multiprocessors();  // of each device
 constexpr int kWarp = 32;
 constexpr int kMaxThreadsPerBlock = 1024;
 constexpr int kMaxThreadsPerMultiprocessor = 1024;

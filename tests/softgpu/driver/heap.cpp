@@ -68,8 +68,9 @@ void* DeviceHeap::allocate(size_t size) {
             block->size += sizeof(Block) + after->size;
         if (block->size < size) continue;
         if (block->size >= size + sizeof(Block) + 16) {
-            auto rest = reinterpret_cast<Block*>(reinterpret_cast<char*>(block + 1) + size);
-            *rest = {block->size - size - sizeof(Block), 0};
+            // From its end: the first small piece of a heap is at the heap's end, as on a real device.
+            block->size -= size + sizeof(Block);
+            block = reinterpret_cast<Block*>(reinterpret_cast<char*>(block + 1) + block->size);
             block->size = size;
         }
         block->used = 1;

@@ -4,6 +4,7 @@
 
 #include "capture.h"
 #include "event.h"
+#include "green.h"
 #include "heap.h"
 #include "memory.h"
 #include "texture.h"
@@ -58,7 +59,7 @@ void check_cooperative(const KernelStep& step) {
     uint64_t blocks = uint64_t{step.grid.x} * step.grid.y * step.grid.z;
     auto places =
         static_cast<uint64_t>(blocks_per_multiprocessor(*step.function->kernel, threads, step.shared)) *
-        kMultiprocessors;
+        static_cast<uint64_t>(multiprocessors());
     require(blocks <= places, CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE);
 }
 
@@ -110,7 +111,7 @@ void launch(CUfunction handle, const CUlaunchConfig& config, void** params, void
         if (event) captured_record(on, *event, also_record, 0);
         return;
     }
-    auto done = on->submit(action(step));
+    auto done = on->submit(action(step, on->multiprocessors));
     if (!event) return;
     captured_record(on, *event, also_record, 0);
     std::unique_lock lock(event->mutex);
@@ -142,14 +143,16 @@ KernelStep kernel_step(CUfunction handle, const CUlaunchConfig& config, void** p
     return step;
 }
 
-Action action(const KernelStep& step) {
-    return [step] {
+Action action(const KernelStep& step, uint64_t on) {
+    return [step, where = on ? on : all_multiprocessors()] {
         MemoryInUse in_use;
         auto context = step.function->module->context.get();
         ptx::Launch launch;
         launch.grid = step.grid;
         launch.block = step.block;
         launch.dynamic_shared_bytes = step.shared;
+        launch.multiprocessors = where;
+        launch.multiprocessor_ids = static_cast<uint32_t>(multiprocessors());
         launch.cooperative = step.cooperative();
         launch.params = step.values;
         launch.heap_allocate = [=](size_t size) { return context->heap().allocate(size); };

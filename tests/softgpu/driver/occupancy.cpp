@@ -59,7 +59,7 @@ CUresult cuOccupancyMaxPotentialBlockSizeWithFlags(int* grid, int* block, CUfunc
             if (blocks * used > best) best = blocks * used, best_threads = used, best_blocks = blocks;
         }
         *block = best_threads;
-        *grid = best_blocks * kMultiprocessors;
+        *grid = best_blocks * multiprocessors();
     });
 }
 
@@ -109,6 +109,6 @@ CUresult cuOccupancyMaxActiveClusters(int* count, CUfunction handle, const CUlau
         require(cluster_size(*config) == 1, CUDA_ERROR_INVALID_CLUSTER_SIZE);
         auto threads = static_cast<int>(config->blockDimX * config->blockDimY * config->blockDimZ);
         require(threads > 0);
-        *count = blocks_per_multiprocessor(*f->kernel, threads, config->sharedMemBytes) * kMultiprocessors;
+        *count = blocks_per_multiprocessor(*f->kernel, threads, config->sharedMemBytes) * multiprocessors();
     });
 }

@@ -87,7 +87,8 @@ using Step = std::variant<KernelStep, MemcpyStep, MemsetStep, HostStep, ChildSte
                           EventRecordStep, AllocStep, FreeStep, MemOpsStep, ConditionalStep>;
 
 // Each fails as the function that does the same in a stream would; what the action itself throws is sticky.
-Action action(const KernelStep& step);
+// `on`: multiprocessors that it may run on, a bit for each; 0: all.
+Action action(const KernelStep& step, uint64_t on = 0);
 Action action(const MemcpyStep& step);
 Action action(const MemsetStep& step);
 Action action(const HostStep& step);

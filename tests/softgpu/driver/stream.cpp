@@ -7,6 +7,7 @@
 
 #include <thread>
 
+#include "green.h"
 #include "memory.h"
 #include "pool.h"
 #include "ptx/ptx.h"
@@ -224,9 +225,11 @@ std::shared_ptr<Stream> per_thread_stream(const std::shared_ptr<Context>& contex
 std::shared_ptr<Stream> stream(CUstream handle) {
     if (!handle) handle = per_thread_default ? CU_STREAM_PER_THREAD : CU_STREAM_LEGACY;
     std::shared_ptr<Stream> result;
+    if (handle == CU_STREAM_PER_THREAD && green_of(current_handle())) fail(CUDA_ERROR_INVALID_HANDLE);
     if (handle == CU_STREAM_PER_THREAD) return per_thread_stream(current());
     if (handle == CU_STREAM_LEGACY) {
         auto context = current();
+        if (auto green = green_of(current_handle())) return green->default_stream;
         std::unique_lock lock(context->mutex);
         require(context->legacy != nullptr, CUDA_ERROR_CONTEXT_IS_DESTROYED);
         return context->legacy;
@@ -234,6 +237,25 @@ std::shared_ptr<Stream> stream(CUstream handle) {
     result = streams().get(handle);
     require(result->context->sticky() == CUDA_SUCCESS, result->context->sticky());
     return result;
+}
+
+std::shared_ptr<Stream> make_stream(const std::shared_ptr<Context>& context, Stream::Kind kind, int priority,
+                                    const GreenContext* green) {
+    auto made = std::make_shared<Stream>(context, kind, std::max(-5, std::min(0, priority)));
+    if (green) {
+        made->green = green->handle;
+        made->multiprocessors = green->multiprocessors;
+    }
+    made->handle = streams().add(made);
+    enroll(made);
+    return made;
+}
+
+// The context that a stream is of, as the application knows it.
+static CUcontext context_handle(const Stream& of) {
+    CUcontext handle = nullptr;
+    if (of.green && cuCtxFromGreenCtx(&handle, of.green) == CUDA_SUCCESS) return handle;
+    return of.context->handle;
 }
 
 }  // namespace softgpu
@@ -244,10 +266,8 @@ CUresult cuStreamCreateWithPriority(CUstream* out, unsigned flags, int priority)
     return api([&] {
         require(out && (flags & ~unsigned{CU_STREAM_NON_BLOCKING}) == 0);
         auto kind = flags & CU_STREAM_NON_BLOCKING ? Stream::Kind::NonBlocking : Stream::Kind::Blocking;
-        auto made = std::make_shared<Stream>(current(), kind, std::max(-5, std::min(0, priority)));
-        made->handle = streams().add(made);
-        enroll(made);
-        *out = made->handle;
+        auto context = current();
+        *out = make_stream(context, kind, priority, green_of(current_handle()).get())->handle;
     });
 }
 
@@ -309,15 +329,16 @@ CUresult cuStreamGetPriority(CUstream handle, int* priority) {
 CUresult cuStreamGetCtx(CUstream handle, CUcontext* ctx) {
     return api([&] {
         require(ctx);
-        *ctx = stream(handle)->context->handle;
+        *ctx = context_handle(*stream(handle));
     });
 }
 
 CUresult cuStreamGetCtx_v2(CUstream handle, CUcontext* ctx, CUgreenCtx* green) {
     return api([&] {
         require(ctx && green);
-        *ctx = stream(handle)->context->handle;
-        *green = nullptr;
+        auto s = stream(handle);
+        *ctx = s->context->handle;
+        *green = s->green;
     });
 }
 

@@ -13,6 +13,8 @@
 
 namespace softgpu {
 
+struct GreenContext;
+
 // Has an operation ended, and when.
 class Completion {
   public:
@@ -46,6 +48,8 @@ class Stream : public std::enable_shared_from_this<Stream> {
     const int priority;
     const uint64_t id;
     CUstream handle = nullptr;
+    CUgreenCtx green = nullptr;    // whose stream it is, if of a green context
+    uint64_t multiprocessors = 0;  // where its kernels run, a bit for each; 0: on all
     StreamCapture capture;  // guarded by graph_mutex()
 
     // Appends an operation. `after` adds completions to wait for.
@@ -92,6 +96,9 @@ inline Streams& streams() {
 // The stream that a handle means for the calling thread: 0, CU_STREAM_LEGACY and CU_STREAM_PER_THREAD need a
 // current context. Fails with the sticky error of the stream's context.
 std::shared_ptr<Stream> stream(CUstream handle);
+// A stream with a handle; `green`: of that green context, which may be null.
+std::shared_ptr<Stream> make_stream(const std::shared_ptr<Context>& context, Stream::Kind kind, int priority,
+                                    const GreenContext* green);
 // Where functions without a stream argument run.
 inline std::shared_ptr<Stream> default_stream() {
     return stream(nullptr);

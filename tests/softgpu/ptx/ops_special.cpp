@@ -23,6 +23,16 @@ void fill(const Warp& w, const Instr& in, T value) {
     active(w, [&](unsigned i) { d[i] = value; });
 }
 
+// Blocks are dealt out in turn.
+uint32_t multiprocessor(const Block& block) {
+    const Launch& launch = block.launch.launch;
+    const uint64_t index =
+        (uint64_t{block.ctaid[2]} * launch.grid.y + block.ctaid[1]) * launch.grid.x + block.ctaid[0];
+    uint64_t left = launch.multiprocessors;
+    for (auto skip = index % static_cast<uint64_t>(std::popcount(left)); skip > 0; --skip) left &= left - 1;
+    return static_cast<uint32_t>(std::countr_zero(left));
+}
+
 uint64_t nanoseconds() {
     return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(
                                      std::chrono::system_clock::now().time_since_epoch())
@@ -61,8 +71,8 @@ constexpr Special kSpecials[] = {
      }},
     {"%warpid", [](Warp& w, const Instr& in) { fill(w, in, w.index); }},
     {"%nwarpid", [](Warp& w, const Instr& in) { fill<uint32_t>(w, in, 32); }},
-    {"%smid", [](Warp& w, const Instr& in) { fill<uint32_t>(w, in, 0); }},
-    {"%nsmid", [](Warp& w, const Instr& in) { fill<uint32_t>(w, in, 1); }},
+    {"%smid", [](Warp& w, const Instr& in) { fill(w, in, multiprocessor(*w.block)); }},
+    {"%nsmid", [](Warp& w, const Instr& in) { fill(w, in, w.block->launch.launch.multiprocessor_ids); }},
     {"%gridid", [](Warp& w, const Instr& in) { fill<uint64_t>(w, in, w.block->launch.grid_id); }, true},
     {"%clock", [](Warp& w, const Instr& in) { fill(w, in, static_cast<uint32_t>(__rdtsc())); }},
     {"%clock_hi", [](Warp& w, const Instr& in) { fill(w, in, static_cast<uint32_t>(__rdtsc() >> 32)); }},

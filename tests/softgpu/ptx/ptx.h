@@ -99,6 +99,8 @@ struct Dim3 {
 struct Launch {
     Dim3 grid, block;
     uint32_t dynamic_shared_bytes = 0;
+    uint64_t multiprocessors = 1;       // those that blocks may run on, a bit for each
+    uint32_t multiprocessor_ids = 1;    // of the device: one more than the largest
     bool cooperative = false;           // blocks may wait for each other by grid.sync() of cooperative groups
     std::span<const std::byte> params;  // laid out as Kernel::params says; param_bytes long
     // Local memory per thread for kernels with recursion or indirect calls, whose need is not known

@@ -144,8 +144,7 @@ TEST_F(Contexts, PeerAccess) {
 }
 
 TEST_F(Contexts, UnsupportedFunctionsSaySo) {
-    CUgreenCtx green = nullptr;
-    EXPECT_CU(CUDA_ERROR_NOT_SUPPORTED, cuGreenCtxCreate(&green, nullptr, device, 0));
+    EXPECT_CU(CUDA_ERROR_NOT_SUPPORTED, cuCtxRecordEvent(context, nullptr));
     void* pointer = nullptr;
     CUdriverProcAddressQueryResult status;
     EXPECT_OK(cuGetProcAddress("cuMemAlloc", &pointer, 13000, 0, &status));

@@ -51,6 +51,11 @@ __global__ void read_back(int** in, int* out) {
 __global__ void __launch_bounds__(64) bounded(int* p) { *p = blockDim.x; }
 __global__ void say(int value) { printf("kernel says %d\n", value); }
 __global__ void check(int value) { assert(value == 0); }
+__global__ void multiprocessors(unsigned long long* seen) {
+    unsigned id;
+    asm volatile("mov.u32 %0, %%smid;" : "=r"(id));
+    atomicOr(seen, 1ull << id);
+}
 __global__ void trap() { asm volatile("trap;"); }
 __global__ void misaligned(char* p) { *reinterpret_cast<int*>(p + 1) = 1; }
 }

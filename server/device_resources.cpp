@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: MIT
+#include "device_resources.h"
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+#include "checkpoint_parts.h"
+#include "record.h"
+#include "session.h"
+
+namespace cricket::server {
+namespace {
+
+bool same(const CUdevResource& a, const CUdevResource& b) { return std::memcmp(&a, &b, sizeof a) == 0; }
+
+rpc::Blob blob(const void* data, size_t bytes) {
+    rpc::Blob made{};
+    made.data = static_cast<char*>(const_cast<void*>(data));
+    made.size = static_cast<uint32_t>(bytes);
+    made.present = true;
+    return made;
+}
+
+std::string describe(const CUdevResource& resource) {
+    if (resource.type == CU_DEV_RESOURCE_TYPE_INVALID) return "none";
+    return std::to_string(resource.sm.smCount) + " multiprocessors";
+}
+
+}  // namespace
+
+CUdevResource DeviceResources::of_driver(const CUdevResource& told) const {
+    const auto found = std::ranges::find_if(known_, [&](const Known& one) { return same(one.told, told); });
+    return found == known_.end() ? told : found->driver;
+}
+
+void DeviceResources::tell(Call& call, const ResourceOrigin& origin, std::vector<CUdevResource>* resources) {
+    bool is_new = false;
+    for (CUdevResource& one : *resources) {
+        const auto known = std::ranges::find_if(known_, [&](const Known& other) { return same(other.driver, one); });
+        if (known != known_.end()) {
+            one = known->told;
+            continue;
+        }
+        // Bytes of an earlier life may come again and mean something else.
+        CUdevResource told = one;
+        while (std::ranges::any_of(known_, [&](const Known& other) { return same(other.told, told); })) ++told._internal_padding[0];
+        known_.push_back({told, one});
+        one = told;
+        is_new = true;
+    }
+    if (!is_new) return;
+    cricketDevResources_args args{};
+    args.kind = origin.kind;
+    args.device = origin.device;
+    args.object = origin.object;
+    args.type = origin.type;
+    args.input = blob(&origin.input, sizeof origin.input);
+    args.groups = origin.groups;
+    args.flags = origin.flags;
+    args.minimum = origin.minimum;
+    args.remaining = origin.remaining;
+    args.told = blob(resources->data(), resources->size() * sizeof(CUdevResource));
+    // The key is its own: what the application was told stays true.
+    const uint64_t serial = known_.size();
+    record_extra(call, Proc::cricketDevResources, xdr_routine(xdr_cricketDevResources_args), &args,
+                 {Effect::Kind::State, 0, 0, {serial, 0}});
+}
+
+void DeviceResources::replace(const ResourceOrigin& origin, const std::vector<CUdevResource>& told,
+                              const std::vector<CUdevResource>& now) {
+    const std::string what = origin.kind == ResourceOrigin::Split ? "a part of a device's multiprocessors (cuDevSmResourceSplitByCount)"
+                                                                  : "the multiprocessors of a device or context";
+    if (now.size() != told.size())
+        fail_checkpoint(what + ": this GPU gives " + std::to_string(now.size()) + " parts, the session has " + std::to_string(told.size()));
+    for (size_t i = 0; i < told.size(); ++i) {
+        const bool alike = told[i].type == now[i].type && (told[i].type != CU_DEV_RESOURCE_TYPE_SM ||
+                                                           std::memcmp(&told[i].sm, &now[i].sm, sizeof told[i].sm) == 0);
+        if (!alike)
+            fail_checkpoint(what + ": this GPU gives " + describe(now[i]) + ", the session has " + describe(told[i]) +
+                            ": its green contexts cannot be made again here");
+        const bool known = std::ranges::any_of(known_, [&](const Known& one) { return same(one.told, told[i]); });
+        if (!known) known_.push_back({told[i], now[i]});
+    }
+}
+
+CUresult ask_for_resources(Call& call, const ResourceOrigin& origin, std::vector<CUdevResource>* resources) {
+    const DriverTable& driver = call.driver;
+    if (!driver.cuDeviceGetDevResource || !driver.cuCtxGetDevResource || !driver.cuGreenCtxGetDevResource ||
+        !driver.cuDevSmResourceSplitByCount)
+        return CUDA_ERROR_NOT_SUPPORTED;
+    CUdevResource one{};
+    CUresult status = CUDA_SUCCESS;
+    switch (origin.kind) {
+        case ResourceOrigin::Device:
+            status = driver.cuDeviceGetDevResource(origin.device, &one, origin.type);
+            break;
+        case ResourceOrigin::Context: {
+            CUcontext context = nullptr;
+            if (!driver_handle(call.objects, HandleKind::Context, origin.object, &context)) return CUDA_ERROR_INVALID_CONTEXT;
+            status = driver.cuCtxGetDevResource(context, &one, origin.type);
+            break;
+        }
+        case ResourceOrigin::Green: {
+            CUgreenCtx green = nullptr;
+            if (!driver_handle(call.objects, HandleKind::GreenCtx, origin.object, &green)) return CUDA_ERROR_INVALID_HANDLE;
+            status = driver.cuGreenCtxGetDevResource(green, &one, origin.type);
+            break;
+        }
+        case ResourceOrigin::Split: {
+            constexpr uint32_t most = 4096;
+            if (origin.groups > most) return CUDA_ERROR_INVALID_VALUE;
+            const CUdevResource input = call.session.resources.of_driver(origin.input);
+            unsigned groups = origin.groups;
+            resources->assign(groups, CUdevResource{});
+            status = driver.cuDevSmResourceSplitByCount(resources->data(), &groups, &input, origin.remaining ? &one : nullptr,
+                                                        origin.flags, origin.minimum);
+            if (status != CUDA_SUCCESS) return status;
+            resources->resize(std::min(groups, origin.groups));
+            if (origin.remaining) resources->push_back(one);
+            return status;
+        }
+        default:
+            return CUDA_ERROR_INVALID_VALUE;
+    }
+    if (status == CUDA_SUCCESS) resources->assign(1, one);
+    return status;
+}
+
+}  // namespace cricket::server

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: MIT
+// Green contexts: parts of the device's multiprocessors, in which kernels keep running after a restore. Which they are may be
+// another GPU's choice; that they are as many, and nobody else's, is not.
+#include <cstring>
+
+#include "kind.h"
+
+namespace kinds {
+namespace {
+
+constexpr unsigned words = 16;
+
+// Blocks so large that each multiprocessor gets some before any is over.
+__global__ void mark(unsigned* seen) {
+    if (threadIdx.x != 0) return;
+    unsigned id;
+    asm volatile("mov.u32 %0, %%smid;" : "=r"(id));
+    atomicOr(&seen[id / 32 % words], 1u << id % 32);
+    for (const long long start = clock64(); clock64() - start < 200000;) {
+    }
+}
+
+struct {
+    CUdevResource all, parts[2], rest, of_first;
+    CUgreenCtx first, second;
+    CUcontext primary, context;
+    CUstream stream, made_inside;
+    CUevent event;
+    unsigned* seen;
+} green;
+
+std::vector<unsigned> seen_in(CUstream stream) {
+    CU(cuMemsetD8(device(green.seen), 0, words * sizeof(unsigned)));
+    mark<<<green.all.sm.smCount * 4, 1024, 0, stream>>>(green.seen);
+    CU(cuStreamSynchronize(stream));
+    return words_of(green.seen, words);
+}
+
+unsigned count(const std::vector<unsigned>& seen) {
+    unsigned sum = 0;
+    for (const unsigned word : seen) sum += unsigned(__builtin_popcount(word));
+    return sum;
+}
+
+CUgreenCtx make(const std::vector<CUdevResource>& of) {
+    std::vector<CUdevResource> copy = of;
+    CUdevResourceDesc description;
+    CUgreenCtx made;
+    CU(cuDevResourceGenerateDesc(&description, copy.data(), unsigned(copy.size())));
+    CU(cuGreenCtxCreate(&made, description, 0, CU_GREEN_CTX_DEFAULT_STREAM));
+    return made;
+}
+
+void green_set_up() {
+    CU(cuCtxGetCurrent(&green.primary));
+    RT(cudaMalloc(&green.seen, words * sizeof(unsigned)));
+    CU(cuDeviceGetDevResource(0, &green.all, CU_DEV_RESOURCE_TYPE_SM));
+    unsigned groups = 2;
+    CU(cuDevSmResourceSplitByCount(green.parts, &groups, &green.all, &green.rest, 0, green.all.sm.minSmPartitionSize));
+    SAME(groups, 2u);
+    // One that is gone again, with what was in it.
+    const CUgreenCtx gone = make({green.parts[1]});
+    CUcontext inside;
+    CUstream stream;
+    CU(cuCtxFromGreenCtx(&inside, gone));
+    CU(cuGreenCtxStreamCreate(&stream, gone, CU_STREAM_NON_BLOCKING, 0));
+    CU(cuStreamDestroy(stream));
+    CU(cuGreenCtxDestroy(gone));
+    green.first = make({green.parts[0]});
+    green.second = make({green.parts[1], green.rest});
+    CU(cuGreenCtxGetDevResource(green.first, &green.of_first, CU_DEV_RESOURCE_TYPE_SM));
+    CU(cuCtxFromGreenCtx(&green.context, green.first));
+    CU(cuGreenCtxStreamCreate(&green.stream, green.second, CU_STREAM_NON_BLOCKING, 0));
+    CU(cuEventCreate(&green.event, CU_EVENT_DISABLE_TIMING));
+    CU(cuCtxSetCurrent(green.context));
+    CU(cuStreamCreate(&green.made_inside, CU_STREAM_NON_BLOCKING));
+    CU(cuCtxSetCurrent(green.primary));
+}
+
+void green_look() {
+    CUdevResource has{};
+    CU(cuGreenCtxGetDevResource(green.first, &has, CU_DEV_RESOURCE_TYPE_SM));
+    CHECK(std::memcmp(&has, &green.of_first, sizeof has) == 0);
+    CU(cuGreenCtxGetDevResource(green.second, &has, CU_DEV_RESOURCE_TYPE_SM));
+    SAME(has.sm.smCount, green.parts[1].sm.smCount + green.rest.sm.smCount);
+    CUcontext of = nullptr, now = nullptr;
+    CUgreenCtx which = nullptr;
+    CU(cuStreamGetCtx_v2(green.stream, &of, &which));
+    CHECK(of == green.primary && which == green.second);
+    CU(cuCtxFromGreenCtx(&now, green.first));
+    CHECK(now == green.context);
+
+    const std::vector<unsigned> in_second = seen_in(green.stream);
+    CU(cuGreenCtxRecordEvent(green.second, green.event));
+    CU(cuGreenCtxWaitEvent(green.first, green.event));
+    CU(cuCtxSetCurrent(green.context));
+    const std::vector<unsigned> in_first = seen_in(green.made_inside), by_default = seen_in(nullptr);
+    CU(cuCtxSetCurrent(green.primary));
+    CU(cuEventQuery(green.event));
+    SAME(count(in_first), green.parts[0].sm.smCount);
+    SAME(count(in_second), has.sm.smCount);
+    CHECK(in_first == by_default);
+    for (unsigned i = 0; i < words; ++i) SAME(in_first[i] & in_second[i], 0u);
+
+    // The bytes that the program has kept are still good.
+    const CUgreenCtx again = make({green.parts[0]});
+    CUstream stream;
+    CU(cuGreenCtxStreamCreate(&stream, again, CU_STREAM_NON_BLOCKING, 0));
+    CHECK(seen_in(stream) == in_first);
+    CU(cuStreamDestroy(stream));
+    CU(cuGreenCtxDestroy(again));
+    CUdevResource parts[1];
+    unsigned groups = 1;
+    CU(cuDevSmResourceSplitByCount(parts, &groups, &green.of_first, nullptr, 0, green.of_first.sm.smCount));
+    SAME(groups, 1u);
+    SAME(count(seen_in(nullptr)), green.all.sm.smCount);
+}
+
+const Kinds kinds{{"green-contexts", green_set_up, green_look}};
+
+}  // namespace
+}  // namespace kinds
