@@ -7,6 +7,7 @@
 #include "dispatch.h"
 #include "jit_options.h"
 #include "links.h"
+#include "record.h"
 #include "session.h"
 
 namespace cricket::server {
@@ -21,6 +22,12 @@ Link* find(Call& call, uint64_t number, CUlinkState* state) {
 template <class Res>
 void give_state(Link& link, Res& res) {
     link.options->give_back(&res.state_values, &res.state_info, &res.state_error);
+}
+
+// A restore does again, in this order, all that was done to a link that is still there.
+template <class Args>
+void journal(Call& call, Proc procedure, xdrproc_t xdr_args, const Args& args, uint64_t state, Link* link) {
+    record_extra(call, procedure, xdr_args, const_cast<Args*>(&args), {Effect::Kind::State, state, 0, {++link->steps, 0}});
 }
 
 }  // namespace
@@ -59,6 +66,7 @@ void serve_cuLinkAddData_v2(Call& call, const cuLinkAddData_v2_args& args, cuLin
                                               options.codes(), options.values());
     options.give_back(res);
     give_state(*link, res);
+    if (res.status == CUDA_SUCCESS) journal(call, Proc::cuLinkAddData_v2, xdr_routine(xdr_cuLinkAddData_v2_args), args, args.state, link);
 }
 
 void serve_cuLinkComplete(Call& call, const cuLinkComplete_args& args, cuLinkComplete_res& res) {
@@ -75,6 +83,7 @@ void serve_cuLinkComplete(Call& call, const cuLinkComplete_args& args, cuLinkCom
     if (res.status != CUDA_SUCCESS) return;
     link->cubin = {static_cast<const std::byte*>(cubin), size};
     res.sizeOut = size;
+    journal(call, Proc::cuLinkComplete, xdr_routine(xdr_cuLinkComplete_args), args, args.state, link);
 }
 
 void serve_cricketLinkCubin(Call& call, const cricketLinkCubin_args& args, cricketLinkCubin_res& res) {

@@ -30,7 +30,7 @@ struct {
 } green;
 
 std::vector<unsigned> seen_in(CUstream stream) {
-    CU(cuMemsetD8(device(green.seen), 0, words * sizeof(unsigned)));
+    CU(cuMemsetD8Async(device(green.seen), 0, words * sizeof(unsigned), stream));
     mark<<<green.all.sm.smCount * 4, 1024, 0, stream>>>(green.seen);
     CU(cuStreamSynchronize(stream));
     return words_of(green.seen, words);

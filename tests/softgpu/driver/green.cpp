@@ -93,7 +93,7 @@ void end(const std::shared_ptr<GreenContext>& green) {
     }
     for (auto& stream : streams_of(*green)) {
         stream->close();
-        if (stream->handle) streams().remove(stream->handle);
+        if (stream->handle && streams().find(stream->handle)) streams().remove(stream->handle);
     }
 }
 
