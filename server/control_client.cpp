@@ -186,6 +186,11 @@ LoadResult ControlClient::finish_load(const std::string& target) {
     return load_call(ctl_load_finish_2, &argument);
 }
 
+OpResult ControlClient::guard(const std::string& directory) {
+    char* argument = plain(directory);
+    return simple(ctl_guard_2, &argument);
+}
+
 ReportResult ControlClient::survey(const std::string& target) {
     char* argument = plain(target);
     return report(ctl_survey_2, &argument);

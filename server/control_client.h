@@ -43,6 +43,7 @@ class ControlClient {
     LoadResult finish_load(const std::string& target);
     ReportResult survey(const std::string& target);
     ReportResult check(const std::string& target, const std::string& directory);
+    OpResult guard(const std::string& directory);
 
   private:
     template <typename Procedure, typename Arguments, typename Result>

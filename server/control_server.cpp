@@ -240,6 +240,10 @@ bool_t ctl_survey_2_svc(char** target, ctl_report_result* result, svc_req* reque
     return answer(request, result, [&](ControlService& service) { return service.survey(text(*target)); });
 }
 
+bool_t ctl_guard_2_svc(char** directory, ctl_result* result, svc_req* request) {
+    return answer(request, result, [&](ControlService& service) { return service.guard(text(*directory)); });
+}
+
 bool_t ctl_check_2_svc(ctl_check_args* args, ctl_report_result* result, svc_req* request) {
     return answer(request, result, [&](ControlService& service) {
         return service.check(text(args->target), text(args->directory));

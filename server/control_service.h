@@ -44,6 +44,7 @@ class ControlService {
     virtual LoadResult begin_load(const std::string& directory, const std::string& devices) = 0;
     virtual LoadResult finish_load(const std::string& target) = 0;
     virtual ReportResult survey(const std::string& target) = 0;
+    virtual OpResult guard(const std::string&) { return OpResult::failure("nothing is guarded here"); }
     virtual ReportResult check(const std::string& target, const std::string& directory) = 0;
     // True when the connection is to end after the answer just sent.
     virtual bool finished() { return false; }

@@ -5,13 +5,16 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 
 namespace cricket::server {
 namespace {
@@ -42,6 +45,39 @@ UniqueFd lock_directory(const std::string& path) {
         held.st_dev != named.st_dev)
         return {};
     return fd;
+}
+
+// Whether the descriptor that fdinfo is of is one that a flock is held through.
+bool is_locked(const fs::path& fdinfo) {
+    std::ifstream lines(fdinfo);
+    for (std::string line; std::getline(lines, line);)
+        if (line.starts_with("lock:") && line.find("FLOCK") != std::string::npos) return true;
+    return false;
+}
+
+// Whoever holds the folder gets an error from its next write to a file, as on a full disk, and can end in order. (Killed,
+// criu would leave the tasks that it holds as they are in that moment.)
+void forbid_writing(const std::string& path) {
+    struct stat folder {};
+    if (::stat(path.c_str(), &folder) != 0) return;
+    std::error_code error;
+    for (const auto& process : fs::directory_iterator("/proc", error)) {
+        const pid_t pid = std::atoi(process.path().filename().c_str());
+        if (pid <= 0 || pid == ::getpid()) continue;
+        std::error_code gone;
+        for (const auto& fd : fs::directory_iterator(process.path() / "fd", gone)) {
+            struct stat status {};
+            if (::stat(fd.path().c_str(), &status) != 0 || status.st_ino != folder.st_ino || status.st_dev != folder.st_dev ||
+                !is_locked(process.path() / "fdinfo" / fd.path().filename()))
+                continue;
+            rlimit limit{};
+            if (::prlimit(pid, RLIMIT_FSIZE, nullptr, &limit) == 0) {
+                limit.rlim_cur = 0;
+                ::prlimit(pid, RLIMIT_FSIZE, &limit, nullptr);
+            }
+            break;
+        }
+    }
 }
 
 }  // namespace
@@ -99,6 +135,25 @@ unsigned remove_abandoned(const std::string& parent) {
     return removed;
 }
 
+void remove_half_made(const std::string& target) noexcept {
+    const fs::path wanted(target);
+    const std::string prefix = wanted.filename().string() + infix;
+    std::error_code error;
+    for (const auto& entry : fs::directory_iterator(wanted.parent_path(), error)) {
+        const std::string name = entry.path().filename();
+        if (name.size() != prefix.size() + 8 || name.compare(0, prefix.size(), prefix) != 0) continue;
+        if (lock_directory(entry.path())) remove_tree(entry.path());
+    }
+}
+
+bool end_half_made(const std::string& partial) noexcept {
+    if (lock_directory(partial))
+        remove_tree(partial);
+    else
+        forbid_writing(partial);
+    return ::access(partial.c_str(), F_OK) != 0;
+}
+
 PartialDirectory::PartialDirectory(const std::string& target, const std::string& mark) {
     place(target, mark);
     remove_stale();
@@ -138,13 +193,7 @@ void PartialDirectory::check_target() const {
 }
 
 void PartialDirectory::remove_stale() const {
-    const std::string prefix = fs::path(target_).filename().string() + infix;
-    std::error_code error;
-    for (const auto& entry : fs::directory_iterator(parent_, error)) {
-        const std::string name = entry.path().filename();
-        if (name.size() != prefix.size() + 8 || name.compare(0, prefix.size(), prefix) != 0) continue;
-        if (lock_directory(entry.path())) remove_tree(entry.path());
-    }
+    remove_half_made(target_);
 }
 
 void PartialDirectory::publish() {

@@ -30,6 +30,8 @@ class PartialDirectory {
 
     const std::string& target() const { return target_; }
     const std::string& path() const { return path_; }
+    // A descriptor whose duplicates hold the folder, too: for programs that write there.
+    int hold() const { return fd_.get(); }
     // Syncs the folder's entries (file contents are their writers' business) and puts it in place of the
     // target.
     void publish();
@@ -45,6 +47,10 @@ class PartialDirectory {
 
 // Removes a whole folder so that under its name there is all of it or nothing. Throws DirectoryError.
 void discard_directory(const std::string& path);
+// Removes what makers of `target` that live no more left half-made.
+void remove_half_made(const std::string& target) noexcept;
+// Removes one such folder by its own name. False when somebody writes there still, but can write no more from now on.
+bool end_half_made(const std::string& partial) noexcept;
 // Removes what makers in `parent` that live no more left half-made (or half-removed); how many that were.
 unsigned remove_abandoned(const std::string& parent);
 void remove_tree(const std::string& path) noexcept;

@@ -91,6 +91,7 @@ class Supervisor {
     LoadResult finish_load(const SessionRef& session);
     LoadResult load(const std::string& directory, const std::string& devices = {}, bool from_state_dir = false);
     const SupervisorOptions& options() const { return options_; }
+    bool ending();
 
   private:
     // Main thread
@@ -162,7 +163,7 @@ class Supervisor {
 };
 
 // The control plane as one connection of cricketctl sees it. What it quiesced without `hold` goes on when it
-// ends.
+// ends; a folder that it made goes unless it was finished.
 class SupervisorService : public ControlService {
   public:
     explicit SupervisorService(Supervisor& supervisor) : supervisor_(supervisor) {}
@@ -182,12 +183,16 @@ class SupervisorService : public ControlService {
     LoadResult finish_load(const std::string& target) override;
     ReportResult survey(const std::string& target) override;
     ReportResult check(const std::string& target, const std::string& directory) override;
+    OpResult guard(const std::string& directory) override;
 
   private:
     SnapshotState ask_state(const std::string& target, const std::function<SnapshotState(ControlClient&)>& function);
     ReportResult report(const std::string& target, const std::function<ReportResult(ControlClient&)>& function);
     Supervisor& supervisor_;
+    void clean_up();
     std::map<uint64_t, SessionRef> quiesced_;
+    std::vector<std::string> guarded_;                     // folders that are made over this connection
+    std::vector<std::pair<SessionRef, uint64_t>> halves_;  // snapshots begun for folders that somebody else makes
     std::map<std::string, SessionRef> loading_;  // by name
 };
 

@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: MIT
 #include <unistd.h>
 
+#include <filesystem>
+#include <thread>
+
 #include "log.h"
+#include "partial_directory.h"
 #include "supervisor.h"
 
 namespace cricket::server {
 namespace {
+
+constexpr auto look_again = std::chrono::milliseconds(20);
 
 OpResult check_directory(const std::string& directory) {
     if (directory.empty() || directory[0] != '/')
@@ -16,6 +22,12 @@ OpResult check_directory(const std::string& directory) {
 }  // namespace
 
 SupervisorService::~SupervisorService() {
+    // The GPU's half of what is not going to be whole.
+    for (const auto& [session, id] : halves_)
+        supervisor_.ask(session, [id = id](ControlClient& client) {
+            client.abort_snapshot({}, id);
+            return OpResult{};
+        });
     for (const auto& [id, session] : quiesced_) {
         const OpResult result =
             supervisor_.ask(session, [](ControlClient& client) { return client.resume({}); });
@@ -24,6 +36,27 @@ SupervisorService::~SupervisorService() {
         else
             log_debug("session %s was not resumed: %s", session_name(id).c_str(), result.error.c_str());
     }
+    clean_up();
+}
+
+// Where cricketctl went away in the middle, criu may still be at work: it is made to end, which lets the program go on.
+void SupervisorService::clean_up() {
+    for (const std::string& folder : guarded_) {
+        if (!PartialDirectory::is_partial(std::filesystem::path(folder).filename())) {
+            remove_half_made(folder);
+            continue;
+        }
+        if (::access(folder.c_str(), F_OK) != 0) continue;
+        log_info("whoever made '%s' went away: it is removed", folder.c_str());
+        while (!end_half_made(folder) && !supervisor_.ending())
+            std::this_thread::sleep_for(look_again);  // until those who hold it have ended
+    }
+}
+
+OpResult SupervisorService::guard(const std::string& directory) {
+    if (OpResult checked = check_directory(directory); !checked.ok) return checked;
+    guarded_.push_back(directory);
+    return {};
 }
 
 ControlStatus SupervisorService::status() {
@@ -82,7 +115,12 @@ SnapshotState SupervisorService::begin_snapshot(const std::string& target, const
     for (const std::string& folder : {request.directory, request.base.empty() ? request.directory : request.base})
         if (const OpResult checked = check_directory(folder); !checked.ok) refused.error = checked.error;
     if (!refused.error.empty()) return refused;
-    return ask_state(target, [&](ControlClient& client) { return client.begin_snapshot({}, request); });
+    const SnapshotState state = ask_state(target, [&](ControlClient& client) { return client.begin_snapshot({}, request); });
+    const std::filesystem::path folder = std::filesystem::path(request.directory).parent_path();
+    std::string error;
+    if (state.error.empty() && PartialDirectory::is_partial(folder.filename()))
+        if (const SessionRef session = supervisor_.find(target, &error)) halves_.push_back({session, state.id});
+    return state;
 }
 
 SnapshotState SupervisorService::wait_snapshot(const std::string& target, uint64_t id) {

@@ -80,6 +80,11 @@ SessionStatus Supervisor::status_of(const SessionRef& session) {
     return status;
 }
 
+bool Supervisor::ending() {
+    std::lock_guard lock(mutex_);
+    return ending_;
+}
+
 std::vector<SessionStatus> Supervisor::statuses() {
     std::vector<SessionRef> all;
     {

@@ -108,7 +108,9 @@ void checkpoint(const std::string& socket, const CheckpointOptions& options) {
                         version_of(criu)};
 
     const InterruptGuard guard;
+    require(control.guard(options.directory));
     server::PartialDirectory partial(options.directory, checkpoint_file);
+    require(control.guard(partial.path()));
     const std::string app = partial.path() + "/app", log = app + "/dump.log", work = partial.path();
     if (::mkdir(app.c_str(), 0700) != 0)
         throw CommandError("cannot create '" + app + "': " + std::strerror(errno));
@@ -171,7 +173,7 @@ void checkpoint(const std::string& socket, const CheckpointOptions& options) {
         });
         arguments.insert(arguments.end(), {"--leave-running", "--action-script", standing.script()});
         try {
-            const CriuResult dump = run_criu(criu, arguments, log, standing.environment());
+            const CriuResult dump = run_criu(criu, arguments, log, standing.environment(), partial.hold());
             standing.close();
             const OpResult secured = securing.get();
             quiesced.resume();
@@ -198,7 +200,7 @@ void checkpoint(const std::string& socket, const CheckpointOptions& options) {
             }
         });
         arguments.insert(arguments.end(), {"--action-script", verdict.script()});
-        const CriuResult dump = run_criu(criu, arguments, log, verdict.environment());
+        const CriuResult dump = run_criu(criu, arguments, log, verdict.environment(), partial.hold());
         verdict.close();
         if (!complete) {
             give_up();

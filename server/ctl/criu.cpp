@@ -71,7 +71,7 @@ std::string in_path(const std::string& name) {
 }  // namespace
 
 CriuResult run_criu(const std::string& criu, const std::vector<std::string>& arguments,
-                    const std::string& log, const std::string& environment) {
+                    const std::string& log, const std::string& environment, int hold) {
     // A file, not a pipe: whoever inherits it cannot keep us waiting for its end.
     UniqueFd output(::memfd_create("criu-output", MFD_CLOEXEC));
     UniqueFd input(::open("/dev/null", O_RDONLY | O_CLOEXEC));
@@ -90,7 +90,11 @@ CriuResult run_criu(const std::string& criu, const std::vector<std::string>& arg
         sigset_t none;
         ::sigemptyset(&none);
         ::sigprocmask(SIG_SETMASK, &none, nullptr);
-        for (const int ignored_here : {SIGPIPE, SIGXFSZ}) ::signal(ignored_here, SIG_DFL);
+        ::signal(SIGPIPE, SIG_DFL);
+        if (hold < 0)
+            ::signal(SIGXFSZ, SIG_DFL);
+        else
+            ::fcntl(hold, F_SETFD, 0);
         ::dup2(input.get(), STDIN_FILENO);
         ::dup2(output.get(), STDOUT_FILENO);
         ::dup2(output.get(), STDERR_FILENO);

@@ -18,8 +18,9 @@ struct CriuResult {
 };
 
 // Runs criu in a process group of its own, so that a Ctrl-C meant for us does not end it half way. `log` is
-// the path given to it with -o. `environment`: NAME=VALUE to add.
+// the path given to it with -o. `environment`: NAME=VALUE to add. `hold`: a descriptor that it gets, to be held as long as it
+// runs; -1: none. Where it writes, writes that are refused are an error to it, not its end.
 CriuResult run_criu(const std::string& criu, const std::vector<std::string>& arguments,
-                    const std::string& log, const std::string& environment = {});
+                    const std::string& log, const std::string& environment = {}, int hold = -1);
 
 }  // namespace cricket::ctl

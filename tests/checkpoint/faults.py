@@ -7,8 +7,9 @@ import resource
 import signal
 import subprocess
 import time
+from pathlib import Path
 
-from harness import HERE, Skip, check, check_message, children_of, main, wait_for
+from harness import HERE, Skip, check, check_message, children_of, main, running, wait_for
 
 FAULTS = {}
 MIB = 48
@@ -243,17 +244,100 @@ def cricketctl_killed(world):
                 world.control("verify", place / "one")
                 check(fault == "kill-after" and not words, f"{fault} {words}: a checkpoint all the same")
                 world.children.wait(app.pid, "the checkpointed program")
-                session = world.wait_state(app.pid, "parked")
-                world.control("drop", session["id"])
-                world.children.status.pop(app.pid, None)
-                world.control("restore", place / "one")
+                brought_back(world, app, place / "one")
             unharmed(world, app)
+            nothing_half_made(place)
             world.control("checkpoint", app.pid, place / "one", "--leave-running")
             check(os.listdir(place) == ["one"], f"{fault} {words}: left behind: {os.listdir(place)}")
             world.control("verify", place / "one")
             app.finish()
             subprocess.run(["rm", "-r", place / "one"], check=True)
     server.stop()
+
+
+@fault
+def killed_anywhere(world):
+    """cricketctl is killed at any moment of a checkpoint or of a restore, after a time that is longer each time until it is over before
+    that. criu ends by itself, the program goes on or is whole on the disk, and nothing half-made is left."""
+    server = world.start_server()
+    place = place_of(world)
+    for words in BOTH:
+        app = start(world)
+        seconds, finished = 0.0, False
+        while not finished:
+            finished = not killed_after(world, seconds, "checkpoint", app.pid, place / "one", *words)
+            nothing_half_made(place)
+            ended = not app.alive()
+            if (place / "one").exists():
+                world.control("verify", place / "one")
+            check((place / "one").exists() or not (finished or ended), f"no checkpoint, after {seconds:.3f} s of {words}")
+            if ended:
+                brought_back(world, app, place / "one")
+            unharmed(world, app)
+            subprocess.run(["rm", "-rf", place / "one"], check=True)
+            seconds += 0.01 + 0.05 * world.random.random()
+        app.finish()
+
+    app = start(world)
+    world.control("checkpoint", app.pid, place / "one")
+    world.children.wait(app.pid, "the checkpointed program")
+    seconds, finished = 0.0, False
+    while not finished:
+        world.children.status.pop(app.pid, None)
+        finished = not killed_after(world, seconds, "restore", place / "one")
+        world.control("verify", place / "one")
+        world.children.reap()
+        if not running(app.pid):
+            world.children.status.pop(app.pid, None)
+            check(not finished, "restored, and not there")
+            world.control("restore", place / "one")
+        unharmed(world, app)
+        app.kill()
+        world.wait_state(app.pid, "parked")
+        world.control("drop", app.pid)
+        seconds += 0.01 + 0.05 * world.random.random()
+    server.stop()
+
+
+def killed_after(world, seconds, *words):
+    """True when cricketctl was killed before it had ended. What it had started has ended when this returns."""
+    said = world.folder / f"said{world.next_number()}"
+    with open(said, "wb") as out:
+        control = world.children.start([world.control_program, *words], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                                       env=world.tool_environment())
+    time.sleep(seconds)
+    if not world.children.ended(control):
+        os.kill(control, signal.SIGKILL)
+    status = world.children.wait(control, "the killed cricketctl")
+    check(status in (0, -signal.SIGKILL), f"cricketctl ended with status {status}: {said.read_text()}")
+    place = next(word for word in words if isinstance(word, Path))
+
+    def at_work_there():  # criu, or what is to become criu
+        for entry in os.listdir("/proc"):
+            try:
+                command = Path(f"/proc/{entry}/cmdline").read_bytes()
+                if str(place).encode() in command and b"--worker" not in command and running(int(entry)):
+                    return True
+            except (NotADirectoryError, FileNotFoundError, ProcessLookupError):
+                continue
+        return False
+
+    wait_for(lambda: world.children.reap() or not at_work_there(), "criu, whose cricketctl was killed, to end")
+    return status != 0
+
+
+def nothing_half_made(place):
+    """The server removes it by itself."""
+    wait_for(lambda: not any(".partial-" in name for name in os.listdir(place)), lambda: f"{os.listdir(place)} to be tidied")
+
+
+def brought_back(world, app, checkpoint):
+    """A program that criu has ended: from its checkpoint, whose session may still be parked."""
+    if session := world.session_of(app.pid):
+        world.wait_state(app.pid, "parked")
+        world.control("drop", session["id"])
+    world.children.status.pop(app.pid, None)
+    world.control("restore", checkpoint)
 
 
 @fault

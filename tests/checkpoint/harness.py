@@ -222,7 +222,10 @@ class App:
 
     def kill(self):
         if self.alive():
-            os.kill(self.pid, signal.SIGKILL)
+            try:
+                os.kill(self.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                return  # it was about to be restored
             self.world.children.wait(self.pid, "the killed application")
 
     def check_clean(self, may_end=False):
