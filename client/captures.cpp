@@ -78,8 +78,8 @@ bool is_stream(uint64_t number) {
 
 // The answer while nothing captures: no stream does.
 CUresult none_captures(CUstream stream, CUstreamCaptureStatus* status) {
-    if (!initialized()) return Session::absent();
     if (!status) return CUDA_ERROR_INVALID_VALUE;
+    if (!initialized()) return Session::absent();
     const uint64_t number = handle_number(stream);
     if (!is_stream(number)) return CUDA_ERROR_INVALID_HANDLE;
     if (number <= 2 && !current_context()) return need_context();

@@ -159,19 +159,20 @@ CUresult impl_cuCtxGetCurrent(CUcontext* pctx) {
 }
 
 CUresult impl_cuCtxGetDevice(CUdevice* device) {
+    if (!device) return CUDA_ERROR_INVALID_VALUE;
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
-    return device ? contexts::current_device(device) : CUDA_ERROR_INVALID_VALUE;
+    return contexts::current_device(device);
 }
 
 CUresult impl_cuCtxGetDevice_v2(CUdevice* device, CUcontext ctx) {
-    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     if (!device) return CUDA_ERROR_INVALID_VALUE;
+    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     return ctx ? contexts::device_of(handle_number(ctx), device) : contexts::current_device(device);
 }
 
 CUresult impl_cuCtxGetId(CUcontext ctx, unsigned long long* ctxId) {
-    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     if (!ctxId) return CUDA_ERROR_INVALID_VALUE;
+    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     uint64_t number = ctx ? handle_number(ctx) : contexts::top();
     if (!contexts::known(number))
         return number ? CUDA_ERROR_CONTEXT_IS_DESTROYED : CUDA_ERROR_INVALID_CONTEXT;

@@ -85,12 +85,12 @@ struct Lines {
 CUresult lines(const CUdeviceptr* dsts, const CUdeviceptr* srcs, const size_t* sizes, size_t count,
                const CUmemcpyAttributes* attrs, const size_t* first_of, size_t attribute_count, CUstream stream, uint32_t flags,
                size_t& failed) {
-    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     if (!dsts || !srcs || !sizes || !attrs || !first_of || !count || !attribute_count || attribute_count > count ||
         first_of[0] != 0 || legacy_stream(stream, flags)) {
         failed = SIZE_MAX;
         return CUDA_ERROR_INVALID_VALUE;
     }
+    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     Session* session;
     if (const CUresult result = Session::with_context(&session); result != CUDA_SUCCESS) return result;
     for (size_t k = 0; k < attribute_count; ++k) {
@@ -173,11 +173,11 @@ CUresult send(std::vector<CUDA_MEMCPY3D_BATCH_OP>* batch, uint64_t stream, uint3
 
 CUresult boxes(size_t count, const CUDA_MEMCPY3D_BATCH_OP* operations, unsigned long long batch_flags, CUstream stream,
                uint32_t flags, size_t& failed) {
-    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     if (!operations || !count || batch_flags || legacy_stream(stream, flags)) {
         failed = SIZE_MAX;
         return CUDA_ERROR_INVALID_VALUE;
     }
+    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     Session* session;
     if (const CUresult result = Session::with_context(&session); result != CUDA_SUCCESS) return result;
     const uint64_t number = handle_number(stream);
@@ -235,8 +235,8 @@ CUresult impl_cuMemcpyBatchAsync(uint32_t call_flags, CUdeviceptr* dsts, CUdevic
 
 CUresult impl_cuMemcpyBatchAsync_v2(uint32_t call_flags, CUdeviceptr* dsts, CUdeviceptr* srcs, size_t* sizes, size_t count,
                                     CUmemcpyAttributes* attrs, size_t* attrsIdxs, size_t numAttrs, CUstream hStream) {
-    // Looked at before the context, unlike by the first version.
-    if (initialized() && attrs && numAttrs && !valid_order(attrs[0].srcAccessOrder)) return CUDA_ERROR_INVALID_VALUE;
+    // Looked at before anything else, unlike by the first version.
+    if (attrs && numAttrs && !valid_order(attrs[0].srcAccessOrder)) return CUDA_ERROR_INVALID_VALUE;
     size_t failed;
     return lines(dsts, srcs, sizes, count, attrs, attrsIdxs, numAttrs, hStream, call_flags, failed);
 }

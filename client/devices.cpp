@@ -184,8 +184,9 @@ CUresult impl_cuDeviceGet(CUdevice* device, int ordinal) {
 }
 
 CUresult impl_cuDeviceGetAttribute(int* pi, CUdevice_attribute attrib, CUdevice dev) {
+    if (!pi) return CUDA_ERROR_INVALID_VALUE;
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
-    return pi ? devices::attribute(pi, attrib, dev) : CUDA_ERROR_INVALID_VALUE;
+    return devices::attribute(pi, attrib, dev);
 }
 
 CUresult impl_cuDeviceGetName(char* name, int len, CUdevice dev) {

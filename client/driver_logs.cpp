@@ -69,13 +69,14 @@ CUresult set_setting(CUcoredumpSettings attrib, void* value, size_t* size) {
 
 // Before cuInit there is no log, which is no error.
 CUresult impl_cuLogsCurrent(CUlogIterator* iterator_out, unsigned int flags) {
-    if (!iterator_out || flags) return CUDA_ERROR_INVALID_VALUE;
+    if (!iterator_out) return CUDA_ERROR_INVALID_VALUE;
     if (!initialized()) {
         *iterator_out = 0;
         return CUDA_SUCCESS;
     }
     cuLogsCurrent_args args{};
     cuLogsCurrent_res res{};
+    args.flags = flags;
     ReplyGuard guard;
     const CUresult result = call(args, res);
     if (result == CUDA_SUCCESS) *iterator_out = res.iterator_out;
@@ -175,12 +176,14 @@ CUresult impl_cuCoredumpGetAttribute(CUcoredumpSettings attrib, void* value, siz
     return get_setting<cuCoredumpGetAttribute_args, cuCoredumpGetAttribute_res>(attrib, value, size);
 }
 CUresult impl_cuCoredumpGetAttributeGlobal(CUcoredumpSettings attrib, void* value, size_t* size) {
+    if (!size || (value && !*size)) return CUDA_ERROR_INVALID_VALUE;
     return get_setting<cuCoredumpGetAttributeGlobal_args, cuCoredumpGetAttributeGlobal_res>(attrib, value, size);
 }
 CUresult impl_cuCoredumpSetAttribute(CUcoredumpSettings attrib, void* value, size_t* size) {
     return set_setting<cuCoredumpSetAttribute_args, cuCoredumpSetAttribute_res>(attrib, value, size);
 }
 CUresult impl_cuCoredumpSetAttributeGlobal(CUcoredumpSettings attrib, void* value, size_t* size) {
+    if (!value || !size || !*size) return CUDA_ERROR_INVALID_VALUE;
     return set_setting<cuCoredumpSetAttributeGlobal_args, cuCoredumpSetAttributeGlobal_res>(attrib, value, size);
 }
 

@@ -141,36 +141,36 @@ CUresult get_old(CUgraphNode node, CUgraphNodeType type, Old* out) {
 
 CUresult impl_cuGraphAddNode_v2(CUgraphNode* phGraphNode, CUgraph hGraph, const CUgraphNode* dependencies,
                                 const CUgraphEdgeData* dependencyData, size_t numDependencies, CUgraphNodeParams* nodeParams) {
-    if (!nodeParams) return CUDA_ERROR_INVALID_VALUE;
+    if (!nodeParams) return null_argument();
     return add_node(false, phGraphNode, hGraph, dependencies, dependencyData, numDependencies, nodeParams);
 }
 CUresult impl_cuGraphAddNode(CUgraphNode* phGraphNode, CUgraph hGraph, const CUgraphNode* dependencies,
                              size_t numDependencies, CUgraphNodeParams* nodeParams) {
-    if (!nodeParams) return CUDA_ERROR_INVALID_VALUE;
+    if (!nodeParams) return null_argument();
     return add_node(false, phGraphNode, hGraph, dependencies, nullptr, numDependencies, nodeParams);
 }
 CUresult impl_cuGraphNodeSetParams(CUgraphNode hNode, CUgraphNodeParams* nodeParams) {
-    return nodeParams ? set_node(false, hNode, *nodeParams) : CUDA_ERROR_INVALID_VALUE;
+    return nodeParams ? set_node(false, hNode, *nodeParams) : null_argument();
 }
 CUresult impl_cuGraphExecNodeSetParams(CUgraphExec hGraphExec, CUgraphNode hNode, CUgraphNodeParams* nodeParams) {
-    return nodeParams ? set_exec_node(false, hGraphExec, hNode, *nodeParams) : CUDA_ERROR_INVALID_VALUE;
+    return nodeParams ? set_exec_node(false, hGraphExec, hNode, *nodeParams) : null_argument();
 }
 
 // Functions of before cuGraphAddNode whose parameters are one struct: CUDA calls that struct Params.
 #define CRICKET_ADD(kind, type, Params)                                                                                  \
     CUresult impl_cuGraphAdd##kind(CUgraphNode* phGraphNode, CUgraph hGraph, const CUgraphNode* dependencies,            \
                                    size_t numDependencies, const Params* nodeParams) {                                   \
-        if (!nodeParams) return CUDA_ERROR_INVALID_VALUE;                                                                \
+        if (!nodeParams) return null_argument();                                                                         \
         CUgraphNodeParams params = params_of(type, *nodeParams);                                                         \
         return add_node(true, phGraphNode, hGraph, dependencies, nullptr, numDependencies, &params);                     \
     }
 #define CRICKET_SET(name, type, Params)                                                                                  \
     CUresult impl_cuGraph##name(CUgraphNode hNode, const Params* nodeParams) {                                           \
-        return nodeParams ? set_node(true, hNode, params_of(type, *nodeParams)) : CUDA_ERROR_INVALID_VALUE;              \
+        return nodeParams ? set_node(true, hNode, params_of(type, *nodeParams)) : null_argument();              \
     }
 #define CRICKET_SET_EXEC(name, type, Params)                                                                             \
     CUresult impl_cuGraphExec##name(CUgraphExec hGraphExec, CUgraphNode hNode, const Params* nodeParams) {               \
-        return nodeParams ? set_exec_node(true, hGraphExec, hNode, params_of(type, *nodeParams)) : CUDA_ERROR_INVALID_VALUE; \
+        return nodeParams ? set_exec_node(true, hGraphExec, hNode, params_of(type, *nodeParams)) : null_argument(); \
     }
 #define CRICKET_GET(name, type, Params) \
     CUresult impl_cuGraph##name(CUgraphNode hNode, Params* nodeParams) { return get_old(hNode, type, nodeParams); }
@@ -203,16 +203,16 @@ CRICKET_GET(MemAllocNodeGetParams, CU_GRAPH_NODE_TYPE_MEM_ALLOC, CUDA_MEM_ALLOC_
 
 CUresult impl_cuGraphAddMemcpyNode(CUgraphNode* phGraphNode, CUgraph hGraph, const CUgraphNode* dependencies,
                                    size_t numDependencies, const CUDA_MEMCPY3D* copyParams, CUcontext ctx) {
-    if (!copyParams) return CUDA_ERROR_INVALID_VALUE;
+    if (!copyParams) return null_argument();
     CUgraphNodeParams params = copy_params(*copyParams, ctx);
     return add_node(true, phGraphNode, hGraph, dependencies, nullptr, numDependencies, &params);
 }
 CUresult impl_cuGraphExecMemcpyNodeSetParams(CUgraphExec hGraphExec, CUgraphNode hNode, const CUDA_MEMCPY3D* copyParams,
                                              CUcontext ctx) {
-    return copyParams ? set_exec_node(true, hGraphExec, hNode, copy_params(*copyParams, ctx)) : CUDA_ERROR_INVALID_VALUE;
+    return copyParams ? set_exec_node(true, hGraphExec, hNode, copy_params(*copyParams, ctx)) : null_argument();
 }
 CUresult impl_cuGraphMemcpyNodeGetParams(CUgraphNode hNode, CUDA_MEMCPY3D* nodeParams) {
-    if (!nodeParams) return CUDA_ERROR_INVALID_VALUE;
+    if (!nodeParams) return null_argument();
     CUgraphNodeParams params;
     const CUresult result = get_node(hNode, CU_GRAPH_NODE_TYPE_MEMCPY, &params);
     if (result == CUDA_SUCCESS) *nodeParams = params.memcpy.copyParams;
@@ -221,18 +221,18 @@ CUresult impl_cuGraphMemcpyNodeGetParams(CUgraphNode hNode, CUDA_MEMCPY3D* nodeP
 
 CUresult impl_cuGraphAddMemsetNode(CUgraphNode* phGraphNode, CUgraph hGraph, const CUgraphNode* dependencies,
                                    size_t numDependencies, const CUDA_MEMSET_NODE_PARAMS* memsetParams, CUcontext ctx) {
-    if (!memsetParams) return CUDA_ERROR_INVALID_VALUE;
+    if (!memsetParams) return null_argument();
     CUgraphNodeParams params = memset_params(*memsetParams, ctx);
     return add_node(true, phGraphNode, hGraph, dependencies, nullptr, numDependencies, &params);
 }
 CUresult impl_cuGraphExecMemsetNodeSetParams(CUgraphExec hGraphExec, CUgraphNode hNode,
                                              const CUDA_MEMSET_NODE_PARAMS* memsetParams, CUcontext ctx) {
-    return memsetParams ? set_exec_node(true, hGraphExec, hNode, memset_params(*memsetParams, ctx)) : CUDA_ERROR_INVALID_VALUE;
+    return memsetParams ? set_exec_node(true, hGraphExec, hNode, memset_params(*memsetParams, ctx)) : null_argument();
 }
 
 CUresult impl_cuGraphAddMemAllocNode(CUgraphNode* phGraphNode, CUgraph hGraph, const CUgraphNode* dependencies,
                                      size_t numDependencies, CUDA_MEM_ALLOC_NODE_PARAMS* nodeParams) {
-    if (!nodeParams) return CUDA_ERROR_INVALID_VALUE;
+    if (!nodeParams) return null_argument();
     CUgraphNodeParams params = params_of(CU_GRAPH_NODE_TYPE_MEM_ALLOC, *nodeParams);
     const CUresult result = add_node(true, phGraphNode, hGraph, dependencies, nullptr, numDependencies, &params);
     if (result == CUDA_SUCCESS) nodeParams->dptr = params.alloc.dptr;

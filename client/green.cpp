@@ -9,8 +9,8 @@
 namespace cricket::client {
 
 CUresult impl_cuCtxFromGreenCtx(CUcontext* pContext, CUgreenCtx hCtx) {
-    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     if (!pContext) return CUDA_ERROR_INVALID_VALUE;
+    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     cuCtxFromGreenCtx_args args{};
     cuCtxFromGreenCtx_res res{};
     args.hCtx = handle_number(hCtx);

@@ -174,10 +174,9 @@ CUresult impl_cuMemHostGetDevicePointer_v2(CUdeviceptr* pdptr, void* p, unsigned
 }
 
 CUresult impl_cuMemHostGetFlags(unsigned int* pFlags, void* p) {
-    if (!pFlags && initialized()) return CUDA_ERROR_INVALID_VALUE;
+    if (!pFlags) return CUDA_ERROR_INVALID_VALUE;
     Session* session;
     if (const CUresult result = Session::with_context(&session); result != CUDA_SUCCESS) return result;
-    if (!pFlags) return CUDA_ERROR_INVALID_VALUE;
     if (!session->ring()) {
         std::lock_guard lock(plain_pinned().mutex);
         auto found = plain_pinned().allocated.find(p);

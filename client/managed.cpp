@@ -52,12 +52,11 @@ CUresult impl_cuMemFree(CUdeviceptr_v1 dptr) {
 }
 
 CUresult impl_cuMemGetAddressRange(CUdeviceptr_v1* pbase, unsigned int* psize, CUdeviceptr_v1) {
-    if (!initialized()) return Session::absent();
-    return pbase || psize ? CUDA_ERROR_INVALID_CONTEXT : CUDA_SUCCESS;
+    if (!pbase && !psize) return CUDA_SUCCESS;
+    return initialized() ? CUDA_ERROR_INVALID_CONTEXT : Session::absent();
 }
 
 CUresult impl_cuMemGetAddressRange_v2(CUdeviceptr* pbase, size_t* psize, CUdeviceptr dptr) {
-    if (!initialized()) return Session::absent();
     if (!pbase && !psize) return CUDA_SUCCESS;
     cuMemGetAddressRange_v2_args args{};
     cuMemGetAddressRange_v2_res res{};

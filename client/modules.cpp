@@ -154,8 +154,8 @@ CUresult impl_cuLibraryLoadData(CUlibrary* library, const void* code, CUjit_opti
                                 void** jitOptionsValues, unsigned int numJitOptions,
                                 CUlibraryOption* libraryOptions, void** libraryOptionValues,
                                 unsigned int numLibraryOptions) {
-    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     if (!library || !code) return CUDA_ERROR_INVALID_VALUE;
+    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     const LibraryOptions given{jitOptions,     jitOptionsValues,    numJitOptions,
                                libraryOptions, libraryOptionValues, numLibraryOptions};
     if (CUresult result = check_library_options(given, false); result != CUDA_SUCCESS) return result;
@@ -168,8 +168,9 @@ CUresult impl_cuLibraryLoadFromFile(CUlibrary* library, const char* fileName, CU
                                     void** jitOptionsValues, unsigned int numJitOptions,
                                     CUlibraryOption* libraryOptions, void** libraryOptionValues,
                                     unsigned int numLibraryOptions) {
+    if (!library || !fileName) return CUDA_ERROR_INVALID_VALUE;
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
-    if (!library || !fileName || !*fileName) return CUDA_ERROR_INVALID_VALUE;
+    if (!*fileName) return CUDA_ERROR_INVALID_VALUE;
     const LibraryOptions given{jitOptions,     jitOptionsValues,    numJitOptions,
                                libraryOptions, libraryOptionValues, numLibraryOptions};
     if (CUresult result = check_library_options(given, true); result != CUDA_SUCCESS) return result;

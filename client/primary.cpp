@@ -153,8 +153,8 @@ CUresult impl_cuDevicePrimaryCtxSetFlags_v2(CUdevice dev, unsigned int flags) {
 }
 
 CUresult impl_cuDevicePrimaryCtxGetState(CUdevice dev, unsigned int* flags, int* active) {
-    if (CUresult result = usable(dev); result != CUDA_SUCCESS) return result;
     if (!flags || !active) return CUDA_ERROR_INVALID_VALUE;
+    if (CUresult result = usable(dev); result != CUDA_SUCCESS) return result;
     uint64_t state = states[dev].load(std::memory_order_acquire);
     if (!(state & valid_bit)) {
         cuDevicePrimaryCtxGetState_args args{};

@@ -40,15 +40,15 @@ Found look_up(const char* name, int version, bool per_thread) {
 
 CUresult impl_cuGetProcAddress_v2(const char* symbol, void** pfn, int cudaVersion, cuuint64_t flags,
                                   CUdriverProcAddressQueryResult* symbolStatus) {
-    if (!symbol || !*symbol || !pfn || (flags & ~known_flags) || flags == known_flags)
-        return CUDA_ERROR_INVALID_VALUE;
+    if (!symbol || !pfn || (flags & ~known_flags)) return CUDA_ERROR_INVALID_VALUE;
     Found found = look_up(symbol, cudaVersion, flags & CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM);
     *pfn = found.function;
     if (symbolStatus)
         *symbolStatus = found.function     ? CU_GET_PROC_ADDRESS_SUCCESS
                         : found.name_known ? CU_GET_PROC_ADDRESS_VERSION_NOT_SUFFICIENT
                                            : CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND;
-    return found.function ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
+    // What is not there is no error to who asks why.
+    return found.function || symbolStatus ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
 }
 
 CUresult impl_cuGetProcAddress(const char* symbol, void** pfn, int cudaVersion, cuuint64_t flags) {

@@ -83,4 +83,19 @@ CUresult impl_cuMemImportFromShareableHandle(CUmemGenericAllocationHandle* handl
     return result;
 }
 
+// Of no object at all the driver says that it is not supported.
+CUresult impl_cuMulticastGetGranularity(size_t* granularity, const CUmulticastObjectProp* prop, CUmulticastGranularity_flags option) {
+    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
+    if (!prop) return CUDA_ERROR_NOT_SUPPORTED;
+    if (!granularity) return CUDA_ERROR_INVALID_VALUE;
+    cuMulticastGetGranularity_args args{};
+    cuMulticastGetGranularity_res res{};
+    args.prop = *prop;
+    args.option = option;
+    ReplyGuard guard;
+    const CUresult result = call(args, res);
+    if (result == CUDA_SUCCESS) *granularity = res.granularity;
+    return result;
+}
+
 }  // namespace cricket::client

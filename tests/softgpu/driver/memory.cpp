@@ -350,8 +350,8 @@ CUresult cuMemGetInfo_v2(size_t* free, size_t* total) {
 }
 
 CUresult cuMemGetAddressRange_v2(CUdeviceptr* base, size_t* size, CUdeviceptr pointer) {
+    if (!base && !size) return CUDA_SUCCESS;
     return api([&] {
-        if (!base && !size) return;
         current();
         auto range = memory_map().find(pointer);
         require(range && range->kind != MemoryKind::Registered && range->kind != MemoryKind::Heap,
