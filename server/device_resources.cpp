@@ -112,7 +112,7 @@ CUresult ask_for_resources(Call& call, const ResourceOrigin& origin, std::vector
             if (origin.groups > most) return CUDA_ERROR_INVALID_VALUE;
             const CUdevResource input = call.session.resources.of_driver(origin.input);
             unsigned groups = origin.groups;
-            resources->assign(groups, CUdevResource{});
+            resources->assign(groups + 1, CUdevResource{});  // never NULL, which would ask how many there are
             status = driver.cuDevSmResourceSplitByCount(resources->data(), &groups, &input, origin.remaining ? &one : nullptr,
                                                         origin.flags, origin.minimum);
             if (status != CUDA_SUCCESS) return status;
