@@ -38,6 +38,7 @@ namespace fs = std::filesystem;
 using server::ControlClient;
 
 constexpr char number_format[] = "%06u";
+constexpr size_t most_digits = 9;
 
 [[noreturn]] void fail(const std::string& what) { throw CommandError(what + ": " + std::strerror(errno)); }
 
@@ -152,10 +153,16 @@ class Run {
             if (waiting[1].revents) {
                 int status = 0;
                 ::waitpid(std::exchange(server_, -1), &status, 0);
-                throw CommandError("cricket-server ended with status " + std::to_string(exit_status(status)) + "; '" +
-                                   options_.directory + "/server.log' says why");
+                throw CommandError(server_ended(status));
             }
         }
+    }
+    std::string server_ended(int status) const {
+        const std::string log = options_.directory + "/server.log";
+        std::string last;
+        std::ifstream file(log);
+        for (std::string line; std::getline(file, line);) last = line;
+        return "cricket-server ended with status " + std::to_string(exit_status(status)) + "; the last line of '" + log + "': " + last;
     }
     void stop_server() noexcept {
         if (server_ <= 0) return;
@@ -170,7 +177,7 @@ class Run {
         std::vector<unsigned> found;
         for (const auto& entry : fs::directory_iterator(checkpoints_)) {
             const std::string name = entry.path().filename();
-            if (std::ranges::all_of(name, [](char c) { return c >= '0' && c <= '9'; }) &&
+            if (name.size() <= most_digits && std::ranges::all_of(name, [](char c) { return c >= '0' && c <= '9'; }) &&
                 fs::exists(entry.path() / checkpoint_file))
                 found.push_back(static_cast<unsigned>(std::stoul(name)));
         }
@@ -259,8 +266,7 @@ class Run {
             if (child != server_) continue;  // of the program's, or criu
             server_ = -1;
             ::kill(program_, SIGKILL);  // it would wait for a server for ever
-            throw CommandError("cricket-server ended with status " + std::to_string(exit_status(one)) + " ('" +
-                               options_.directory + "/server.log'); the same command goes on from the newest checkpoint");
+            throw CommandError(server_ended(one) + "; the same command goes on from the newest checkpoint");
         }
     }
 
