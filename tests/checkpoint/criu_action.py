@@ -6,8 +6,9 @@ iterations where the kernel tracks memory."""
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
-from harness import check, check_message, children_of, main, wait_for
+from harness import check, check_message, children_of, free_tcp_address, main, wait_for
 
 
 def at_work(world, app, more=50):
@@ -50,9 +51,8 @@ def refused(world, images, naming):
     check(world.sessions() == [], f"the refused restore left {world.sessions()}")
 
 
-def test(world, arguments):
-    world.criu
-    for example in arguments.examples or ("counter", "streams", "state"):
+def cycles_of(example):
+    def cycles(world):
         server = world.start_server()
         app = start(world, example)
 
@@ -77,6 +77,10 @@ def test(world, arguments):
         app.finish()
         server.stop()
 
+    return cycles
+
+
+def mixed_and_refused(world):
     # Two dumps of one program do not mix, and a damaged half is found before criu begins.
     server = world.start_server()
     app = start(world, "counter")
@@ -126,7 +130,9 @@ def test(world, arguments):
     check(world.children.wait(app.pid, "the shell") == 0, app.describe())
     server.stop()
 
-    # Memory copied while the program runs, and only what changed since with the last dump.
+
+def iterations(world):
+    """Memory copied while the program runs, and only what changed since with the last dump."""
     if world.run([world.criu, "check", "--feature", "mem_dirty_track"]).returncode != 0:
         print("pre-dump iterations: not tried, this kernel does not track memory (criu check --feature mem_dirty_track)")
         return
@@ -151,4 +157,54 @@ def test(world, arguments):
     print("pre-dump iterations: done")
 
 
-main(__doc__, test, lambda parser: parser.add_argument("--examples", nargs="*", help="the programs"))
+def page_server(world):
+    """The pages go over the network to another folder, the rest and the sessions' part are brought there afterwards: with the action
+    script, and of a program that is parked without it."""
+    for script in (True, False):
+        server = world.start_server()
+        app = start(world, "copies", "--mib", "4")
+        there, here = world.folder / f"there{script}", world.folder / f"here{script}"
+        there.mkdir()
+        here.mkdir()
+        address = free_tcp_address().rsplit(":", 1)
+        port = ["--address", "127.0.0.1", "--port", address[1]]
+        pages = world.children.start([world.criu, "page-server", "-D", there, *port], stdin=subprocess.DEVNULL,
+                                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        listening = f":{int(address[1]):04X} "
+        wait_for(lambda: any(listening in line and " 0A " in line for line in Path("/proc/net/tcp").read_text().splitlines()),
+                 "criu page-server to listen")
+        words = ["dump", "-t", app.pid, "-D", here, "--page-server", *port]
+        result = criu(world, *words) if script else world.run([world.criu, *words])
+        check(result.returncode == 0, f"criu {words} failed:\n{result.stdout[-3000:]}")
+        world.children.wait(app.pid, "the dumped program")
+        check(world.children.wait(pages, "criu page-server") == 0, "criu page-server failed")
+        check(list(there.glob("pages-*.img")) and not list(here.glob("pages-*.img")), "the pages took another way")
+        shutil.copytree(here, there, dirs_exist_ok=True)
+        shutil.rmtree(here)
+        if script:
+            wait_for(lambda: world.session_of(app.pid) is None, "the session of the dumped program to go")
+            server.kill()
+            server = world.start_server()
+            world.control("verify", there)
+            restore(world, app, there)
+        else:
+            world.wait_state(app.pid, "parked")
+            world.children.status.pop(app.pid, None)
+            result = world.run([world.criu, "restore", "-d", "-D", there])
+            check(result.returncode == 0, f"criu restore failed:\n{result.stdout[-3000:]}")
+            at_work(world, app)
+        app.finish()
+        server.stop()
+
+
+PARTS = {example: cycles_of(example) for example in ("counter", "streams", "state")}
+PARTS |= {"mixed": mixed_and_refused, "page-server": page_server, "iterations": iterations}
+
+
+def test(world, arguments):
+    world.criu
+    for name in arguments.parts or PARTS:
+        PARTS[name](world)
+
+
+main(__doc__, test, lambda parser: parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help="all, when none is named"))
