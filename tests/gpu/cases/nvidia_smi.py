@@ -9,6 +9,8 @@
 # variant full: -q
 # variant version: --version
 # variant topo: topo -m
+# variant p2p: topo -p2p r
+# variant near: topo -C -i 0
 import re
 import shutil
 import subprocess
