@@ -157,23 +157,27 @@ CUresult impl_cuGraphExecNodeSetParams(CUgraphExec hGraphExec, CUgraphNode hNode
 }
 
 // Functions of before cuGraphAddNode whose parameters are one struct: CUDA calls that struct Params.
-#define CRICKET_ADD(kind, type, Params)                                                                                  \
-    CUresult impl_cuGraphAdd##kind(CUgraphNode* phGraphNode, CUgraph hGraph, const CUgraphNode* dependencies,            \
-                                   size_t numDependencies, const Params* nodeParams) {                                   \
-        if (!nodeParams) return null_argument();                                                                         \
-        CUgraphNodeParams params = params_of(type, *nodeParams);                                                         \
-        return add_node(true, phGraphNode, hGraph, dependencies, nullptr, numDependencies, &params);                     \
+#define CRICKET_ADD(kind, type, Params)                                                              \
+    CUresult impl_cuGraphAdd##kind(CUgraphNode* phGraphNode, CUgraph hGraph,                         \
+                                   const CUgraphNode* dependencies, size_t numDependencies,          \
+                                   const Params* nodeParams) {                                       \
+        if (!nodeParams) return null_argument();                                                     \
+        CUgraphNodeParams params = params_of(type, *nodeParams);                                     \
+        return add_node(true, phGraphNode, hGraph, dependencies, nullptr, numDependencies, &params); \
     }
-#define CRICKET_SET(name, type, Params)                                                                                  \
-    CUresult impl_cuGraph##name(CUgraphNode hNode, const Params* nodeParams) {                                           \
-        return nodeParams ? set_node(true, hNode, params_of(type, *nodeParams)) : null_argument();              \
+#define CRICKET_SET(name, type, Params)                                                            \
+    CUresult impl_cuGraph##name(CUgraphNode hNode, const Params* nodeParams) {                     \
+        return nodeParams ? set_node(true, hNode, params_of(type, *nodeParams)) : null_argument(); \
     }
-#define CRICKET_SET_EXEC(name, type, Params)                                                                             \
-    CUresult impl_cuGraphExec##name(CUgraphExec hGraphExec, CUgraphNode hNode, const Params* nodeParams) {               \
-        return nodeParams ? set_exec_node(true, hGraphExec, hNode, params_of(type, *nodeParams)) : null_argument(); \
+#define CRICKET_SET_EXEC(name, type, Params)                                                               \
+    CUresult impl_cuGraphExec##name(CUgraphExec hGraphExec, CUgraphNode hNode, const Params* nodeParams) { \
+        return nodeParams ? set_exec_node(true, hGraphExec, hNode, params_of(type, *nodeParams))           \
+                          : null_argument();                                                               \
     }
-#define CRICKET_GET(name, type, Params) \
-    CUresult impl_cuGraph##name(CUgraphNode hNode, Params* nodeParams) { return get_old(hNode, type, nodeParams); }
+#define CRICKET_GET(name, type, Params)                                  \
+    CUresult impl_cuGraph##name(CUgraphNode hNode, Params* nodeParams) { \
+        return get_old(hNode, type, nodeParams);                         \
+    }
 
 CRICKET_ADD(KernelNode, CU_GRAPH_NODE_TYPE_KERNEL, CUDA_KERNEL_NODE_PARAMS_v1)
 CRICKET_ADD(KernelNode_v2, CU_GRAPH_NODE_TYPE_KERNEL, CUDA_KERNEL_NODE_PARAMS)

@@ -119,7 +119,8 @@ CUresult impl_cuDevicePrimaryCtxRelease_v2(CUdevice dev) {
     return CUDA_SUCCESS;
 }
 
-// As it was before CUDA 11: to release what was never retained is no error, flags of an active context do not change.
+// As it was before CUDA 11: to release what was never retained is no error, flags of an active context do not
+// change.
 CUresult impl_cuDevicePrimaryCtxRelease(CUdevice dev) {
     const CUresult result = impl_cuDevicePrimaryCtxRelease_v2(dev);
     return result == CUDA_ERROR_INVALID_CONTEXT ? CUDA_SUCCESS : result;
@@ -176,7 +177,8 @@ CUresult impl_cuDevicePrimaryCtxGetState(CUdevice dev, unsigned int* flags, int*
 CUresult impl_cuDevicePrimaryCtxSetFlags(CUdevice dev, unsigned int flags) {
     unsigned int current = 0;
     int active = 0;
-    if (CUresult result = impl_cuDevicePrimaryCtxGetState(dev, &current, &active); result != CUDA_SUCCESS) return result;
+    if (CUresult result = impl_cuDevicePrimaryCtxGetState(dev, &current, &active); result != CUDA_SUCCESS)
+        return result;
     return active ? CUDA_ERROR_PRIMARY_CONTEXT_ACTIVE : impl_cuDevicePrimaryCtxSetFlags_v2(dev, flags);
 }
 
