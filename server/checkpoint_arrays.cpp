@@ -171,25 +171,67 @@ std::map<uint64_t, uint64_t> array_bytes(Session& session, std::vector<std::stri
     return bytes;
 }
 
-json save_arrays(Session& session, SnapshotWriter& writer) {
-    auto& out = writer.begin("arrays");
-    json list = json::array();
-    std::vector<std::byte> memory;
+json save_arrays(Session& session, SnapshotWriter& writer, Capture& capture) {
+    struct Saved {
+        Part part;
+        uint64_t context;
+    };
+    std::vector<Saved> all;
+    uint64_t bytes = 0;
     for_each_array(session, [&](uint64_t number, uint64_t context) {
         if (const CUresult status = session.make_current(context); status != CUDA_SUCCESS)
             fail("the context of " + name_of(number, 0) + ": " + result_name(session.driver, status));
-        memory.resize(piece_bytes);
         for (const Part& part : parts_of(session, number)) {
-            list.push_back({part.number, part.index, part.extent.width, part.extent.height, part.extent.depth, out.size(), context});
-            rpc::Pieces pieces(part.extent, piece_bytes);
-            for (rpc::Piece piece; pieces.next(&piece);) {
-                if (const CUresult status = copy_piece(session, part, piece, memory.data(), false); status != CUDA_SUCCESS)
-                    fail("reading " + name_of(number, part.index) + ": " + result_name(session.driver, status));
-                out.write(memory.data(), piece.bytes());
-            }
+            all.push_back({part, context});
+            bytes += part.extent.width * part.extent.height * part.extent.depth;
         }
     });
+    capture.arrays = std::make_shared<HostAside>(HostAside::of_arrays);
+    std::byte* aside = capture.arrays->take(bytes, aside_host_limit());
+    SnapshotStream* out = aside ? nullptr : &writer.begin("arrays");
+    if (aside) capture.array_pieces.push_back({{aside, bytes}, writer.add_part("arrays"), 0});
+    std::vector<std::byte> memory(aside || all.empty() ? 0 : piece_bytes);
+    json list = json::array();
+    uint64_t at = 0;
+    for (const auto& [part, context] : all) {
+        if (const CUresult status = session.make_current(context); status != CUDA_SUCCESS)
+            fail("the context of " + name_of(part.number, 0) + ": " + result_name(session.driver, status));
+        list.push_back({part.number, part.index, part.extent.width, part.extent.height, part.extent.depth, at, context});
+        rpc::Pieces pieces(part.extent, piece_bytes);
+        for (rpc::Piece piece; pieces.next(&piece); at += piece.bytes()) {
+            std::byte* to = aside ? aside + at : memory.data();
+            if (const CUresult status = copy_piece(session, part, piece, to, false); status != CUDA_SUCCESS)
+                fail("reading " + name_of(part.number, part.index) + ": " + result_name(session.driver, status));
+            if (out) out->write(to, piece.bytes());
+        }
+    }
     return list;
+}
+
+void read_arrays(Session& session, const json& list,
+                 const std::function<void(const std::string& what, uint64_t at, std::span<const std::byte> now)>& visit,
+                 const std::function<void(const std::string& what)>& gone) {
+    std::vector<std::byte> memory(list.empty() ? 0 : piece_bytes);
+    for (const json& one : list) {
+        const uint64_t number = one[0], context = one[6];
+        const unsigned index = one[1];
+        const std::string name = name_of(number, index);
+        std::vector<Part> parts;
+        if (session.make_current(context) == CUDA_SUCCESS) parts = parts_of(session, number);
+        const rpc::CopyExtent extent{one[2], one[3], one[4]};
+        if (index >= parts.size() || parts[index].extent.width != extent.width || parts[index].extent.height != extent.height ||
+            parts[index].extent.depth != extent.depth) {
+            gone(name);
+            continue;
+        }
+        uint64_t at = one[5];
+        rpc::Pieces pieces(extent, piece_bytes);
+        for (rpc::Piece piece; pieces.next(&piece); at += piece.bytes()) {
+            if (const CUresult status = copy_piece(session, parts[index], piece, memory.data(), false); status != CUDA_SUCCESS)
+                fail("reading " + name + ": " + result_name(session.driver, status));
+            visit(name, at, std::span(memory).first(piece.bytes()));
+        }
+    }
 }
 
 void load_arrays(Session& session, SnapshotReader& reader, const json& list) {

@@ -3,11 +3,14 @@
 // come back with the values that kernels and the application hold.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "checkpoint_capture.h"
 #include "executor.h"
 #include "session.h"
 #include "snapshot_store.h"
@@ -20,8 +23,13 @@ std::string arrays_refusal(Session& session);
 // Bytes of the arrays by context; an array that cannot be read is named in `unreadable`.
 std::map<uint64_t, uint64_t> array_bytes(Session& session, std::vector<std::string>* unreadable);
 
-// The stream `arrays` and what is where in it. Throws std::runtime_error with what stands in the way.
-nlohmann::json save_arrays(Session& session, SnapshotWriter& writer);
+// The part `arrays` and what is where in it: copied aside in the host's memory, written at once where that is short. Throws
+// std::runtime_error with what stands in the way.
+nlohmann::json save_arrays(Session& session, SnapshotWriter& writer, Capture& capture);
+// Reads the arrays of `list` piece by piece: `visit` gets each with its place in the part; `gone` is told of what is not as it was.
+void read_arrays(Session& session, const nlohmann::json& list,
+                 const std::function<void(const std::string& what, uint64_t at, std::span<const std::byte> now)>& visit,
+                 const std::function<void(const std::string& what)>& gone);
 void load_arrays(Session& session, SnapshotReader& reader, const nlohmann::json& list);
 
 // Texture and surface objects are made when all they may read is there, and by value.

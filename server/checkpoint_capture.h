@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "executor.h"
+#include "host_aside.h"
 #include "session.h"
 #include "snapshot_store.h"
 
@@ -42,6 +44,8 @@ struct Capture {
     std::vector<JournalEntry> journal;
     std::vector<std::pair<uint64_t, KeptReply>> replies;
     std::vector<CapturedPiece> images;  // of the journal's attachments
+    std::shared_ptr<HostAside> arrays;  // what was in arrays, written with the rest
+    std::vector<CapturedPiece> array_pieces;
     std::vector<CUdeviceptr> copies;                 // device memory of ours, of what copies do not reach
     std::vector<std::vector<std::byte>> host_copies;  // the same, where the device has no room
     std::vector<std::pair<uint64_t, CUdeviceptr>> mapped;  // physical memory by number, and where it was mapped for this

@@ -251,7 +251,7 @@ void capture_session(Session& session, Executor& executor, bool coordinated, boo
         if (!session.virtual_memory.empty()) meta["virtual_content"] = save_virtual(session, writer, capture);
         if (!session.device_heaps.parts().empty()) meta["heaps"] = save_heaps(session, writer, capture);
         session.any_context();
-        meta["arrays"] = save_arrays(session, writer);
+        meta["arrays"] = save_arrays(session, writer, capture);
         meta["graphs"] = save_graphs(session, writer);
         session.any_context();
         meta["events"] = save_events(session);

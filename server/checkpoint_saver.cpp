@@ -358,6 +358,7 @@ void Saver::begin(bool coordinated) {
                 capture_session(session_, executor_, coordinated, request_.without_gpu, *writer_, capture_);
             }
             for (const CapturedPiece& piece : capture_.host) figures.total += piece.data.size();
+            for (const CapturedPiece& piece : capture_.array_pieces) figures.total += piece.data.size();
             figures.total += capture_.device_bytes();
             {
                 const Timed part(&figures.hashed);
@@ -418,6 +419,7 @@ void Saver::write_in_background() {
         host_aside_.release();
         describe_calls(capture_, *writer_);
         write_host(capture_.images);
+        write_host(capture_.array_pieces);
         const auto made = static_cast<unsigned>(std::ranges::count_if(packs_, [](auto* pack) { return pack != nullptr; }));
         std::vector<SnapshotPack*> packs = packs_;
         std::erase(packs, nullptr);

@@ -5,13 +5,13 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstdlib>
 #include <fstream>
 #include <string>
 
 namespace cricket::server {
 namespace {
 
-constexpr uint64_t place = 0x392000000000;
 constexpr uint64_t page = 2u << 20;
 
 bool read_number(const std::string& path, uint64_t* value) {
@@ -45,6 +45,11 @@ uint64_t cgroup_room() {
 
 }  // namespace
 
+uint64_t aside_host_limit() {
+    const char* text = std::getenv("CRICKET_ASIDE_HOST");
+    return text && *text ? std::strtoull(text, nullptr, 10) : UINT64_MAX;
+}
+
 uint64_t free_host_memory() { return std::min(available_memory(), cgroup_room()); }
 
 // Half of what is free: the files, and what the application takes meanwhile, may need the rest.
@@ -52,7 +57,7 @@ std::byte* HostAside::take(uint64_t bytes, uint64_t limit) {
     release();
     const uint64_t whole = (bytes + page - 1) / page * page;
     if (bytes == 0 || whole > limit || whole > free_host_memory() / 2) return nullptr;
-    void* wanted = reinterpret_cast<void*>(place);
+    void* wanted = reinterpret_cast<void*>(place_);
     void* got = ::mmap(wanted, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
     if (got != wanted) {
         if (got != MAP_FAILED) ::munmap(got, whole);

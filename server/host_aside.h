@@ -10,7 +10,8 @@ namespace cricket::server {
 
 class HostAside {
   public:
-    HostAside() = default;
+    static constexpr uint64_t of_memory = 0x392000000000, of_arrays = 0x3a2000000000;
+    explicit HostAside(uint64_t place = of_memory) : place_(place) {}
     ~HostAside() { release(); }
     HostAside(const HostAside&) = delete;
     // At most `limit`, and at most a part of what the machine and our cgroup have free; null: not to be had.
@@ -21,10 +22,13 @@ class HostAside {
     void release();
 
   private:
+    const uint64_t place_;
     std::byte* data_ = nullptr;
     uint64_t bytes_ = 0;
 };
 
+// CRICKET_ASIDE_HOST: the most that a copy may take, in bytes.
+uint64_t aside_host_limit();
 uint64_t free_host_memory();
 
 }  // namespace cricket::server

@@ -5,11 +5,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
+#include <mutex>
 #include <vector>
 
-#include "checkpoint_data.h"
+#include "checkpoint_arrays.h"
 #include "checkpoint_parts.h"
+#include "device_pipe.h"
 #include "messages.h"
 #include "own_calls.h"
 #include "session_names.h"
@@ -55,85 +58,161 @@ std::string hex(uint64_t value) {
     return text;
 }
 
+// What is on the device is read by one thread, with several copies under way, and compared by several, each with a reader of
+// its own.
 class Comparison {
   public:
-    Comparison(Session& session, SnapshotReader& reader)
-        : session_(session), reader_(reader), staging_(session.driver), expected_(Staging::piece_bytes) {}
-
-    void device(const std::string& what, const std::string& part, uint64_t at, uint64_t address,
-                uint64_t bytes, uint64_t shown) {
-        begin(what);
-        for (uint64_t done = 0; done < bytes;) {
-            const uint64_t piece = std::min(bytes - done, Staging::piece_bytes);
-            const CUresult status = session_.driver.cuMemcpyDtoH(staging_.data(), address + done, piece);
-            if (status != CUDA_SUCCESS)
-                fail_checkpoint("reading " + what + ": " + result_name(session_.driver, status));
-            compare(part, at + done, staging_.data(), piece, shown + done);
-            done += piece;
-        }
+    Comparison(Session& session, SnapshotReader& reader) : session_(session), reader_(reader) {}
+    ~Comparison() {
+        for (Lane& lane : lanes_)
+            if (session_.driver.cuCtxSetCurrent(lane.context) == CUDA_SUCCESS) close_lane(session_.driver, lane);
+        session_.forget_current();
     }
-    void host(const std::string& part, uint64_t at, const std::byte* content, uint64_t address,
-              uint64_t bytes) {
-        begin("host memory");
-        for (uint64_t done = 0; done < bytes; done += Staging::piece_bytes)
-            compare(part, at + done, content + done, std::min(bytes - done, Staging::piece_bytes),
-                    address + done);
+    Comparison(const Comparison&) = delete;
+
+    // `context`: whose it is; 0: of any that is on the device. Compared by run().
+    void device(const std::string& what, const std::string& part, uint64_t at, uint64_t address, uint64_t bytes, uint64_t shown,
+                uint64_t context, CUdevice device) {
+        const uint32_t lane = lane_of(context, device);
+        const size_t range = begin(what, bytes);
+        for (uint64_t done = 0; done < bytes; done += DevicePipe::buffer_bytes) {
+            const auto some = static_cast<uint32_t>(std::min(bytes - done, DevicePipe::buffer_bytes));
+            runs_.push_back({address + done, some, lane, sources_.size()});
+            sources_.push_back({range, part, at + done, shown + done});
+        }
+        device_bytes_ += bytes;
+    }
+    // Memory that the worker has at hand.
+    void host(const std::string& what, const std::string& part, uint64_t at, std::span<const std::byte> content, uint64_t shown) {
+        const size_t range = begin(what, content.size());
+        std::vector<std::byte> expected;
+        for (uint64_t done = 0; done < content.size(); done += DevicePipe::buffer_bytes)
+            compare({range, part, at + done, shown + done},
+                    content.subspan(done, std::min<uint64_t>(content.size() - done, DevicePipe::buffer_bytes)), &expected);
     }
     void gone(const std::string& what) { gone_.push_back(what); }
-    void report(json* into) const {
+    void run() {
+        if (runs_.empty()) return;
+        DevicePipe pipe(session_.driver, lanes_, device_bytes_);
+        std::vector<std::vector<std::byte>> expected(pipe.workers());
+        std::atomic<bool> stop{false};
+        pipe.pull(runs_, stop, [&](unsigned worker, const DeviceRun& run, std::span<std::byte> now) {
+            compare(sources_[run.tag], now, &expected[worker]);
+        });
+        runs_.clear();
+        sources_.clear();
+        device_bytes_ = 0;
+        session_.forget_current();
+    }
+    void report(json* into) {
+        std::ranges::sort(differences_, {}, [](const Stretch& one) { return std::pair(one.range, one.address); });
+        std::vector<Stretch> joined;
+        uint64_t differing = 0;
+        for (const Stretch& one : differences_) {
+            differing += one.bytes;
+            if (!joined.empty() && joined.back().range == one.range && joined.back().address + joined.back().bytes == one.address)
+                joined.back().bytes += one.bytes;
+            else
+                joined.push_back(one);
+        }
         json list = json::array();
-        for (const Stretch& one : differences_)
-            list.push_back({{"what", one.what}, {"address", hex(one.address)}, {"bytes", one.bytes}});
-        (*into)["ranges"] = ranges_;
+        for (size_t i = 0; i < joined.size() && i < most_differences; ++i)
+            list.push_back({{"what", names_[joined[i].range]}, {"address", hex(joined[i].address)}, {"bytes", joined[i].bytes}});
+        (*into)["ranges"] = names_.size();
         (*into)["bytes"] = bytes_;
         (*into)["differ"] = std::move(list);
-        (*into)["stretches"] = stretches_;
-        (*into)["differing_bytes"] = differing_;
+        (*into)["stretches"] = joined.size();
+        (*into)["differing_bytes"] = differing;
         (*into)["gone"] = gone_;
     }
 
   private:
+    struct Source {
+        size_t range;
+        std::string part;
+        uint64_t at, shown;
+    };
     struct Stretch {
-        std::string what;
+        size_t range;
         uint64_t address, bytes;
     };
-    void begin(const std::string& what) {
-        what_ = what;
-        ++ranges_;
-        last_end_ = 0;
-    }
-    void compare(const std::string& part, uint64_t at, const std::byte* now, uint64_t bytes,
-                 uint64_t address) {
+    size_t begin(const std::string& what, uint64_t bytes) {
         bytes_ += bytes;
-        reader_.read(part, at, std::span(expected_).first(bytes));
-        if (std::memcmp(expected_.data(), now, bytes) == 0) return;
-        for (uint64_t done = 0; done < bytes; done += grain) {
-            const uint64_t some = std::min(grain, bytes - done);
-            if (std::memcmp(expected_.data() + done, now + done, some) == 0) continue;
-            differing_ += some;
-            const bool follows = address + done == last_end_;
-            last_end_ = address + done + some;
-            if (!follows) {
-                ++stretches_;
-                if (differences_.size() < most_differences)
-                    differences_.push_back({what_, address + done, some});
-            } else if (stretches_ == differences_.size()) {
-                differences_.back().bytes += some;
-            }
+        names_.push_back(what);
+        return names_.size() - 1;
+    }
+    uint32_t lane_of(uint64_t context, CUdevice device) {
+        for (const auto& [number, of] : session_.context_devices)
+            if (!context && of == device) context = number;
+        if (!context && !session_.context_devices.empty()) context = session_.context_devices.begin()->first;
+        auto* handle = static_cast<CUcontext>(session_.objects.get(HandleKind::Context, context));
+        for (size_t i = 0; i < lanes_.size(); ++i)
+            if (lanes_[i].context == handle) return static_cast<uint32_t>(i);
+        Lane lane;
+        lane.context = handle;
+        lane.device = device;
+        lanes_.push_back(std::move(lane));
+        if (const CUresult status = open_lane(session_.driver, lanes_.back()); status != CUDA_SUCCESS)
+            fail_checkpoint("a context cannot be used: " + result_name(session_.driver, status));
+        session_.forget_current();
+        return static_cast<uint32_t>(lanes_.size() - 1);
+    }
+    void compare(const Source& source, std::span<const std::byte> now, std::vector<std::byte>* expected) {
+        expected->resize(DevicePipe::buffer_bytes);
+        const auto was = std::span(*expected).first(now.size());
+        reader_.read(source.part, source.at, was);
+        if (std::memcmp(was.data(), now.data(), now.size()) == 0) return;
+        std::vector<Stretch> found;
+        for (uint64_t done = 0; done < now.size(); done += grain) {
+            const uint64_t some = std::min<uint64_t>(grain, now.size() - done);
+            if (std::memcmp(was.data() + done, now.data() + done, some) == 0) continue;
+            if (!found.empty() && found.back().address + found.back().bytes == source.shown + done)
+                found.back().bytes += some;
+            else
+                found.push_back({source.range, source.shown + done, some});
         }
+        std::lock_guard lock(mutex_);
+        differences_.insert(differences_.end(), found.begin(), found.end());
     }
 
     Session& session_;
     SnapshotReader& reader_;
-    Staging staging_;
-    std::vector<std::byte> expected_;
-    std::string what_;
-    std::vector<Stretch> differences_;
+    std::vector<Lane> lanes_;
+    std::vector<DeviceRun> runs_;
+    std::vector<Source> sources_;  // of the runs
+    std::vector<std::string> names_;  // of the ranges
     std::vector<std::string> gone_;
-    uint64_t ranges_ = 0, bytes_ = 0, stretches_ = 0, differing_ = 0, last_end_ = 0;
+    uint64_t bytes_ = 0, device_bytes_ = 0;
+    std::mutex mutex_;  // of differences_, while run() runs
+    std::vector<Stretch> differences_;
 };
 
-void compare_memory(Session& session, Comparison& comparison, const json& meta) {
+// Physical memory that no mapping shows is mapped for as long as the object lives.
+class MappedAside {
+  public:
+    explicit MappedAside(Session& session) : session_(session) {}
+    ~MappedAside() {
+        for (const auto& [number, address] : mapped_)
+            session_.virtual_memory.unmap_aside(session_.virtual_memory.allocations().at(number), address);
+    }
+    MappedAside(const MappedAside&) = delete;
+    // 0: there is none, or it cannot be mapped.
+    CUdeviceptr map(uint64_t number) {
+        const auto found = session_.virtual_memory.allocations().find(number);
+        CUdeviceptr address = 0;
+        if (found == session_.virtual_memory.allocations().end() ||
+            session_.virtual_memory.map_aside(found->second, &address) != CUDA_SUCCESS)
+            return 0;
+        mapped_.push_back({number, address});
+        return address;
+    }
+
+  private:
+    Session& session_;
+    std::vector<std::pair<uint64_t, CUdeviceptr>> mapped_;
+};
+
+void compare_memory(Session& session, Comparison& comparison, MappedAside& aside, const json& meta) {
     session.any_context();
     for (const json& one : meta.value("memory", json::array())) {
         const uint64_t address = one[0], bytes = one[1];
@@ -141,20 +220,19 @@ void compare_memory(Session& session, Comparison& comparison, const json& meta) 
         if (!now || now->address != address || now->bytes != bytes)
             comparison.gone(at_address("device memory", address));
         else
-            comparison.device("device memory", "memory", one[3], address, bytes, address);
+            comparison.device("device memory", "memory", one[3], address, bytes, address, 0, now->device);
     }
+    session.any_context();
     for (const json& one : meta.value("virtual_content", json::array())) {
         const uint64_t number = one[0];
         const std::string what = "physical memory " + std::to_string(number);
-        const auto found = session.virtual_memory.allocations().find(number);
-        CUdeviceptr address = 0;
-        if (found == session.virtual_memory.allocations().end() ||
-            session.virtual_memory.map_aside(found->second, &address) != CUDA_SUCCESS) {
+        const CUdeviceptr address = aside.map(number);
+        if (!address) {
             comparison.gone(what);
             continue;
         }
-        comparison.device(what, "virtual", one[1], address, found->second.bytes, 0);
-        session.virtual_memory.unmap_aside(found->second, address);
+        const auto& physical = session.virtual_memory.allocations().at(number);
+        comparison.device(what, "virtual", one[1], address, physical.bytes, 0, 0, physical.properties.location.id);
     }
 }
 
@@ -169,10 +247,11 @@ void compare_variables(Session& session, Comparison& comparison, const json& met
         const uint64_t context = one.at("context"), address = one.at("address"), bytes = one.at("bytes");
         const auto found = now.find({one.at("image").get<uint64_t>(), context, name});
         if (found == now.end() || found->second.address != address || found->second.bytes != bytes ||
-            session.make_current(context) != CUDA_SUCCESS)
+            !session.context_devices.contains(context))
             comparison.gone(at_address("variable " + name, address));
         else
-            comparison.device("variable " + name, "variables", one.at("at"), address, bytes, address);
+            comparison.device("variable " + name, "variables", one.at("at"), address, bytes, address, context,
+                              session.context_devices.at(context));
     }
 }
 
@@ -187,13 +266,23 @@ void compare_heaps(Session& session, Comparison& comparison, const json& meta) {
             comparison.gone(what);
             continue;
         }
-        if (session.device_heaps.read(session, heap, copy) == CUDA_SUCCESS)
-            comparison.device(what, "heaps", one[3], copy, heap.bytes, heap.address);
-        else
+        if (session.device_heaps.read(session, heap, copy) == CUDA_SUCCESS) {
+            comparison.device(what, "heaps", one[3], copy, heap.bytes, heap.address, heap.context, session.current_device());
+            comparison.run();
+            session.make_current(heap.context);
+        } else {
             comparison.gone(what);
+        }
         session.device_memory.free(copy);
         session.device_memory.reclaim(copy);
     }
+}
+
+void compare_arrays(Session& session, Comparison& comparison, const json& meta) {
+    read_arrays(
+        session, meta.value("arrays", json::array()),
+        [&](const std::string& what, uint64_t at, std::span<const std::byte> now) { comparison.host(what, "arrays", at, now, at); },
+        [&](const std::string& what) { comparison.gone(what); });
 }
 
 // Where the snapshot has it: what a coordinated one leaves to criu is the program's business.
@@ -205,7 +294,7 @@ void compare_host(Session& session, Comparison& comparison, const json& meta) {
         if (found == session.host_memory.ranges().end() || found->second.bytes != bytes)
             comparison.gone(at_address("host memory", address));
         else
-            comparison.host("host", one.at("at"), HostMemory::content(found->second), address, bytes);
+            comparison.host("host memory", "host", one.at("at"), {HostMemory::content(found->second), bytes}, address);
     }
 }
 
@@ -340,9 +429,14 @@ json check_live(Session& session, Executor& executor, const std::string& directo
         report["calls_then"] = meta.at("executed");
         report["calls_now"] = session.executed;
         Comparison comparison(session, reader);
-        compare_memory(session, comparison, meta);
+        MappedAside aside(session);
+        compare_memory(session, comparison, aside, meta);
         compare_variables(session, comparison, meta);
+        comparison.run();
         compare_heaps(session, comparison, meta);
+        session.any_context();
+        compare_arrays(session, comparison, meta);
+        report["arrays"] = meta.value("arrays", json::array()).size();
         compare_host(session, comparison, meta);
         comparison.report(&report);
     }

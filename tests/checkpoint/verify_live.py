@@ -62,6 +62,7 @@ def test(world, arguments):
             check(report["snapshot"] == str(snapshot) and report["ranges"] > 0 and report["bytes"] > 0, f"{report}")
             check(report["differ"] == [] and report["gone"] == [], f"not as saved: {report}")
             check(report["calls_then"] == report["calls_now"], f"{report}")
+            check(report["arrays"] > 0 or example != "textures", f"no array was compared: {report}")
         text = world.control("verify", "--live", app.pid).stdout
         for word in ("probe kernel ran", "all as saved"):
             check(word in text, f"the text says nothing of '{word}':\n{text}")
