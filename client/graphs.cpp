@@ -130,7 +130,7 @@ CUgraphNodeParams memset_params(const CUDA_MEMSET_NODE_PARAMS& memset, CUcontext
 
 template <class Old>
 CUresult get_old(CUgraphNode node, CUgraphNodeType type, Old* out) {
-    if (!out) return CUDA_ERROR_INVALID_VALUE;
+    if (!out) return null_argument();
     CUgraphNodeParams params;
     const CUresult result = get_node(node, type, &params);
     if (result == CUDA_SUCCESS) params_to(params, out);
@@ -141,12 +141,12 @@ CUresult get_old(CUgraphNode node, CUgraphNodeType type, Old* out) {
 
 CUresult impl_cuGraphAddNode_v2(CUgraphNode* phGraphNode, CUgraph hGraph, const CUgraphNode* dependencies,
                                 const CUgraphEdgeData* dependencyData, size_t numDependencies, CUgraphNodeParams* nodeParams) {
-    if (!nodeParams) return null_argument();
+    if (!nodeParams) return CUDA_ERROR_INVALID_VALUE;
     return add_node(false, phGraphNode, hGraph, dependencies, dependencyData, numDependencies, nodeParams);
 }
 CUresult impl_cuGraphAddNode(CUgraphNode* phGraphNode, CUgraph hGraph, const CUgraphNode* dependencies,
                              size_t numDependencies, CUgraphNodeParams* nodeParams) {
-    if (!nodeParams) return null_argument();
+    if (!nodeParams) return CUDA_ERROR_INVALID_VALUE;
     return add_node(false, phGraphNode, hGraph, dependencies, nullptr, numDependencies, nodeParams);
 }
 CUresult impl_cuGraphNodeSetParams(CUgraphNode hNode, CUgraphNodeParams* nodeParams) {
