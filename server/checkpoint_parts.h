@@ -22,6 +22,7 @@ std::string at_address(const std::string& what, uint64_t address);  // "what at 
 struct Refusals {
     std::vector<std::string> passing;  // of this moment: the program has only to go on
     std::vector<std::string> lasting;
+    nlohmann::json graphs;  // described, to find out
 };
 // Changes nothing. `may_wait`: for the device, whose errors are then all known.
 Refusals find_refusals(Session& session, bool may_wait);
@@ -29,6 +30,7 @@ Refusals find_refusals(Session& session, bool may_wait);
 // Throws what only has to pass before a session can be saved without its GPU.
 void refuse_passing(Session& session);
 // Throws what of the session cannot be made again yet, by name. Changes nothing, and waits for the device.
-void refuse_unrestorable(Session& session);
+// The graphs, described: while the session stands that is what a snapshot is to hold.
+nlohmann::json refuse_unrestorable(Session& session);
 
 }  // namespace cricket::server

@@ -44,7 +44,7 @@ Refusals find_refusals(Session& session, bool may_wait) {
     }
     if (const std::string why = session.device_heaps.refusal(session); !why.empty()) found.lasting.push_back(why);
     try {
-        session.graph_history.describe();
+        found.graphs = session.graph_history.describe();
     } catch (const std::exception& error) {
         found.lasting.push_back(error.what());
     }
@@ -63,13 +63,14 @@ void refuse_passing(Session& session) {
     if (session.captures.any()) fail_checkpoint(session.captures.describe() + ", which cannot be restored");
 }
 
-void refuse_unrestorable(Session& session) {
+nlohmann::json refuse_unrestorable(Session& session) {
     // What waits for a callback would be waited for in vain.
-    const Refusals found = find_refusals(session, !session.callbacks.pending());
+    Refusals found = find_refusals(session, !session.callbacks.pending());
     std::string all;
     for (const auto* list : {&found.passing, &found.lasting})
         for (const std::string& why : *list) all += (all.empty() ? "" : "; ") + why;
     if (!all.empty()) fail_checkpoint(all);
+    return std::move(found.graphs);
 }
 
 }  // namespace cricket::server

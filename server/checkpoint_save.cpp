@@ -175,9 +175,9 @@ json save_events(Session& session) {
 }
 
 // As CBOR, since parameters are bytes.
-json save_graphs(Session& session, SnapshotWriter& writer) {
+json save_graphs(const json& graphs, SnapshotWriter& writer) {
     auto& out = writer.begin("graphs");
-    const std::vector<uint8_t> bytes = json::to_cbor(session.graph_history.describe());
+    const std::vector<uint8_t> bytes = json::to_cbor(graphs);
     out.write(std::as_bytes(std::span(bytes)));
     return bytes.size();
 }
@@ -196,10 +196,11 @@ void save_code(Session& session, Capture& capture) {
 
 void capture_session(Session& session, Executor& executor, bool coordinated, bool without_gpu, SnapshotWriter& writer,
                      Capture& capture) {
+    json graphs;
     if (without_gpu)
         refuse_passing(session);
     else
-        refuse_unrestorable(session);
+        graphs = refuse_unrestorable(session);
     const bool on_device = !without_gpu && session.any_context();
     json& meta = capture.meta;
     if (without_gpu) meta["without_gpu"] = true;
@@ -252,7 +253,7 @@ void capture_session(Session& session, Executor& executor, bool coordinated, boo
         if (!session.device_heaps.parts().empty()) meta["heaps"] = save_heaps(session, writer, capture);
         session.any_context();
         meta["arrays"] = save_arrays(session, writer, capture);
-        meta["graphs"] = save_graphs(session, writer);
+        meta["graphs"] = save_graphs(graphs, writer);
         session.any_context();
         meta["events"] = save_events(session);
     }

@@ -156,29 +156,48 @@ void checkpoint(const std::string& socket, const CheckpointOptions& options) {
             // the server has gone, and its worker with it
         }
     };
+    std::chrono::steady_clock::time_point criu_began;
+    const auto note_criu = [&] {
+        info.outputs = outputs_of(session.pid);
+        info.criu = std::chrono::duration<double>(std::chrono::steady_clock::now() - criu_began).count();
+    };
     const auto finish = [&] {
+        info.device_bytes = snapshot.total;
+        info.secured = static_cast<double>(snapshot.secured) / 1e6;
+        info.complete = static_cast<double>(snapshot.complete) / 1e6;
         mark_app(partial.path(), info.epoch_id);
         seal_checkpoint(partial.path(), info);
         check_interrupted();
         partial.publish();
     };
+    // What made criu fail may have made the other half fail, with better words: a full disk takes criu's log, too.
+    const auto other_half = [&]() -> std::string {
+        try {
+            if (securing.valid())
+                if (const OpResult secured = securing.get(); !secured.ok) return "; the GPU's half: " + secured.error;
+            const SnapshotState now = snapshot.id ? saver.snapshot_state(name, snapshot.id) : SnapshotState{};
+            return now.error.empty() ? "" : "; the GPU's half: " + now.error;
+        } catch (const std::exception& error) {
+            return std::string("; the GPU's half: ") + error.what();
+        }
+    };
     const auto dump_error = [&](const CriuResult& dump) {
-        return CommandError("criu could not dump pid " + std::to_string(session.pid) + ": " + dump.errors);
+        return CommandError("criu could not dump pid " + std::to_string(session.pid) + ": " + dump.errors + other_half());
     };
 
     if (options.leave_running) {
         Verdict standing([&] {
-            info.outputs = outputs_of(session.pid);
+            note_criu();
             return true;
         });
         arguments.insert(arguments.end(), {"--leave-running", "--action-script", standing.script()});
         try {
+            criu_began = std::chrono::steady_clock::now();
             const CriuResult dump = run_criu(criu, arguments, log, standing.environment(), partial.hold());
             standing.close();
-            const OpResult secured = securing.get();
+            securing.wait();
             quiesced.resume();
             if (!dump.ok()) throw dump_error(dump);
-            require(secured);
             wait_complete();
             finish();
         } catch (...) {
@@ -190,7 +209,7 @@ void checkpoint(const std::string& socket, const CheckpointOptions& options) {
         bool complete = false;
         Verdict verdict([&] {
             try {
-                info.outputs = outputs_of(session.pid);
+                note_criu();
                 wait_complete();
                 finish();
                 return complete = true;
@@ -200,14 +219,16 @@ void checkpoint(const std::string& socket, const CheckpointOptions& options) {
             }
         });
         arguments.insert(arguments.end(), {"--action-script", verdict.script()});
+        criu_began = std::chrono::steady_clock::now();
         const CriuResult dump = run_criu(criu, arguments, log, verdict.environment(), partial.hold());
         verdict.close();
         if (!complete) {
+            const CommandError failed(!why_not.empty() ? why_not
+                                      : dump.ok()      ? "criu ended the program without waiting for the GPU's half"
+                                                       : dump_error(dump).what());
             give_up();
             quiesced.resume();
-            if (!why_not.empty()) throw CommandError(why_not);
-            throw dump.ok() ? CommandError("criu ended the program without waiting for the GPU's half")
-                            : dump_error(dump);
+            throw failed;
         }
         if (!dump.ok())
             throw CommandError("'" + partial.target() + "' is complete, but criu failed to end pid " +

@@ -95,10 +95,12 @@ void mark_app(const std::string& directory, const std::string& epoch_id) {
 void seal_checkpoint(const std::string& directory, const CheckpointInfo& info) {
     try {
         json files = json::array();
+        uint64_t app_bytes = 0;
         for (const auto& entry : fs::directory_iterator(directory + "/app")) {
             const std::string name = entry.path().filename();
             if (is_by_the_way(name) || !entry.is_regular_file()) continue;
             const Summary summary = summarize(entry.path(), true);
+            app_bytes += summary.bytes;
             files.push_back(
                 {{"name", name}, {"bytes", summary.bytes}, {"checksum", server::hex64(summary.checksum)}});
         }
@@ -117,6 +119,12 @@ void seal_checkpoint(const std::string& directory, const CheckpointInfo& info) {
                               {"program", info.program},
                               {"pid", info.pid},
                               {"gpu", gpu.manifest_checksum()},
+                              {"took",
+                               {{"device_bytes", info.device_bytes},
+                                {"secured", info.secured},
+                                {"complete", info.complete},
+                                {"app_bytes", app_bytes},
+                                {"criu", info.criu}}},
                               {"app", std::move(files)},
                               {"outputs", std::move(outputs)}});
     } catch (const fs::filesystem_error& error) {

@@ -14,6 +14,7 @@
 #include "checkpoint_folder.h"
 #include "command.h"
 #include "criu.h"
+#include "expected_times.h"
 #include "partial_directory.h"
 #include "session_names.h"
 
@@ -24,14 +25,6 @@ using nlohmann::json;
 using server::ControlClient;
 using server::SessionState;
 using server::SessionStatus;
-
-// For the expected times, in bytes a second: what an H200 and criu 4.2 were measured to do. A slow disk takes
-// longer.
-constexpr double aside_rate = 1e12;    // a copy of device memory on the device
-constexpr double to_host_rate = 2e10;  // where there is no room for that
-constexpr double write_rate = 4e9;     // into files
-constexpr double app_rate = 0.75e9;    // criu's images
-constexpr double criu_seconds = 0.05;
 
 class DryRun {
   public:
@@ -62,7 +55,8 @@ class DryRun {
         app_ = survey_app(pid, options_.criu_arguments);
         for (const std::string& why : app_.in_the_way) refused_.push_back("criu would refuse: " + why);
     }
-    void look_at_place(const std::string& directory, const char* mark) {
+    void look_at_place(const std::string& directory, const char* mark, const SessionStatus& session) {
+        rates_ = expected_rates(directory, server::token_text(session.token));
         attempt([&] { server::PartialDirectory::check(directory, mark); });
         struct statvfs status {};
         const std::string parent = std::filesystem::path(directory).parent_path();
@@ -105,19 +99,19 @@ class DryRun {
     uint64_t bytes() const { return device_bytes() + other_bytes() + host_bytes() + app_.bytes(); }
     // Until the content is secured, for which the session stands still, and until it is in the files.
     double secured_seconds() const {
-        double seconds = static_cast<double>(other_bytes() + host_bytes()) / to_host_rate;
+        double seconds = static_cast<double>(other_bytes() + host_bytes()) / rates_.to_host;
         for (const json& device : session_.value("devices", json::array())) {
             const double needed = device.at("bytes").get<double>();
-            seconds += needed / (device.at("free").get<double>() >= needed ? aside_rate : to_host_rate);
+            seconds += needed / (device.at("free").get<double>() >= needed ? rates_.aside : rates_.to_host);
         }
         return seconds;
     }
     double device_seconds() const {
         return secured_seconds() +
-               static_cast<double>(device_bytes() + other_bytes() + host_bytes()) / write_rate;
+               static_cast<double>(device_bytes() + other_bytes() + host_bytes()) / rates_.write;
     }
     double app_seconds() const {
-        return app_.processes ? criu_seconds + static_cast<double>(app_.bytes()) / app_rate : 0;
+        return app_.processes ? rates_.criu_seconds + static_cast<double>(app_.bytes()) / rates_.app : 0;
     }
     // Both halves are saved at the same time.
     double pause() const { return std::max(secured_seconds(), app_seconds()); }
@@ -140,6 +134,7 @@ class DryRun {
                                {"device", device_seconds()},
                                {"application", app_seconds()},
                                {"all", seconds()}}},
+                             {"times_from", rates_.from},
                              {"processes", app_.processes},
                              {"room", room_},
                              {"survey", session_}};
@@ -178,7 +173,7 @@ class DryRun {
                           "GPU is over\n"
                           "  complete     after about %.2f s\n",
                           pause(), app_seconds(), secured_seconds(), seconds());
-        std::cout << times;
+        std::cout << times << "  (times: " << rates_.from << ")\n";
     }
 
     const std::string what_;
@@ -187,6 +182,7 @@ class DryRun {
     json session_;
     AppSurvey app_;
     uint64_t room_ = 0;
+    ExpectedRates rates_;
 };
 
 }  // namespace
@@ -198,7 +194,7 @@ void dry_checkpoint(const std::string& socket, const DryRunOptions& options) {
     run.attempt([] { find_criu(); });
     run.attempt([&] { run.look_at_app(session.pid); });
     run.look_at_session(control, server::session_name(session.id));
-    run.look_at_place(options.directory, checkpoint_file);
+    run.look_at_place(options.directory, checkpoint_file, session);
     run.report(session);
 }
 
@@ -212,7 +208,7 @@ void dry_snapshot(const std::string& socket, const DryRunOptions& options) {
             throw CommandError("process " + std::to_string(session.pid) +
                                " is running: dump it with criu first, or use cricketctl checkpoint");
         });
-    run.look_at_place(options.directory, "manifest.json");
+    run.look_at_place(options.directory, "manifest.json", session);
     run.report(session);
 }
 

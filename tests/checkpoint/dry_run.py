@@ -53,6 +53,13 @@ def test(world, arguments):
     check(0.5 * real <= said["bytes"]["all"] <= 2 * real + (32 << 20),
           f"{said['bytes']} were to be written, {real} bytes were")
 
+    images = folder_bytes(place / "one" / "app")
+    check(0.7 * images <= said["bytes"]["application"] <= 1.4 * images + (4 << 20),
+          f"criu was to write {said['bytes']['application']} bytes, and wrote {images}")
+    check("measured" in said["times_from"], f"times from where? {said['times_from']}")
+    said = dry(world, "checkpoint", app.pid, place / "two", "--leave-running")
+    check(said["times_from"] == "as one took", f"times from where? {said['times_from']}")
+
     # Every reason, not only the first: a place that cannot be, and a socket that criu does not know.
     (place / "mine").mkdir()
     (place / "mine" / "precious").write_text("kept")

@@ -333,9 +333,11 @@ def nothing_half_made(place):
 
 def brought_back(world, app, checkpoint):
     """A program that criu has ended: from its checkpoint, whose session may still be parked."""
+    # Whether cricketctl came to say that it may go, or was killed before.
+    wait_for(lambda: (world.session_of(app.pid) or {"state": "parked"})["state"] == "parked", "the session to be parked or gone")
     if session := world.session_of(app.pid):
-        world.wait_state(app.pid, "parked")
-        world.control("drop", session["id"])
+        world.control("drop", session["id"], "--force", accept_failure=True)
+        wait_for(lambda: not world.session_of(app.pid), "the session to go")
     world.children.status.pop(app.pid, None)
     world.control("restore", checkpoint)
 
