@@ -387,6 +387,26 @@ def timeout(world):
 
 
 @fault
+def timeout_capture(world):
+    """A capture that does not end in time: the program goes on with it, and is saved when it has ended."""
+    server = world.start_server()
+    place = place_of(world)
+    app = world.start_program([world.build / "tests/checkpoint/capturing"])
+    wait_for(lambda: "capturing" in app.output() or not app.alive(), lambda: f"the capture of {app.describe()}")
+    for words in BOTH:
+        began = time.monotonic()
+        result = world.control("checkpoint", app.pid, place / "one", "--timeout", "1", *words, accept_failure=True)
+        check_message(result.returncode, result.stdout, ["captured", "1000 ms"], "a checkpoint of a session with a capture")
+        check(time.monotonic() - began > 1, "it did not wait for the capture")
+        empty(place)
+        unharmed(world, app)
+    os.kill(app.pid, signal.SIGUSR1)
+    wait_for(lambda: "captured" in app.output() or not app.alive(), lambda: f"the end of the capture of {app.describe()}")
+    works_after_all(world, app, place)
+    server.stop()
+
+
+@fault
 def failed_restores(world):
     """criu fails, cricketctl dies, the server has the session already: the checkpoint stays, and can be tried again."""
     server = world.start_server()
