@@ -3,9 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
-#include <string>
 
-#include "checkpoint_parts.h"
 #include "record.h"
 #include "session.h"
 
@@ -22,9 +20,9 @@ rpc::Blob blob(const void* data, size_t bytes) {
     return made;
 }
 
-std::string describe(const CUdevResource& resource) {
-    if (resource.type == CU_DEV_RESOURCE_TYPE_INVALID) return "none";
-    return std::to_string(resource.sm.smCount) + " multiprocessors";
+// What may be compared: the rest is the driver's business.
+bool alike(const CUdevResource& a, const CUdevResource& b) {
+    return a.type == b.type && (a.type != CU_DEV_RESOURCE_TYPE_SM || std::memcmp(&a.sm, &b.sm, sizeof a.sm) == 0);
 }
 
 }  // namespace
@@ -67,21 +65,13 @@ void DeviceResources::tell(Call& call, const ResourceOrigin& origin, std::vector
                  {Effect::Kind::State, 0, 0, {serial, 0}});
 }
 
-void DeviceResources::replace(const ResourceOrigin& origin, const std::vector<CUdevResource>& told,
-                              const std::vector<CUdevResource>& now) {
-    const std::string what = origin.kind == ResourceOrigin::Split ? "a part of a device's multiprocessors (cuDevSmResourceSplitByCount)"
-                                                                  : "the multiprocessors of a device or context";
-    if (now.size() != told.size())
-        fail_checkpoint(what + ": this GPU gives " + std::to_string(now.size()) + " parts, the session has " + std::to_string(told.size()));
-    for (size_t i = 0; i < told.size(); ++i) {
-        const bool alike = told[i].type == now[i].type && (told[i].type != CU_DEV_RESOURCE_TYPE_SM ||
-                                                           std::memcmp(&told[i].sm, &now[i].sm, sizeof told[i].sm) == 0);
-        if (!alike)
-            fail_checkpoint(what + ": this GPU gives " + describe(now[i]) + ", the session has " + describe(told[i]) +
-                            ": its green contexts cannot be made again here");
-        const bool known = std::ranges::any_of(known_, [&](const Known& one) { return same(one.told, told[i]); });
-        if (!known) known_.push_back({told[i], now[i]});
-    }
+// What this GPU does not give is none (CU_DEV_RESOURCE_TYPE_INVALID) from now on: only who uses it is told.
+void DeviceResources::replace(const std::vector<CUdevResource>& told, const std::vector<CUdevResource>& now) {
+    bool same_parts = told.size() == now.size();
+    for (size_t i = 0; i < told.size() && same_parts; ++i) same_parts = alike(told[i], now[i]);
+    for (size_t i = 0; i < told.size(); ++i)
+        if (std::ranges::none_of(known_, [&](const Known& one) { return same(one.told, told[i]); }))
+            known_.push_back({told[i], same_parts ? now[i] : CUdevResource{}});
 }
 
 CUresult ask_for_resources(Call& call, const ResourceOrigin& origin, std::vector<CUdevResource>* resources) {

@@ -31,8 +31,8 @@ class DeviceResources {
     CUdevResource of_driver(const CUdevResource& told) const;
     // The driver answered these; what becomes of them for the application. New ones get into the journal.
     void tell(Call& call, const ResourceOrigin& origin, std::vector<CUdevResource>* resources);
-    // A restore: what the application was told, and what the driver says now. Throws what differs, by name.
-    void replace(const ResourceOrigin& origin, const std::vector<CUdevResource>& told, const std::vector<CUdevResource>& now);
+    // A restore: what the application was told, and what the driver says now.
+    void replace(const std::vector<CUdevResource>& told, const std::vector<CUdevResource>& now);
 
   private:
     struct Known {

@@ -73,8 +73,10 @@ Objects::Entry* Objects::entry(HandleKind kind, uint64_t number) {
 void Objects::unload(uint64_t context) {
     for (auto& page : pages_)
         if (page)
-            for (Entry& entry : page->entry)
+            for (Entry& entry : page->entry) {
                 if (entry.loaded_in == context) entry.loaded_in = 0;
+                if (entry.may_run_in == context) entry.may_run_in = 0;
+            }
 }
 
 void Objects::remove(HandleKind kind, uint64_t number) {

@@ -38,7 +38,7 @@ class Objects {
     };
     // Null when the number is unknown or of another kind; valid until the next add() or remove().
     Entry* entry(HandleKind kind, uint64_t number);
-    // A context is gone: nothing is loaded in it.
+    // A context is gone: nothing is loaded in it, and nothing runs.
     void unload(uint64_t context);
     // Handles whose value the application sees as the driver gave it (handles.spec: value): each context has its own.
     uint64_t add_value(HandleKind kind, uint64_t context, uint64_t value);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "checkpoint_parts.h"
 #include "device_resources.h"
 #include "dispatch.h"
 #include "session.h"
@@ -103,8 +104,8 @@ void serve_cricketDevResources(Call& call, const cricketDevResources_args& args,
     origin.flags = args.flags;
     origin.minimum = args.minimum;
     origin.remaining = args.remaining;
-    res.status = ask_for_resources(call, origin, &now);
-    if (res.status == CUDA_SUCCESS) call.session.resources.replace(origin, told, now);
+    if (ask_for_resources(call, origin, &now) != CUDA_SUCCESS) now.clear();
+    call.session.resources.replace(told, now);
 }
 
 void serve_cuDevResourceGenerateDesc(Call& call, const cuDevResourceGenerateDesc_args& args, cuDevResourceGenerateDesc_res& res) {
@@ -117,7 +118,13 @@ void serve_cuDevResourceGenerateDesc(Call& call, const cuDevResourceGenerateDesc
         res.status = CUDA_ERROR_INVALID_VALUE;
         return;
     }
-    for (CUdevResource& one : resources) one = call.session.resources.of_driver(one);
+    for (CUdevResource& one : resources) {
+        const CUdevResource here = call.session.resources.of_driver(one);
+        if (call.replaying && here.type != one.type)
+            fail_checkpoint("a green context has a part of the session's GPU, " + std::to_string(one.sm.smCount) +
+                            " multiprocessors, and this GPU is not split into such parts: it cannot be made again here");
+        one = here;
+    }
     CUdevResourceDesc desc = nullptr;
     res.status = call.driver.cuDevResourceGenerateDesc(&desc, args.resources.present ? resources.data() : nullptr, args.nbResources);
     if (res.status == CUDA_SUCCESS && desc) res.phDesc = call.objects.add(HandleKind::DevResourceDesc, desc);

@@ -22,6 +22,29 @@ def refused(world, words, naming):
     check(world.sessions() == [], f"a refused restore left {world.sessions()}")
 
 
+def other_multiprocessors(world):
+    """A GPU whose multiprocessors are other ones: only who has a part of them is refused."""
+    for kind, naming in (("green-contexts", ["green context", "multiprocessors"]), ("device-memory", None)):
+        server = world.start_server()
+        app = world.start_program([world.build / "tests/checkpoint/kinds/kinds", kind])
+        wait_for(lambda: "ready" in app.output(), lambda: f"'ready' of {app.describe()}")
+        app.dump(world.folder / "img")
+        world.wait_state(app.pid, "parked")
+        world.control("snapshot", app.pid, world.folder / kind)
+        server.kill()
+        server = world.start_server(environment={"SOFTGPU_MULTIPROCESSORS": "12"})
+        if naming:
+            refused(world, ["load", world.folder / kind], naming)
+            server.kill()
+            server = world.start_server()
+        world.control("load", world.folder / kind)
+        check("all as saved" in world.control("verify", "--live", app.pid).stdout, "not all is as it was")
+        app.restore(world.folder / "img")
+        app.finish()
+        server.stop()
+        shutil.rmtree(world.folder / "img")
+
+
 def only_one_gpu():
     listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True)
     return len(listed.stdout.split("\n")) < 3
@@ -92,6 +115,9 @@ def test(world, arguments):
     calls(world, app)
     app.finish()
     server.stop()
+    shutil.rmtree(world.folder / "img")
+    if soft:
+        other_multiprocessors(world)
 
 
 main(__doc__, test)

@@ -102,6 +102,11 @@ void grow(Node** heads, unsigned seed) {
 }
 
 void heap_set_up() {
+    // The heap goes with its context; that of the next one is another.
+    RT(cudaMalloc(&heap.object, sizeof(int*)));
+    make_object<<<1, 1>>>(heap.object);
+    RT(cudaDeviceSynchronize());
+    RT(cudaDeviceReset());
     RT(cudaDeviceSetLimit(cudaLimitMallocHeapSize, 12 << 20));
     RT(cudaMalloc(&heap.heads, lists * sizeof(Node*)));
     RT(cudaMalloc(&heap.more, lists * sizeof(Node*)));
