@@ -27,6 +27,7 @@ DeviceHeap::DeviceHeap(int device, CUcontext owner) : device_(device), owner_(ow
 
 DeviceHeap::~DeviceHeap() {
     if (!base_) return;
+    memory_map().remove(base_);
     decommit(base_, size_);
     heap_addresses().release(base_, size_);
 }
