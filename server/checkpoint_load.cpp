@@ -59,7 +59,7 @@ void replay(Session& session, Executor& executor, const JournalEntry& entry) {
 }
 
 // Returns the entries that are repeated once memory is there.
-std::vector<JournalEntry> load_journal(Session& session, Executor& executor, SnapshotReader& reader) {
+std::vector<JournalEntry> load_journal(Session& session, Executor& executor, SnapshotReader& reader, bool only_code) {
     std::vector<JournalEntry> by_value;
     std::map<uint64_t, Attachment> images;
     for (const json& one : reader.meta().at("journal")) {
@@ -71,6 +71,8 @@ std::vector<JournalEntry> load_journal(Session& session, Executor& executor, Sna
             fail("the snapshot's journal names " + one.at("name").get<std::string>() + ", which this server numbers otherwise");
         entry.effect.kind = static_cast<Effect::Kind>(one.at("kind").get<int>());
         entry.effect.object = one.at("object");
+        const HandleKind kind = Objects::kind_of(entry.effect.object);
+        if (only_code && kind != HandleKind::Library && kind != HandleKind::Kernel) continue;
         entry.effect.owner = one.at("owner");
         entry.effect.key[0] = one.at("key")[0];
         entry.effect.key[1] = one.at("key")[1];
@@ -403,12 +405,15 @@ Variables saved_environment(const std::string& directory) {
     }
 }
 
-bool load_checkpoint(Session& session, Executor& executor, const std::string& directory, const std::function<void()>& checked) {
+bool load_checkpoint(Session& session, Executor& executor, const std::string& directory, bool without_gpu,
+                     const std::function<void()>& checked) {
     Steps steps;
     SnapshotReader reader(directory);
     steps.done("manifest");
     const json& meta = reader.meta();
-    const bool coordinated = meta.at("coordinated"), without_gpu = meta.value("without_gpu", false);
+    const bool coordinated = meta.at("coordinated");
+    if (without_gpu && !coordinated) fail("without the GPU only the GPU's half of a checkpoint can be loaded: its program has the newest host memory");
+    without_gpu |= meta.value("without_gpu", false);
     if (!parse_token(reader.info().session, &session.token)) fail("the snapshot's session token is not 32 hex digits");
     session.epoch = reader.info().epoch;
     session.previous_epoch = meta.at("previous_epoch");
@@ -421,11 +426,11 @@ bool load_checkpoint(Session& session, Executor& executor, const std::string& di
     for (const json& one : meta.value("unsupported", json::array())) session.unsupported[{one[0], one[1]}] = one[2];
     session.client_pid = meta.at("pid");
     session.set_posted({meta.at("posted")[0], meta.at("posted")[1]});
-    require_devices(session.driver, reader);
+    if (!without_gpu) require_devices(session.driver, reader);
     session.contexts_lost = without_gpu || meta.contains("lost");
     if (without_gpu) retain_empty(session, executor, meta);
-    std::vector<JournalEntry> by_value = load_journal(session, executor, reader);
-    require_free_memory(session, meta);
+    std::vector<JournalEntry> by_value = load_journal(session, executor, reader, without_gpu);
+    if (!without_gpu) require_free_memory(session, meta);
     checked();
     steps.done("journal");
     session.objects.set_last_index(meta.at("last_index"));
@@ -438,7 +443,7 @@ bool load_checkpoint(Session& session, Executor& executor, const std::string& di
             for (; now > wanted; --now) session.driver.cuDevicePrimaryCtxRelease(device);
         }
     }
-    if (meta.contains("chunks")) {
+    if (!without_gpu && meta.contains("chunks")) {
         std::vector<DeviceMemory::ChunkDescription> chunks;
         std::vector<DeviceAllocation> allocations;
         for (const json& one : meta["chunks"]) chunks.push_back({one[0], one[1], one[2], static_cast<DeviceMemory::ChunkKind>(one[3].get<int>())});
@@ -448,11 +453,11 @@ bool load_checkpoint(Session& session, Executor& executor, const std::string& di
         const CUresult status = session.device_memory.recreate(chunks, allocations);
         if (status != CUDA_SUCCESS) fail("device memory cannot be made again: " + result_name(session.driver, status));
     }
-    if (meta.contains("pools")) {
+    if (!without_gpu && meta.contains("pools")) {
         const CUresult status = session.pools.recreate(meta["pools"]);
         if (status != CUDA_SUCCESS) fail("memory pools cannot be made again: " + result_name(session.driver, status));
     }
-    if (meta.contains("virtual")) {
+    if (!without_gpu && meta.contains("virtual")) {
         const CUresult status = session.virtual_memory.recreate(meta["virtual"]);
         if (status != CUDA_SUCCESS) fail("the application's address ranges cannot be made again: " + result_name(session.driver, status));
     }

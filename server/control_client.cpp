@@ -176,9 +176,9 @@ LoadResult ControlClient::load(const std::string& directory, const std::string& 
     return load_call(ctl_load_on_2, &arguments);
 }
 
-LoadResult ControlClient::begin_load(const std::string& directory, const std::string& devices) {
+LoadResult ControlClient::begin_load(const std::string& directory, const std::string& devices, bool without_gpu) {
     ctl_load_args arguments{plain(directory), plain(devices)};
-    return load_call(ctl_load_begin_2, &arguments);
+    return load_call(without_gpu ? ctl_load_without_gpu_2 : ctl_load_begin_2, &arguments);
 }
 
 LoadResult ControlClient::finish_load(const std::string& target) {

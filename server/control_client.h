@@ -39,7 +39,7 @@ class ControlClient {
     SnapshotState abort_snapshot(const std::string& target, uint64_t id);
     OpResult drop(const std::string& target, bool force, std::chrono::seconds timeout = no_hurry);
     LoadResult load(const std::string& directory, const std::string& devices = {});
-    LoadResult begin_load(const std::string& directory, const std::string& devices);
+    LoadResult begin_load(const std::string& directory, const std::string& devices, bool without_gpu = false);
     LoadResult finish_load(const std::string& target);
     ReportResult survey(const std::string& target);
     ReportResult check(const std::string& target, const std::string& directory);

@@ -228,7 +228,13 @@ bool_t ctl_load_on_2_svc(ctl_load_args* args, ctl_load_result* result, svc_req* 
 
 bool_t ctl_load_begin_2_svc(ctl_load_args* args, ctl_load_result* result, svc_req* request) {
     return answer(request, result, [&](ControlService& service) {
-        return service.begin_load(text(args->directory), text(args->devices));
+        return service.begin_load(text(args->directory), text(args->devices), false);
+    });
+}
+
+bool_t ctl_load_without_gpu_2_svc(ctl_load_args* args, ctl_load_result* result, svc_req* request) {
+    return answer(request, result, [&](ControlService& service) {
+        return service.begin_load(text(args->directory), text(args->devices), true);
     });
 }
 

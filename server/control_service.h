@@ -41,7 +41,7 @@ class ControlService {
     virtual LoadResult load(const std::string& directory, const std::string& devices) = 0;
     // The same in two steps, of one connection: what cannot be restored is refused by the first; `target` is the name of
     // the session that it tells.
-    virtual LoadResult begin_load(const std::string& directory, const std::string& devices) = 0;
+    virtual LoadResult begin_load(const std::string& directory, const std::string& devices, bool without_gpu) = 0;
     virtual LoadResult finish_load(const std::string& target) = 0;
     virtual ReportResult survey(const std::string& target) = 0;
     virtual OpResult guard(const std::string&) { return OpResult::failure("nothing is guarded here"); }

@@ -144,7 +144,7 @@ SessionRef Supervisor::on_main(std::function<SessionRef()> function) {
 }
 
 SessionRef Supervisor::start_session(const wire::Token& token, const std::string& restore_dir,
-                                     const Variables& environment, const std::string& devices) {
+                                     const Variables& environment, const std::string& devices, bool without_gpu) {
     auto session = std::make_shared<SupervisedSession>();
     session->token = token;
     session->began = std::time(nullptr);
@@ -154,7 +154,7 @@ SessionRef Supervisor::start_session(const wire::Token& token, const std::string
         session->id = next_id_++;
     }
     try {
-        WorkerProcess worker = start_worker({session->id, options_.driver_path, restore_dir, devices, environment});
+        WorkerProcess worker = start_worker({session->id, options_.driver_path, restore_dir, devices, without_gpu, environment});
         session->worker = worker.pid;
         session->link = std::move(worker.link);
     } catch (const std::system_error& error) {

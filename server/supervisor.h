@@ -87,7 +87,7 @@ class Supervisor {
     OpResult drop(const SessionRef& session, bool force);
     // Two steps: begin_load() refuses what cannot be restored here, and the session that it returns is loaded further; then
     // its end is waited for. What fails leaves no session.
-    OpResult begin_load(const std::string& directory, const std::string& devices, bool from_state_dir, SessionRef* begun);
+    OpResult begin_load(const std::string& directory, const std::string& devices, bool from_state_dir, bool without_gpu, SessionRef* begun);
     LoadResult finish_load(const SessionRef& session);
     LoadResult load(const std::string& directory, const std::string& devices = {}, bool from_state_dir = false);
     const SupervisorOptions& options() const { return options_; }
@@ -105,7 +105,7 @@ class Supervisor {
     void reap();
     void begin_end();
     SessionRef start_session(const wire::Token& token, const std::string& restore_dir, const Variables& environment,
-                             const std::string& devices = {});
+                             const std::string& devices = {}, bool without_gpu = false);
     SessionRef session_for(const wire::Hello& hello, wire::Refusal* refusal, std::string* error);
     void replaced(const SessionRef& by, pid_t pid);
     void adopt(const SessionRef& session, const wire::Hello& hello, const ucred& peer);
@@ -179,7 +179,7 @@ class SupervisorService : public ControlService {
     SnapshotState abort_snapshot(const std::string& target, uint64_t id) override;
     OpResult drop(const std::string& target, bool force) override;
     LoadResult load(const std::string& directory, const std::string& devices) override;
-    LoadResult begin_load(const std::string& directory, const std::string& devices) override;
+    LoadResult begin_load(const std::string& directory, const std::string& devices, bool without_gpu) override;
     LoadResult finish_load(const std::string& target) override;
     ReportResult survey(const std::string& target) override;
     ReportResult check(const std::string& target, const std::string& directory) override;

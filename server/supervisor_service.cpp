@@ -152,10 +152,10 @@ LoadResult SupervisorService::load(const std::string& directory, const std::stri
     return supervisor_.load(directory, devices);
 }
 
-LoadResult SupervisorService::begin_load(const std::string& directory, const std::string& devices) {
+LoadResult SupervisorService::begin_load(const std::string& directory, const std::string& devices, bool without_gpu) {
     if (OpResult checked = check_directory(directory); !checked.ok) return {std::move(checked), {}};
     SessionRef session;
-    const OpResult begun = supervisor_.begin_load(directory, devices, false, &session);
+    const OpResult begun = supervisor_.begin_load(directory, devices, false, without_gpu, &session);
     if (!begun.ok) return {begun, {}};
     SessionStatus status;
     status.id = session->id;

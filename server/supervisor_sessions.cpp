@@ -188,7 +188,8 @@ OpResult Supervisor::drop(const SessionRef& session, bool force) {
                              "the driver?)");
 }
 
-OpResult Supervisor::begin_load(const std::string& directory, const std::string& devices, bool from_state_dir, SessionRef* begun) {
+OpResult Supervisor::begin_load(const std::string& directory, const std::string& devices, bool from_state_dir, bool without_gpu,
+                                SessionRef* begun) {
     wire::Token token;
     try {
         const SnapshotReader reader(directory);
@@ -205,9 +206,9 @@ OpResult Supervisor::begin_load(const std::string& directory, const std::string&
                                         [&](const auto& one) { return one.second->token == token; });
         }
         if (there_already) return nullptr;
-        SessionRef started = start_session(token, directory, {}, devices);
+        SessionRef started = start_session(token, directory, {}, devices, without_gpu);
         std::lock_guard lock(mutex_);
-        if (started) started->loaded_from = directory;
+        if (started && !without_gpu) started->loaded_from = directory;
         if (started && from_state_dir) started->stored_at = directory;
         return started;
     });
@@ -237,7 +238,7 @@ LoadResult Supervisor::finish_load(const SessionRef& session) {
 
 LoadResult Supervisor::load(const std::string& directory, const std::string& devices, bool from_state_dir) {
     SessionRef session;
-    const OpResult begun = begin_load(directory, devices, from_state_dir, &session);
+    const OpResult begun = begin_load(directory, devices, from_state_dir, false, &session);
     return begun.ok ? finish_load(session) : LoadResult{begun, {}};
 }
 

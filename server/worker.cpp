@@ -91,7 +91,7 @@ OpResult Worker::start() {
         if (why.empty() && !config_.restore_dir.empty()) {
             log_info("session %llu: the driver is open after %.1f ms", id(), static_cast<double>(now_ns() - began) / 1e6);
             try {
-                client_host_wins_ = load_checkpoint(session_, executor_, config_.restore_dir, checked_);
+                client_host_wins_ = load_checkpoint(session_, executor_, config_.restore_dir, config_.without_gpu, checked_);
                 session_.environment = with_devices(std::move(session_.environment), config_.devices);  // for ever
                 set_state(SessionState::Parked);
             } catch (const std::exception& error) {

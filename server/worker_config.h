@@ -14,6 +14,7 @@ struct WorkerConfig {
     std::string driver_path;  // absolute path of the libcuda.so.1 to load, already tried by the supervisor
     std::string restore_dir;  // snapshot to begin from; empty for a new session
     std::string devices;      // when restoring: CUDA_VISIBLE_DEVICES in place of the snapshot's; empty: as it was
+    bool without_gpu = false; // when restoring: nothing of what was in the GPU
     Variables environment;    // the application's CUDA_* variables; those of the snapshot, when restoring
 };
 

@@ -43,7 +43,7 @@ class WorkerService : public ControlService {
         return result;
     }
     LoadResult load(const std::string&, const std::string&) override { return no_load(); }
-    LoadResult begin_load(const std::string&, const std::string&) override { return no_load(); }
+    LoadResult begin_load(const std::string&, const std::string&, bool) override { return no_load(); }
     LoadResult finish_load(const std::string&) override { return no_load(); }
     ReportResult survey(const std::string&) override { return ops_.survey(); }
     ReportResult check(const std::string&, const std::string& directory) override { return ops_.check(directory); }

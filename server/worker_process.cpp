@@ -82,6 +82,7 @@ WorkerProcess start_worker(const WorkerConfig& config) {
             words.push_back("--devices");
             words.push_back(config.devices);
         }
+        if (config.without_gpu) words.push_back("--without-gpu");
     }
     return {start_process(std::move(words), theirs.get(), config.environment), std::move(ours)};
 }

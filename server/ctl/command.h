@@ -60,6 +60,7 @@ struct RestoreOptions {
     std::string directory;
     std::string devices;   // CUDA_VISIBLE_DEVICES for the session in place of the one it had; empty: as it was
     bool truncate = false; // what the program has written to its files since is cut off: it will write it again
+    bool without_gpu = false;  // nothing of what it had in the GPU
     std::vector<std::string> criu_arguments;
 };
 void restore(const std::string& socket, const RestoreOptions& options);

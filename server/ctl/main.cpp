@@ -153,7 +153,9 @@ int main(int argc, char** argv) {
     restore_command->add_flag("--truncate", truncate,
                               "cut what the program has written to its files since, which it will write again: criu wants them "
                               "as long as they were");
-    restore_command->callback([&] { restore(control_socket(), {absolute_path(directory), devices, truncate, for_criu}); });
+    restore_command->add_flag("--without-gpu", options.without_gpu,
+                              "the program alone: its calls answer CUDA_ERROR_CONTEXT_IS_DESTROYED until it resets the device");
+    restore_command->callback([&] { restore(control_socket(), {absolute_path(directory), devices, truncate, options.without_gpu, for_criu}); });
 
     RunOptions run_options;
     int exit_status = 0;

@@ -55,8 +55,13 @@ void restore(const std::string& socket, const RestoreOptions& options) {
     std::future<std::string> criu = std::async(std::launch::async, find_criu);
     ControlClient control = ControlClient::connect(socket);
     const std::string snapshot = directory + "/gpu";
-    const auto kept = kept_session(control, snapshot, options.devices);
-    const std::string name = server::session_name(kept ? kept->id : loaded(control.begin_load(snapshot, options.devices)).id);
+    auto kept = kept_session(control, snapshot, options.devices);
+    if (kept && options.without_gpu) {  // of an attempt before: with the GPU's content
+        require(control.drop(server::session_name(kept->id), false));
+        kept.reset();
+    }
+    const std::string name =
+        server::session_name(kept ? kept->id : loaded(control.begin_load(snapshot, options.devices, options.without_gpu)).id);
     const std::shared_future<SessionStatus> loading =
         std::async(std::launch::async, [&] { return kept ? *kept : loaded(control.finish_load(name)); });
     std::string why;
@@ -86,7 +91,7 @@ void restore(const std::string& socket, const RestoreOptions& options) {
         throw CommandError(why);
     }
     std::cout << describe(session) << " restored from " << directory << ", epoch " << info.epoch_id << "\n";
-    if (info.without_gpu)
+    if (info.without_gpu || options.without_gpu)
         std::cout << "without the GPU: its calls answer CUDA_ERROR_CONTEXT_IS_DESTROYED until it resets the device\n";
 }
 

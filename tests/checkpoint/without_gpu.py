@@ -61,6 +61,24 @@ def test(world, arguments):
         world.control("restore", folder)
         at_work(world, app)
         says(app, words)
+
+    # A whole checkpoint, of which the application's half alone is wanted: here, where a first attempt has left all of it, and on a
+    # server that knows nothing of it. And all of it is still there for another time.
+    folder = world.folder / "both"
+    world.control("checkpoint", app.pid, folder)
+    world.children.wait(app.pid, "the checkpointed program")
+    world.control("load", folder / "gpu")
+    for options in (["--without-gpu"], ["--without-gpu"], []):
+        world.children.status.pop(app.pid, None)
+        os.truncate(app.log, sum(len(word) + 1 for word in words))
+        said = world.control("restore", folder, *options).stdout
+        check(("without the GPU" in said) == bool(options), f"restore {options} says: {said}")
+        says(app, words + [f"lost {ERROR}", "works again"] * bool(options))
+        at_work(world, app)
+        if options:
+            app.kill()
+            server.kill()
+            server = world.start_server()
     app.finish()
     server.stop()
 
