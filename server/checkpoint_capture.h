@@ -46,8 +46,6 @@ struct Capture {
     std::vector<CapturedPiece> images;  // of the journal's attachments
     std::shared_ptr<HostAside> arrays;  // what was in arrays, written with the rest
     std::vector<CapturedPiece> array_pieces;
-    std::vector<CUdeviceptr> copies;                 // device memory of ours, of what copies do not reach
-    std::vector<std::vector<std::byte>> host_copies;  // the same, where the device has no room
     std::vector<std::pair<uint64_t, CUdeviceptr>> mapped;  // physical memory by number, and where it was mapped for this
     uint64_t device_bytes() const {
         uint64_t sum = 0;
@@ -60,7 +58,7 @@ struct Capture {
 // std::runtime_error naming what cannot be saved.
 void capture_session(Session& session, Executor& executor, bool coordinated, bool without_gpu, SnapshotWriter& writer,
                      Capture& capture);
-// Takes back what capturing mapped and took; on the same thread, once the ranges have been read or copied.
+// Takes back what capturing mapped; on the same thread, once the ranges have been read or copied.
 void unmap_captured(Session& session, Capture& capture);
 // What can be written after the session goes on: completes the meta data and lists the images. On any thread.
 void describe_calls(Capture& capture, SnapshotWriter& writer);

@@ -327,22 +327,6 @@ void load_host(Session& session, bool coordinated, SnapshotReader& reader) {
         session.copies_to_host.push_back({{{one[0], one[1]}}, nullptr, nullptr, one[2], nullptr});
 }
 
-void load_heaps(Session& session, SnapshotReader& reader, const json& list) {
-    for (const json& one : list) {
-        const DeviceHeaps::Part heap{one[0], one[1], one[2]};
-        const uint64_t at = one[3];
-        const auto parts = session.device_heaps.parts();
-        if (std::ranges::find(parts, heap) == parts.end())
-            fail(at_address("the device heap of malloc() in kernels", heap.address) + " is not there any more");
-        CUresult status = session.make_current(heap.context);
-        if (status == CUDA_SUCCESS)
-            status = session.device_heaps.write(session, heap, [&](uint64_t done, std::span<std::byte> to) {
-                reader.read("heaps", at + done, to);
-            });
-        if (status != CUDA_SUCCESS) fail("writing the device heap: " + result_name(session.driver, status));
-    }
-}
-
 // Recorded events are recorded again, so that waiting for them and asking them answers as before.
 void load_events(Session& session, const json& list) {
     for (const json& one : list) {
@@ -475,7 +459,6 @@ bool load_checkpoint(Session& session, Executor& executor, const std::string& di
         device_bytes = content.bytes();
         for (const auto& [number, address] : mapped)
             session.virtual_memory.unmap_aside(session.virtual_memory.allocations().at(number), address);
-        load_heaps(session, reader, meta.value("heaps", json::array()));
         session.any_context();
         steps.done("device memory");
         load_arrays(session, reader, meta.value("arrays", json::array()));

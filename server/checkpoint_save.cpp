@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // A snapshot's parts: `memory` (device memory, at offsets that are those of its addresses within a chunk), `virtual` (physical
-// memory of the virtual-memory calls), `variables` (of modules), `heaps` (of malloc() in kernels), `arrays` (checkpoint_arrays.h), `host` (registered host
+// memory of the virtual-memory calls), `variables` (of modules), `arrays` (checkpoint_arrays.h), `host` (registered host
 // memory), `journal` (calls to repeat) with `images` (their attachments), `replies` (what the client may still ask for),
 // `text`. The manifest's meta says where in them what is.
 #include "checkpoint_capture.h"
@@ -91,34 +91,6 @@ json save_variables(Session& session, SnapshotWriter& writer, Capture& capture) 
         capture.ranges.push_back({variable.address, variable.bytes, part, offset, variable.context,
                                   session.context_devices.at(variable.context)});
         offset = round_up(offset + variable.bytes, apart);
-    }
-    return list;
-}
-
-// What malloc() in kernels gave: a kernel copies it to where it can be read.
-json save_heaps(Session& session, SnapshotWriter& writer, Capture& capture) {
-    json list = json::array();
-    uint64_t offset = 0;
-    uint32_t part = 0;
-    for (const DeviceHeaps::Part& heap : session.device_heaps.parts()) {
-        if (list.empty()) part = writer.add_part("heaps");
-        if (const CUresult status = session.make_current(heap.context); status != CUDA_SUCCESS)
-            fail("the context of a device heap: " + result_name(session.driver, status));
-        const CUdevice device = session.current_device();
-        CUdeviceptr copy = 0;
-        if (session.device_memory.allocate(device, heap.bytes, 0, &copy) == CUDA_SUCCESS) {
-            capture.copies.push_back(copy);
-            if (const CUresult status = session.device_heaps.read(session, heap, copy); status != CUDA_SUCCESS)
-                fail("reading the device heap: " + result_name(session.driver, status));
-            capture.ranges.push_back({copy, heap.bytes, part, offset, 0, device});
-        } else {
-            capture.host_copies.emplace_back(heap.bytes);
-            if (const CUresult status = session.device_heaps.read_to_host(session, heap, capture.host_copies.back()); status != CUDA_SUCCESS)
-                fail("reading the device heap: " + result_name(session.driver, status));
-            capture.host.push_back({capture.host_copies.back(), part, offset});
-        }
-        list.push_back({heap.context, heap.address, heap.bytes, offset});
-        offset = round_up(offset + heap.bytes, snapshot_chunk_bytes);
     }
     return list;
 }
@@ -250,8 +222,6 @@ void capture_session(Session& session, Executor& executor, bool coordinated, boo
         session.any_context();
         meta["memory"] = save_memory(session, writer, capture);
         if (!session.virtual_memory.empty()) meta["virtual_content"] = save_virtual(session, writer, capture);
-        if (!session.device_heaps.parts().empty()) meta["heaps"] = save_heaps(session, writer, capture);
-        session.any_context();
         meta["arrays"] = save_arrays(session, writer, capture);
         meta["graphs"] = save_graphs(graphs, writer);
         session.any_context();
@@ -263,12 +233,6 @@ void unmap_captured(Session& session, Capture& capture) {
     for (const auto& [number, address] : capture.mapped)
         session.virtual_memory.unmap_aside(session.virtual_memory.allocations().at(number), address);
     capture.mapped.clear();
-    for (const CUdeviceptr copy : capture.copies) {
-        session.device_memory.free(copy);
-        session.device_memory.reclaim(copy);
-    }
-    capture.copies.clear();
-    capture.host_copies.clear();
 }
 
 void describe_calls(Capture& capture, SnapshotWriter& writer) {

@@ -56,11 +56,6 @@ json survey_session(Session& session, Executor& executor) {
         device.bytes += physical.bytes;
         ++device.allocations;
     }
-    for (const DeviceHeaps::Part& heap : session.device_heaps.parts()) {
-        OnDevice& device = devices[session.context_devices.at(heap.context)];
-        device.bytes += heap.bytes;
-        ++device.allocations;
-    }
     for (const ModuleVariable& variable : module_variables(session))
         devices[session.context_devices.at(variable.context)].variables += variable.bytes;
     for (const auto& [context, bytes] : array_bytes(session, &refusals.lasting))

@@ -255,29 +255,6 @@ void compare_variables(Session& session, Comparison& comparison, const json& met
     }
 }
 
-void compare_heaps(Session& session, Comparison& comparison, const json& meta) {
-    for (const json& one : meta.value("heaps", json::array())) {
-        const DeviceHeaps::Part heap{one[0], one[1], one[2]};
-        const std::string what = at_address("the device heap", heap.address);
-        const auto parts = session.device_heaps.parts();
-        CUdeviceptr copy = 0;
-        if (std::ranges::find(parts, heap) == parts.end() || session.make_current(heap.context) != CUDA_SUCCESS ||
-            session.device_memory.allocate(session.current_device(), heap.bytes, 0, &copy) != CUDA_SUCCESS) {
-            comparison.gone(what);
-            continue;
-        }
-        if (session.device_heaps.read(session, heap, copy) == CUDA_SUCCESS) {
-            comparison.device(what, "heaps", one[3], copy, heap.bytes, heap.address, heap.context, session.current_device());
-            comparison.run();
-            session.make_current(heap.context);
-        } else {
-            comparison.gone(what);
-        }
-        session.device_memory.free(copy);
-        session.device_memory.reclaim(copy);
-    }
-}
-
 void compare_arrays(Session& session, Comparison& comparison, const json& meta) {
     read_arrays(
         session, meta.value("arrays", json::array()),
@@ -433,7 +410,6 @@ json check_live(Session& session, Executor& executor, const std::string& directo
         compare_memory(session, comparison, aside, meta);
         compare_variables(session, comparison, meta);
         comparison.run();
-        compare_heaps(session, comparison, meta);
         session.any_context();
         compare_arrays(session, comparison, meta);
         report["arrays"] = meta.value("arrays", json::array()).size();

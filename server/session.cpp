@@ -252,7 +252,7 @@ void Session::forget_objects(const std::vector<uint64_t>& gone) {
         captures.forget(number);
         for (auto& [context, streams] : non_blocking_) streams.erase(number);
         loading.object_gone(number);
-        device_heaps.object_gone(number);
+        device_heaps.object_gone(*this, number);
         links.erase(number);
         objects.remove(Objects::kind_of(number), number);
     }

@@ -289,6 +289,22 @@ def session_older_than_image(world):
 
 
 @refusal
+def device_heap(world):
+    """What cannot be restored is refused by name, and the application goes on from its image all the same."""
+    server = world.start_server()
+    app = world.start("heap", "--steps", "0", "--quiet")
+    busy(world, app)
+    app.dump(world.folder / "img")
+    world.wait_state(app.pid, "parked")
+    world.refused("snapshot", app.pid, world.folder / "gpu", naming=["malloc", "heap"])
+    check(not (world.folder / "gpu").exists(), "the refused snapshot left a folder behind")
+    app.restore(world.folder / "img")
+    busy(world, app)
+    app.finish()
+    server.stop()
+
+
+@refusal
 def garbage_datagrams(world):
     """Whatever comes to the socket, the supervisor lives, and the application that runs meanwhile does not notice."""
     server = world.start_server()
