@@ -39,8 +39,7 @@ class ControlService {
     virtual OpResult drop(const std::string& target, bool force) = 0;
     // `devices`: of ctl_load_args.
     virtual LoadResult load(const std::string& directory, const std::string& devices) = 0;
-    // The same in two steps, of one connection: what cannot be restored is refused by the first; `target` is the name of
-    // the session that it tells.
+    // The same in two steps: what cannot be restored is refused by the first; `target` is the name of the session that it tells.
     virtual LoadResult begin_load(const std::string& directory, const std::string& devices, bool without_gpu) = 0;
     virtual LoadResult finish_load(const std::string& target) = 0;
     virtual ReportResult survey(const std::string& target) = 0;

@@ -165,9 +165,10 @@ LoadResult SupervisorService::begin_load(const std::string& directory, const std
 }
 
 LoadResult SupervisorService::finish_load(const std::string& target) {
+    std::string error;
     const auto found = loading_.extract(target);
-    if (found.empty()) return {OpResult::failure("this connection has not begun to load session " + target), {}};
-    return supervisor_.finish_load(found.mapped());
+    const SessionRef session = found.empty() ? supervisor_.find(target, &error) : found.mapped();
+    return session ? supervisor_.finish_load(session) : LoadResult{OpResult::failure(error), {}};
 }
 
 ReportResult SupervisorService::report(const std::string& target,

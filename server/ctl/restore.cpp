@@ -20,11 +20,18 @@ using server::SessionStatus;
 
 namespace {
 
-// The session of a snapshot, if it is here from an attempt before. Throws when it is but must not be taken for it.
+SessionStatus loaded(const LoadResult& result) {
+    require(result.result);
+    return result.session;
+}
+
+// The session of a snapshot, if it is here from an attempt before; that may have been killed while it was being loaded. Throws
+// when it is here but must not be taken for it.
 std::optional<SessionStatus> kept_session(ControlClient& control, const std::string& snapshot, const std::string& devices) {
     const server::SnapshotReader reader(snapshot);
-    for (const SessionStatus& session : control.status().sessions) {
+    for (SessionStatus session : control.status().sessions) {
         if (server::token_text(session.token) != reader.info().session) continue;
+        if (session.state == server::SessionState::Starting) session = loaded(control.finish_load(server::session_name(session.id)));
         const uint64_t calls = reader.meta().value("executed", session.calls);
         if (session.state == server::SessionState::Parked && session.epoch == reader.info().epoch && session.calls == calls &&
             devices.empty())
@@ -35,11 +42,6 @@ std::optional<SessionStatus> kept_session(ControlClient& control, const std::str
                            ": cricketctl drop " + server::session_name(session.id) + " forgets it");
     }
     return {};
-}
-
-SessionStatus loaded(const LoadResult& result) {
-    require(result.result);
-    return result.session;
 }
 
 }  // namespace
