@@ -114,8 +114,10 @@ CUresult stage_up(Session& session, const StagedCall<Args>& how, const HostBox& 
         box.gather(piece, place);
         const bool last = answer && !more;
         const auto request = request_for(how.proc, xdr_routine(how.xdr_args), &args, how.flags, last);
-        Res res{};
-        if (last) return finish_staged(session, how.proc, request, order, xdr_routine(answer), &res);
+        if (last) {
+            Res res{};
+            return finish_staged(session, how.proc, request, order, xdr_routine(answer), &res);
+        }
         if (const auto status = ring.post_locked(request); status != ring::Status::Ok) return of_status(status);
     }
     return CUDA_SUCCESS;

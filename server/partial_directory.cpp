@@ -124,26 +124,27 @@ void discard_directory(const std::string& path) {
     if (error) throw DirectoryError("cannot remove '" + aside + "': " + error.message());
 }
 
-unsigned remove_abandoned(const std::string& parent) {
+// Of names that are so long and begin so; 0: of any length.
+static unsigned remove_unlocked(const fs::path& parent, const std::string& beginning, size_t length) {
     unsigned removed = 0;
     std::error_code error;
     for (const auto& entry : fs::directory_iterator(parent, error)) {
-        if (!PartialDirectory::is_partial(entry.path().filename()) || !lock_directory(entry.path())) continue;
+        const std::string name = entry.path().filename();
+        if (!PartialDirectory::is_partial(name) || !name.starts_with(beginning) || (length && name.size() != length) ||
+            !lock_directory(entry.path()))
+            continue;
         remove_tree(entry.path());
         ++removed;
     }
     return removed;
 }
 
+unsigned remove_abandoned(const std::string& parent) { return remove_unlocked(parent, {}, 0); }
+
 void remove_half_made(const std::string& target) noexcept {
     const fs::path wanted(target);
-    const std::string prefix = wanted.filename().string() + infix;
-    std::error_code error;
-    for (const auto& entry : fs::directory_iterator(wanted.parent_path(), error)) {
-        const std::string name = entry.path().filename();
-        if (name.size() != prefix.size() + 8 || name.compare(0, prefix.size(), prefix) != 0) continue;
-        if (lock_directory(entry.path())) remove_tree(entry.path());
-    }
+    const std::string beginning = wanted.filename().string() + infix;
+    remove_unlocked(wanted.parent_path(), beginning, beginning.size() + 8);
 }
 
 bool end_half_made(const std::string& partial) noexcept {
@@ -156,7 +157,7 @@ bool end_half_made(const std::string& partial) noexcept {
 
 PartialDirectory::PartialDirectory(const std::string& target, const std::string& mark) {
     place(target, mark);
-    remove_stale();
+    remove_half_made(target_);
     for (int attempt = 0; attempt < 16; ++attempt) {
         path_ = target_ + infix + random_suffix();
         if (::mkdir(path_.c_str(), 0700) != 0) {
@@ -190,10 +191,6 @@ void PartialDirectory::check_target() const {
     if (!empty && !fs::exists(fs::path(target_) / mark_, error))
         throw DirectoryError("'" + target_ + "' is not empty and has no " + mark_ +
                              ", so it is not replaced");
-}
-
-void PartialDirectory::remove_stale() const {
-    remove_half_made(target_);
 }
 
 void PartialDirectory::publish() {

@@ -40,7 +40,6 @@ class PartialDirectory {
     PartialDirectory() = default;
     void place(const std::string& target, const std::string& mark);
     void check_target() const;
-    void remove_stale() const;
     std::string target_, mark_, parent_, path_;
     UniqueFd fd_;
 };

@@ -20,6 +20,15 @@ void give_resource(Call& call, const ResourceOrigin& origin, Res& res) {
     res.resource = one[0];
 }
 
+template <typename Args, typename Res>
+void give_resource_of_context(Call& call, ResourceOrigin::Kind kind, const Args& args, Res& res) {
+    ResourceOrigin origin;
+    origin.kind = kind;
+    origin.object = args.hCtx;
+    origin.type = static_cast<CUdevResourceType>(args.type);
+    give_resource(call, origin, res);
+}
+
 bool resources_of(const rpc::Blob& bytes, std::vector<CUdevResource>* out) {
     if (!bytes.present || bytes.size % sizeof(CUdevResource) != 0) return false;
     out->resize(bytes.size / sizeof(CUdevResource));
@@ -37,19 +46,11 @@ void serve_cuDeviceGetDevResource(Call& call, const cuDeviceGetDevResource_args&
 }
 
 void serve_cuCtxGetDevResource(Call& call, const cuCtxGetDevResource_args& args, cuCtxGetDevResource_res& res) {
-    ResourceOrigin origin;
-    origin.kind = ResourceOrigin::Context;
-    origin.object = args.hCtx;
-    origin.type = static_cast<CUdevResourceType>(args.type);
-    give_resource(call, origin, res);
+    give_resource_of_context(call, ResourceOrigin::Context, args, res);
 }
 
 void serve_cuGreenCtxGetDevResource(Call& call, const cuGreenCtxGetDevResource_args& args, cuGreenCtxGetDevResource_res& res) {
-    ResourceOrigin origin;
-    origin.kind = ResourceOrigin::Green;
-    origin.object = args.hCtx;
-    origin.type = static_cast<CUdevResourceType>(args.type);
-    give_resource(call, origin, res);
+    give_resource_of_context(call, ResourceOrigin::Green, args, res);
 }
 
 void serve_cuDevSmResourceSplitByCount(Call& call, const cuDevSmResourceSplitByCount_args& args,

@@ -2,12 +2,8 @@
 #include "worker.h"
 
 #include <dlfcn.h>
-#include <fcntl.h>
 #include <malloc.h>
-#include <poll.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -22,7 +18,6 @@
 #include "last_words.h"
 #include "live_check.h"
 #include "log.h"
-#include "plain_service.h"
 #include "rpc/ring/spinning.h"
 #include "variables.h"
 #include "worker_link.h"

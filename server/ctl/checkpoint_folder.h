@@ -21,7 +21,7 @@ struct CheckpointInfo {
     int32_t pid = 0;
     std::string criu_version;
     bool without_gpu = false;  // as the GPU's half says
-    std::vector<OutputFile> outputs;
+    std::vector<OutputFile> outputs{};
     // How long it took, in seconds, for what the next will be expected to take.
     uint64_t device_bytes = 0;
     double secured = 0, complete = 0, criu = 0;

@@ -58,10 +58,10 @@ void dry_snapshot(const std::string& socket, const DryRunOptions& options);
 void checkpoint(const std::string& socket, const CheckpointOptions& options);
 struct RestoreOptions {
     std::string directory;
-    std::string devices;   // CUDA_VISIBLE_DEVICES for the session in place of the one it had; empty: as it was
-    bool truncate = false; // what the program has written to its files since is cut off: it will write it again
+    std::string devices{};     // CUDA_VISIBLE_DEVICES for the session in place of the one it had; empty: as it was
+    bool truncate = false;     // what the program has written to its files since is cut off: it will write it again
     bool without_gpu = false;  // nothing of what it had in the GPU
-    std::vector<std::string> criu_arguments;
+    std::vector<std::string> criu_arguments{};
 };
 void restore(const std::string& socket, const RestoreOptions& options);
 // Loads a snapshot, unless its session is here already, parked and as it was then: from an attempt before. Throws.

@@ -197,7 +197,7 @@ class Run {
             if (::kill(program_, 0) == 0 || errno == EPERM)
                 throw CommandError("there is a process " + std::to_string(program_) + ", whose number the program in '" + newest +
                                    "' needs: it may be that program, left by a run that was killed");
-            restore(control_, {newest, options_.devices, true, {}});
+            restore(control_, {.directory = newest, .devices = options_.devices, .truncate = true});
             open_output(O_RDONLY);
             position_ = fs::file_size(output_path_);
             return;

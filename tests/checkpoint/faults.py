@@ -72,6 +72,14 @@ def hanging_checkpoint(world, app, folder, *words):
     return control
 
 
+def hanging_after_one(world, *words):
+    """(server, program, the folder of one checkpoint of it, cricketctl whose criu hangs in the next there)"""
+    server = world.start_server()
+    app, place = start(world), place_of(world)
+    world.control("checkpoint", app.pid, place / "earlier", "--leave-running")
+    return server, app, place, hanging_checkpoint(world, app, place / "earlier", *words)
+
+
 def fails_without_criu(world, control, who, how=signal.SIGKILL):
     """Its criu ends, and it with a failure."""
     for child in children_of(control):
@@ -198,10 +206,7 @@ def no_host_memory(world):
 def worker_killed(world):
     """The session goes with its worker, which its program is told; what was saved before brings it back."""
     for words in BOTH:
-        server = world.start_server()
-        app, place = start(world), place_of(world)
-        world.control("checkpoint", app.pid, place / "earlier", "--leave-running")
-        control = hanging_checkpoint(world, app, place / "earlier", *words)
+        server, app, place, control = hanging_after_one(world, *words)
         os.kill(children_of(server.pid)[0], signal.SIGKILL)
         fails_without_criu(world, control, "cricketctl, whose session's worker was killed,")
         status = world.children.wait(app.pid, "the program, which is to hear of it")
@@ -214,10 +219,7 @@ def worker_killed(world):
 @fault
 def server_killed(world):
     for words in BOTH:
-        server = world.start_server()
-        app, place = start(world), place_of(world)
-        world.control("checkpoint", app.pid, place / "earlier", "--leave-running")
-        control = hanging_checkpoint(world, app, place / "earlier", *words)
+        server, app, place, control = hanging_after_one(world, *words)
         server.kill()
         fails_without_criu(world, control, "cricketctl, whose server was killed,")
         check(os.listdir(place) == ["earlier"], f"left behind: {os.listdir(place)}")
