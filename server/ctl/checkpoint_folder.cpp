@@ -158,6 +158,7 @@ CheckpointInfo check_checkpoint(const std::string& directory) {
         info.session = body.at("session").get<std::string>();
         info.program = body.at("program").get<std::string>();
         info.pid = body.at("pid").get<int32_t>();
+        info.created = body.value("created", int64_t(0));
         info.criu_version = body.at("criu").get<std::string>();
         info.without_gpu = gpu.meta().value("without_gpu", false);
         for (const json& one : body.value("outputs", json::array()))

@@ -22,6 +22,7 @@ struct CheckpointInfo {
     std::string criu_version;
     bool without_gpu = false;  // as the GPU's half says
     std::vector<OutputFile> outputs{};
+    int64_t created = 0;  // seconds since 1970
     // How long it took, in seconds, for what the next will be expected to take.
     uint64_t device_bytes = 0;
     double secured = 0, complete = 0, criu = 0;

@@ -10,6 +10,8 @@
 
 namespace cricket::ctl {
 
+struct CheckpointInfo;
+
 // One clear line for the user.
 struct CommandError : std::runtime_error {
     using std::runtime_error::runtime_error;
@@ -32,6 +34,7 @@ void require(const server::OpResult& result);
 struct StoreOptions {
     std::string base;       // a snapshot or checkpoint; empty: none
     bool series = false;    // the newest of the session beside the new one is the base, and it can be one itself
+    bool first = false;     // of a series, but shares with none
     unsigned compress = 0;  // level of zstd; 0: none
 };
 
@@ -62,6 +65,7 @@ struct RestoreOptions {
     bool truncate = false;     // what the program has written to its files since is cut off: it will write it again
     bool without_gpu = false;  // nothing of what it had in the GPU
     std::vector<std::string> criu_arguments{};
+    const CheckpointInfo* checked = nullptr;  // what check_checkpoint() has just said of the directory; null: it is yet to be asked
 };
 void restore(const std::string& socket, const RestoreOptions& options);
 // Loads a snapshot, unless its session is here already, parked and as it was then: from an attempt before. Throws.

@@ -52,15 +52,21 @@ std::vector<OutputFile> outputs_of(pid_t root) {
     return outputs;
 }
 
-void cut_outputs(const std::vector<OutputFile>& outputs) {
+bool outputs_are_longer(const std::vector<OutputFile>& outputs) {
+    bool longer = false;
     for (const OutputFile& one : outputs) {
         struct stat status {};
         if (::stat(one.path.c_str(), &status) != 0)
-            throw CommandError("the program was writing to '" + one.path + "': " + std::strerror(errno));
+            throw CommandError("'" + one.path + "', which the program was writing to, cannot be found: " + std::strerror(errno));
         if (static_cast<uint64_t>(status.st_size) < one.bytes)
             throw CommandError("'" + one.path + "', which the program was writing to, is shorter than it was: " +
                                std::to_string(status.st_size) + " bytes instead of " + std::to_string(one.bytes));
+        longer |= static_cast<uint64_t>(status.st_size) > one.bytes;
     }
+    return longer;
+}
+
+void cut_outputs(const std::vector<OutputFile>& outputs) {
     for (const OutputFile& one : outputs)
         if (::truncate(one.path.c_str(), static_cast<off_t>(one.bytes)) != 0)
             throw CommandError("cannot cut '" + one.path + "' to " + std::to_string(one.bytes) +

@@ -18,7 +18,9 @@ struct OutputFile {
 
 // Of the process and all that descend from it, which stand still: regular files with a name that are open for writing.
 std::vector<OutputFile> outputs_of(pid_t root);
-// Makes them as long as they were. Throws CommandError naming one that cannot be, before any was changed.
+// Whether one is longer than it was. Throws CommandError naming one that is shorter, or gone, and cannot be made as it was.
+bool outputs_are_longer(const std::vector<OutputFile>& outputs);
+// Makes them as long as they were, after outputs_are_longer().
 void cut_outputs(const std::vector<OutputFile>& outputs);
 
 }  // namespace cricket::ctl

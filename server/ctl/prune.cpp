@@ -29,6 +29,7 @@ using nlohmann::json;
 struct Entry {
     std::string name, path, session, program, wrong;
     bool whole = false;  // a checkpoint, not a snapshot alone
+    bool aside = false;  // found damaged, and kept
     int64_t created = 0;
     uint64_t bytes = 0, own = 0;  // on the disk; what nothing else has by a hard link
 };
@@ -56,10 +57,11 @@ std::vector<Entry> entries_of(const std::string& directory) {
         entry.name = item.path().filename();
         entry.path = item.path();
         if (server::PartialDirectory::is_partial(entry.name)) continue;
+        entry.aside = is_set_aside(entry.name);
         entry.whole = fs::exists(item.path() / checkpoint_file, error);
         const std::string snapshot = entry.path + (entry.whole ? "/gpu" : "");
         const std::string manifest = snapshot + "/manifest.json";
-        if (!entry.whole && !fs::exists(manifest, error)) continue;
+        if (!entry.whole && !entry.aside && !fs::exists(manifest, error)) continue;
         try {
             const json body =
                 server::read_sealed(manifest, server::snapshot_format, server::oldest_snapshot_format).body;
@@ -69,6 +71,7 @@ std::vector<Entry> entries_of(const std::string& directory) {
         } catch (const std::exception& why) {
             entry.wrong = why.what();
         }
+        if (entry.aside) entry.wrong = "found damaged by a cricketctl run, which kept it" + (entry.wrong.empty() ? "" : ": " + entry.wrong);
         add_sizes(&entry);
         found.push_back(std::move(entry));
     }
@@ -78,6 +81,8 @@ std::vector<Entry> entries_of(const std::string& directory) {
     return found;
 }
 
+}  // namespace
+
 std::string time_text(int64_t seconds) {
     const std::time_t time = seconds;
     std::tm local{};
@@ -85,8 +90,6 @@ std::string time_text(int64_t seconds) {
     if (seconds && ::localtime_r(&time, &local)) std::strftime(text, sizeof text, "%F %T", &local);
     return text;
 }
-
-}  // namespace
 
 void list_series(const std::string& directory, bool as_json) {
     const std::vector<Entry> entries = entries_of(directory);
@@ -124,6 +127,7 @@ void prune_series(const PruneOptions& options) {
     uint64_t freed = 0;
     std::vector<std::string> unreadable;
     for (const Entry& entry : entries) {
+        if (entry.aside) continue;
         if (!entry.wrong.empty()) {
             unreadable.push_back(entry.wrong);
             continue;

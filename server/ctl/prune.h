@@ -3,9 +3,16 @@
 // can go without the others losing anything.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 namespace cricket::ctl {
+
+// The name of one that was found damaged ends so. It stays until somebody removes it by hand, counts for nothing, and no other
+// shares anything with it.
+inline constexpr char damaged_suffix[] = ".damaged";
+inline bool is_set_aside(const std::string& name) { return name.ends_with(damaged_suffix); }
+std::string time_text(int64_t seconds);  // since 1970, as local time
 
 void list_series(const std::string& directory, bool as_json);
 

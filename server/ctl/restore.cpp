@@ -53,7 +53,8 @@ SessionStatus load_or_keep(ControlClient& control, const std::string& snapshot) 
 
 void restore(const std::string& socket, const RestoreOptions& options) {
     const std::string& directory = options.directory;
-    const CheckpointInfo info = check_checkpoint(directory);
+    const CheckpointInfo info = options.checked ? *options.checked : check_checkpoint(directory);
+    const bool cut = options.truncate && outputs_are_longer(info.outputs);
     std::future<std::string> criu = std::async(std::launch::async, find_criu);
     ControlClient control = ControlClient::connect(socket);
     const std::string snapshot = directory + "/gpu";
@@ -68,7 +69,10 @@ void restore(const std::string& socket, const RestoreOptions& options) {
         std::async(std::launch::async, [&] { return kept ? *kept : loaded(control.finish_load(name)); });
     std::string why;
     try {
-        if (options.truncate) cut_outputs(info.outputs);
+        if (cut) {
+            loading.get();  // what was written since is only worth less once it can be written again
+            cut_outputs(info.outputs);
+        }
         const std::string log = directory + "/restore.log";
         Verdict verdict([&] {
             try {

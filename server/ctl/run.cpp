@@ -27,6 +27,7 @@
 #include "command.h"
 #include "control_client.h"
 #include "criu.h"
+#include "numbered.h"
 #include "cricket/unique_fd.h"
 #include "paths.h"
 #include "prune.h"
@@ -36,9 +37,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using server::ControlClient;
-
-constexpr char number_format[] = "%06u";
-constexpr size_t most_digits = 9;
 
 [[noreturn]] void fail(const std::string& what) { throw CommandError(what + ": " + std::strerror(errno)); }
 
@@ -83,7 +81,8 @@ class Run {
   public:
     explicit Run(const RunOptions& options)
         : options_(options),
-          checkpoints_(options.directory + "/checkpoints"),
+          checkpoints_path_(options.directory + "/checkpoints"),
+          checkpoints_(checkpoints_path_),
           output_path_(options.directory + "/output"),
           socket_(options.directory + "/server.sock"),
           control_(server::control_path(socket_)) {}
@@ -102,7 +101,7 @@ class Run {
             std::cerr << "cricketctl: the program has ended; without '" << options_.directory << "/finished' it begins anew\n";
             return 0;
         }
-        fs::create_directory(checkpoints_);
+        fs::create_directory(checkpoints_path_);
         watch();
         find_criu();  // now, not when the first checkpoint is due
         start_server();
@@ -172,32 +171,24 @@ class Run {
         server_ = -1;
     }
 
-    // Numbers of the checkpoints, the newest last.
-    std::vector<unsigned> numbers() const {
-        std::vector<unsigned> found;
-        for (const auto& entry : fs::directory_iterator(checkpoints_)) {
-            const std::string name = entry.path().filename();
-            if (name.size() <= most_digits && std::ranges::all_of(name, [](char c) { return c >= '0' && c <= '9'; }) &&
-                fs::exists(entry.path() / checkpoint_file))
-                found.push_back(static_cast<unsigned>(std::stoul(name)));
+    // Nothing of an attempt to go on may be in the way of the next: what criu has begun became a child of this thread.
+    void end_children() noexcept {
+        for (;;) {
+            std::vector<pid_t> children;
+            std::ifstream list("/proc/thread-self/children");
+            for (pid_t child = 0; list >> child;)
+                if (child != server_) children.push_back(child);
+            if (children.empty()) return;
+            for (const pid_t child : children) ::kill(child, SIGKILL);
+            for (const pid_t child : children)
+                while (::waitpid(child, nullptr, 0) < 0 && errno == EINTR) {
+                }
         }
-        std::ranges::sort(found);
-        return found;
-    }
-    std::string checkpoint_path(unsigned number) const {
-        char name[32];
-        std::snprintf(name, sizeof name, number_format, number);
-        return checkpoints_ + "/" + name;
     }
 
     void begin() {
-        if (const std::vector<unsigned> all = numbers(); !all.empty()) {
-            const std::string newest = checkpoint_path(all.back());
-            program_ = check_checkpoint(newest).pid;
-            if (::kill(program_, 0) == 0 || errno == EPERM)
-                throw CommandError("there is a process " + std::to_string(program_) + ", whose number the program in '" + newest +
-                                   "' needs: it may be that program, left by a run that was killed");
-            restore(control_, {.directory = newest, .devices = options_.devices, .truncate = true});
+        if (checkpoints_.any()) {
+            program_ = checkpoints_.go_on(control_, {.directory = {}, .devices = options_.devices, .truncate = true}, [this] { end_children(); });
             open_output(O_RDONLY);
             position_ = fs::file_size(output_path_);
             return;
@@ -274,8 +265,8 @@ class Run {
         show_output();
         if (status == 0) {
             std::ofstream(options_.directory + "/finished") << "0\n";
-            std::error_code ignored;
-            fs::remove_all(checkpoints_, ignored);
+            for (const std::string& kept : checkpoints_.remove_all())
+                std::cerr << "cricketctl: '" << kept << "', which was damaged, is still there\n";
         }
         return status;
     }
@@ -307,24 +298,29 @@ class Run {
                 wait_program();
                 return true;
             }
-            const std::vector<unsigned> all = numbers();
             CheckpointOptions checkpoint_options;
             checkpoint_options.target = std::to_string(program_);
-            checkpoint_options.directory = checkpoint_path(all.empty() ? 1 : all.back() + 1);
+            checkpoint_options.directory = checkpoints_.next_path();
             checkpoint_options.leave_running = leave_running;
-            checkpoint_options.store.series = true;
+            checkpoint_options.store = checkpoints_.next_store(options_.keep);
             checkpoint(control_, checkpoint_options);
             if (!leave_running) wait_program();
-            prune_series({checkpoints_, options_.keep, false});
-            return true;
         } catch (const std::exception& error) {
             std::cerr << "cricketctl: no checkpoint: " << error.what() << "\n";
             return false;
         }
+        try {
+            prune_series({checkpoints_path_, options_.keep, false});
+        } catch (const std::exception& error) {
+            std::cerr << "cricketctl: older checkpoints stay: " << error.what() << "\n";
+        }
+        return true;
     }
 
     const RunOptions& options_;
-    const std::string checkpoints_, output_path_, socket_, control_;
+    const std::string checkpoints_path_;
+    NumberedCheckpoints checkpoints_;
+    const std::string output_path_, socket_, control_;
     UniqueFd lock_, signals_, timer_, changes_, output_;
     uint64_t position_ = 0;  // in the output, of what was shown
     pid_t server_ = -1, program_ = -1;

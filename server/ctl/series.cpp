@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "progress.h"
+#include "prune.h"
 #include "sealed_json.h"
 #include "session_names.h"
 #include "snapshot_store.h"
@@ -33,7 +34,8 @@ std::string newest_beside(const std::string& result, const std::string& session)
     std::vector<std::pair<fs::file_time_type, std::string>> found;
     std::error_code error;
     for (const auto& entry : fs::directory_iterator(fs::path(result).parent_path(), error)) {
-        if (entry.path().filename().string().find(".partial-") != std::string::npos) continue;
+        const std::string name = entry.path().filename();
+        if (name.find(".partial-") != std::string::npos || is_set_aside(name)) continue;
         for (const std::string& folder : {entry.path().string(), entry.path().string() + "/gpu"}) {
             std::error_code missing;
             const auto time = fs::last_write_time(folder + manifest, missing);
@@ -69,7 +71,7 @@ server::SnapshotRequest snapshot_request(const StoreOptions& options, const std:
     request.compress = options.compress;
     if (!options.base.empty())
         request.base = gpu_half(options.base);
-    else if (options.series)
+    else if (options.series && !options.first)
         request.base = newest_beside(result, session_token);
     return request;
 }
