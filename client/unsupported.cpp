@@ -10,6 +10,7 @@
 #include <new>
 
 #include "client/call.h"
+#include "client/contexts.h"
 #include "client/log.h"
 #include "client/session.h"
 #include "client/unsupported.h"
@@ -94,7 +95,7 @@ void note_unsupported(const char* function, const char* reason, const void* call
 
 CUresult unsupported(const char* function, const char* reason, const void* caller) {
     note_unsupported(function, reason, caller);
-    return CUDA_ERROR_NOT_SUPPORTED;
+    return initialized() ? CUDA_ERROR_NOT_SUPPORTED : CUDA_ERROR_NOT_INITIALIZED;
 }
 
 void report_unsupported(Session& session) {

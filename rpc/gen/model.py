@@ -197,7 +197,7 @@ class Builder:
                         self.errors.add(entry.place, f"{entry.symbol} sends nothing: rule '{rule.name}' is for calls that do")
                     continue
                 param = by_name.get(name)
-                if function.kind in ("unsupported", "internal") or not param:
+                if function.kind == "internal" or not param:
                     self.errors.add(entry.place, f"{entry.symbol}: '{rule.name}' says nothing of '{name}' here")
                     continue
                 is_value = not param.pointer and not param.wire and not param.handle and "(*)" not in param.type

@@ -52,6 +52,13 @@ class Output(Project):
         self.assertIn("| cuOther | forward | server |  |", table)
         self.assertIn("| cuMake_ptsz | alias of cuMake |", table)
 
+    def test_what_must_be_given_is_asked_of_refused_functions_too(self):
+        self.write(cuOther='cuOther unsupported list=given "no"')
+        self.succeeds()
+        stubs = self.output("stubs_one.cpp")
+        self.assertIn("early_cuOther(const unsigned int *list) {\n    if (!list) return CUDA_ERROR_INVALID_VALUE;", stubs)
+        self.assertIn("CUresult status = early_cuOther(list);\n    if (status == CUDA_SUCCESS) [[likely]] status = unsupported(", stubs)
+
     def test_hand_written_functions_are_declared_only(self):
         self.write(cuMake="cuMake forward client", cuOther="cuOther forward server list=in[count]", cuVoid="cuVoid local")
         self.succeeds()

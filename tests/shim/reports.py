@@ -11,12 +11,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoint"))
 from harness import check, children_of, main, wait_for  # noqa: E402
 
 PROGRAM = """
-import ctypes, sys
+import ctypes, os, sys
 driver = ctypes.CDLL("libcuda.so.1")
-driver.cuGraphicsMapResources(0, 0, 0)          # before there is a session
+assert driver.cuGraphicsMapResources(0, 0, 0) == 3   # before there is a session
+assert driver.cuGraphAddExternalSemaphoresWaitNode(0, 0, 0, 0, 0) == 1   # NULL comes first, and is no use of it
 assert driver.cuInit(0) == 0
 for i in range(3):
     assert driver.cuDeviceGetLuid(0, 0, 0) == 801
+if not os.fork():
+    os._exit(0 if driver.cuDeviceGetLuid(0, 0, 0) == 3 else 1)
+assert os.wait()[1] == 0
 print("ready", flush=True)
 sys.stdin.read()
 """

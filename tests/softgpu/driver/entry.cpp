@@ -15,6 +15,7 @@
 namespace softgpu {
 
 CUresult unsupported(const char* name) {
+    if (const CUresult result = initialized(); result != CUDA_SUCCESS) return result;
     static std::mutex mutex;
     static auto* named = new std::map<std::string, bool>;
     std::unique_lock lock(mutex);
