@@ -10,6 +10,7 @@
 #include <functional>
 #include <span>
 
+#include "completions.h"
 #include "driver_table.h"
 #include "journal.h"
 #include "objects.h"
@@ -26,8 +27,8 @@ struct Call {
     rpc::Credential credential;
 
     // Set by a handler whose answer must wait for the device: the reply is sent when the event has completed, with
-    // the event's result as status. The executor owns the event.
-    CUevent wait_for = nullptr;
+    // the event's result as status. The executor owns it.
+    Awaited wait_for{};
     // Device memory to give back once wait_for has completed, or at once without one.
     CUdeviceptr reclaim = 0;
     // Bulk data to be kept with the journal entry; set before the call when it is a replay.

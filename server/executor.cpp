@@ -7,11 +7,13 @@
 #include "procedures.h"
 #include "record.h"
 #include "rpc/ring/message.h"
+#include "rpc/ring/spinning.h"
 
 namespace cricket::server {
 namespace {
 
 constexpr uint32_t largest_reply = 1u << 20;
+constexpr uint64_t between_questions_ns = 20'000;
 
 int32_t& status_of(void* res) {
     return *static_cast<int32_t*>(res);
@@ -110,7 +112,7 @@ void Executor::execute(const DispatchEntry& entry, uint32_t procedure, Call& cal
     while (status_of(res) == CUDA_ERROR_OUT_OF_MEMORY && current == CUDA_SUCCESS &&
            (session_.device_memory.release_spares() || (session_.snapshot_hooks && session_.snapshot_hooks->make_room()))) {
         // What we keep for later, or a snapshot until it is written, counts as free memory: then the call would not have failed.
-        if (call.wait_for) session_.give_event(std::exchange(call.wait_for, nullptr));
+        session_.give(std::exchange(call.wait_for, {}));
         free_xdr(entry.xdr_res, res);
         std::memset(res, 0, entry.res_size);
         entry.serve(call, args, res);
@@ -172,7 +174,7 @@ bool Executor::step(ring::RingServer& ring) {
                 return false;
             }
             if (!wants_reply) {
-                if (call.wait_for) session_.give_event(call.wait_for);
+                session_.give(call.wait_for);
                 // Every call says that the contents are lost, until a reset, which is not to be told of it.
                 const bool known = status_of(res) == CUDA_ERROR_CONTEXT_IS_DESTROYED && !session_.lost.empty();
                 if (status_of(res) != CUDA_SUCCESS && !known)
@@ -187,7 +189,7 @@ bool Executor::step(ring::RingServer& ring) {
                     deferred_.push_back(
                         {record->seq, call.wait_for, entry, {bytes, bytes + entry->res_size}, call.reclaim, std::move(call.then)});
                 } else {
-                    if (call.wait_for) session_.give_event(call.wait_for);
+                    session_.give(call.wait_for);
                     // Loading and unloading of code, the end of contexts and the discovery of a failed assert: the driver may
                     // have printed then.
                     if (session_.device_text.possible() &&
@@ -280,8 +282,8 @@ void Executor::tell_copies(uint64_t seq) {
 }
 
 void Executor::complete(ring::RingServer* ring, Deferred& deferred, CUresult status) {
-    session_.flush_text(deferred.event, nullptr, status);
-    session_.give_event(deferred.event);
+    session_.flush_text(deferred.awaited.event, nullptr, status);
+    session_.give(deferred.awaited);
     if (deferred.reclaim) session_.reclaim(deferred.reclaim);
     if (deferred.then) deferred.then();
     status_of(deferred.res.data()) = status;
@@ -292,8 +294,17 @@ void Executor::complete(ring::RingServer* ring, Deferred& deferred, CUresult sta
 
 bool Executor::poll(ring::RingServer* ring) {
     bool moved = false;
+    // Work that failed writes no word: its event says so.
+    const uint64_t now = deferred_.empty() ? 0 : ring::now_ns();
+    const bool ask = now - asked_ > between_questions_ns;
+    if (ask) asked_ = now;
     for (size_t i = 0; i < deferred_.size();) {
-        const CUresult status = session_.driver.cuEventQuery(deferred_[i].event);
+        const Awaited& awaited = deferred_[i].awaited;
+        CUresult status = CUDA_ERROR_NOT_READY;
+        if (awaited.word.written())
+            status = CUDA_SUCCESS;
+        else if (ask || !awaited.word.place)
+            status = session_.driver.cuEventQuery(awaited.event);
         if (status == CUDA_ERROR_NOT_READY) {
             ++i;
             continue;
@@ -307,7 +318,7 @@ bool Executor::poll(ring::RingServer* ring) {
 
 void Executor::finish_waiting(ring::RingServer* ring) {
     for (Deferred& deferred : deferred_) {
-        const CUresult status = session_.driver.cuEventSynchronize(deferred.event);
+        const CUresult status = session_.driver.cuEventSynchronize(deferred.awaited.event);
         complete(ring, deferred, status);
     }
     deferred_.clear();

@@ -57,7 +57,7 @@ class Executor {
   private:
     struct Deferred {
         uint64_t seq;
-        CUevent event;
+        Awaited awaited;
         const DispatchEntry* entry;
         std::vector<std::byte> res;
         CUdeviceptr reclaim;
@@ -74,6 +74,7 @@ class Executor {
     bool said_goodbye_ = false;
     bool client_gone_ = false;
     std::deque<Deferred> deferred_;
+    uint64_t asked_ = 0;  // when the events of calls with words were asked for last
     std::map<uint64_t, KeptReply> kept_;
     std::vector<std::max_align_t> args_, res_;
     std::vector<std::byte> answer_;  // the reply being encoded

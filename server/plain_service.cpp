@@ -100,9 +100,9 @@ void serve(svc_req* request, SVCXPRT* transport) {
     call.credential.flags |= wire::wants_reply;
     serving->executor.execute(entry, procedure, call, args, res);
     if (call.wait_for) {
-        const CUresult status = session.driver.cuEventSynchronize(call.wait_for);
-        session.flush_text(call.wait_for, nullptr, status);
-        session.give_event(call.wait_for);
+        const CUresult status = session.driver.cuEventSynchronize(call.wait_for.event);
+        session.flush_text(call.wait_for.event, nullptr, status);
+        session.give(call.wait_for);
         if (call.reclaim) session.reclaim(call.reclaim);
         if (call.then) call.then();
         auto& result = *static_cast<int32_t*>(res);

@@ -20,7 +20,7 @@ CUresult destroy(Call& call, HandleKind kind, uint64_t number, CUresult(CUDAAPI*
     // Levels and planes have no end of their own.
     const JournalEntry* made = call.session.journal.creation(number);
     if (made && Objects::kind_of(made->effect.owner) != HandleKind::Context) return CUDA_ERROR_INVALID_HANDLE;
-    call.wait_for = call.session.all_work();
+    call.wait_for = call.session.await_all_work();
     if (!call.wait_for) {
         const CUresult status = call.driver.cuCtxSynchronize();  // the sticky error that is in the way
         if (status != CUDA_SUCCESS) return status;

@@ -11,17 +11,10 @@
 #include "graph_nodes.h"
 #include "launch_config.h"
 #include "session.h"
+#include "transfer.h"
 
 namespace cricket::server {
 namespace {
-
-// With CUDA_LAUNCH_BLOCKING the call is answered when the kernel is over, with what became of it.
-CUresult await_launch(Call& call, CUstream stream) {
-    if (call.session.captures.capturing(stream)) return CUDA_SUCCESS;
-    CUresult status;
-    call.wait_for = call.session.record(stream, &status);
-    return status;
-}
 
 // Asked of the driver once for each function; null when it does not tell.
 const ParameterOffsets* offsets_of(Call& call, uint64_t number) {
@@ -82,7 +75,7 @@ CUresult launch_now(Call& call, const CUlaunchConfig& config, CUfunction functio
 CUresult launch(Call& call, const CUlaunchConfig& config, CUfunction function, uint64_t number, const rpc::Blob& params) {
     const CUresult status = launch_now(call, config, function, number, params);
     const bool wait = call.credential.flags & wire::launch_blocking && call.wants_reply();
-    return status == CUDA_SUCCESS && wait ? await_launch(call, config.hStream) : status;
+    return status == CUDA_SUCCESS && wait ? answer_after(call, config.hStream) : status;
 }
 
 template <class Args>

@@ -89,7 +89,7 @@ void serve_cuMemFree_v2(Call& call, const cuMemFree_v2_args& args, cuMemFree_v2_
         call.session.reclaim_after_captures(args.dptr);
         return;
     }
-    call.wait_for = call.session.all_work();
+    call.wait_for = call.session.await_all_work();
     if (!call.wait_for) {
         res.status = call.driver.cuCtxSynchronize();  // the sticky error that is in the way
         if (res.status != CUDA_SUCCESS) return;

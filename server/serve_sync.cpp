@@ -80,21 +80,6 @@ void serve_cuEventElapsedTime_v2(Call& call, const cuEventElapsedTime_v2_args& a
     res.status = elapsed(call, args.hStart, args.hEnd, &res.pMilliseconds);
 }
 
-// A stream that is nearly done costs less to ask than to mark with an event. Asked only while no other call is there
-// to be executed; false: it has to be waited for.
-static bool done_soon(Call& call, CUstream stream, int32_t* result) {
-    constexpr unsigned questions = 32;  // about half a microsecond each
-    for (unsigned i = 0; i < questions; ++i) {
-        const CUresult status = call.driver.cuStreamQuery(stream);
-        if (status != CUDA_ERROR_NOT_READY) {
-            *result = status;
-            return true;
-        }
-        if (!call.session.ring || call.session.ring->more()) return false;
-    }
-    return false;
-}
-
 void serve_cuStreamSynchronize(Call& call, const cuStreamSynchronize_args& args, cuStreamSynchronize_res& res) {
     call.reclaim = Session::unused_memory;
     CUstream stream = nullptr;
@@ -102,12 +87,16 @@ void serve_cuStreamSynchronize(Call& call, const cuStreamSynchronize_args& args,
         res.status = CUDA_ERROR_INVALID_HANDLE;
         return;
     }
-    if (call.session.current() && done_soon(call, stream, &res.status)) {
-        call.session.flush_text(nullptr, stream, static_cast<CUresult>(res.status));
-        return;
+    if (call.session.current()) {
+        const CUresult status = call.driver.cuStreamQuery(stream);
+        if (status != CUDA_ERROR_NOT_READY) {
+            call.session.flush_text(nullptr, stream, status);
+            res.status = status;
+            return;
+        }
+        call.wait_for = call.session.await(stream);
+        if (call.wait_for) return;
     }
-    if (call.session.current()) call.wait_for = call.session.record(stream);
-    if (call.wait_for) return;
     res.status = call.driver.cuStreamSynchronize(stream);  // says why
 }
 
@@ -127,14 +116,9 @@ void serve_cuEventSynchronize(Call& call, const cuEventSynchronize_args& args, c
         return;
     }
     const Captures::OwnWork own(call.session.captures);
-    CUevent done = call.session.take_event();
     CUstream waiter = call.session.waiting_stream();
-    if (done && waiter && call.driver.cuStreamWaitEvent(waiter, event, 0) == CUDA_SUCCESS &&
-        call.driver.cuEventRecord(done, waiter) == CUDA_SUCCESS) {
-        call.wait_for = done;
-        return;
-    }
-    if (done) call.session.give_event(done);
+    if (waiter && call.driver.cuStreamWaitEvent(waiter, event, 0) == CUDA_SUCCESS) call.wait_for = call.session.await(waiter);
+    if (call.wait_for) return;
     res.status = call.driver.cuEventSynchronize(event);
 }
 

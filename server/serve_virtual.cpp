@@ -130,7 +130,7 @@ void serve_cuIpcCloseMemHandle(Call& call, const cuIpcCloseMemHandle_args& args,
         res.status = CUDA_ERROR_INVALID_VALUE;
         return;
     }
-    call.wait_for = call.session.all_work();
+    call.wait_for = call.session.await_all_work();
     if (call.wait_for)
         call.reclaim = args.dptr;
     else

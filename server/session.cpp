@@ -11,7 +11,7 @@
 namespace cricket::server {
 
 Session::Session(const DriverTable& table)
-    : driver(table), device_memory(table), virtual_memory(table, objects, device_memory), pools(*this), host_memory(table), managed(table), captures(table), graph_history(*this) {}
+    : driver(table), device_memory(table), virtual_memory(table, objects, device_memory), pools(*this), host_memory(table), managed(table), captures(table), graph_history(*this), completions_(table) {}
 
 void Session::share_through(Exchange* exchange) { device_memory.exchange = virtual_memory.exchange = exchange; }
 
@@ -194,10 +194,19 @@ CUstream Session::waiting_stream() {
 }
 
 CUevent Session::all_work() {
+    return behind_all_work(false).event;
+}
+
+Awaited Session::await_all_work() {
+    return behind_all_work(true);
+}
+
+Awaited Session::behind_all_work(bool with_word) {
     // A primary context's work is that of its green contexts too: the driver knows it all.
     if (captures.any() || !green_contexts.empty()) return nullptr;
     CUevent done = take_event();
     if (!done) return nullptr;
+    CUstream last = CU_STREAM_LEGACY;
     CUresult status = driver.cuEventRecord(done, CU_STREAM_LEGACY);
     auto& others = non_blocking_[current_];
     if (status == CUDA_SUCCESS && !others.empty()) {
@@ -210,8 +219,9 @@ CUevent Session::all_work() {
             if (status == CUDA_SUCCESS) status = driver.cuStreamWaitEvent(join, done, 0);
         }
         if (status == CUDA_SUCCESS) status = driver.cuEventRecord(done, join);
+        last = join;
     }
-    if (status == CUDA_SUCCESS) return done;
+    if (status == CUDA_SUCCESS) return {done, with_word ? word_behind(last) : Completions::Word{}};
     give_event(done);
     return nullptr;
 }
@@ -258,9 +268,15 @@ void Session::forget_objects(const std::vector<uint64_t>& gone) {
     }
 }
 
+void Session::context_ends(uint64_t context) {
+    if (snapshot_hooks) snapshot_hooks->context_ends(context);
+    completions_.context_ends(context);
+}
+
 void Session::forget_context(uint64_t number) {
     loading.context_gone(number);
     device_heaps.context_gone(number);
+    completions_.context_gone(number);
     objects.unload(number);
     context_devices.erase(number);
     device_memory.free_all_of(number);
@@ -315,6 +331,29 @@ CUevent Session::record(CUstream stream, CUresult* status) {
     if (recorded == CUDA_SUCCESS) return event;
     if (event) give_event(event);
     return nullptr;
+}
+
+// Text of kernels is looked for by asking about events, and a word in a stream would become a node of its capture.
+Completions::Word Session::word_behind(CUstream stream) {
+    if (device_text.possible() || captures.any()) return {};
+    return completions_.behind(current_, stream);
+}
+
+Awaited Session::await(CUstream stream, CUresult* status) {
+    // Only streams of the current context may write its words: where there are others, the event tells whose stream it is.
+    const bool alone = context_devices.size() == 1;
+    Awaited awaited{nullptr, alone ? word_behind(stream) : Completions::Word{}};
+    awaited.event = record(stream, status);
+    if (!awaited.event)
+        completions_.give(std::exchange(awaited.word, {}));
+    else if (!alone && event_contexts_.at(awaited.event) == current_)
+        awaited.word = word_behind(stream);
+    return awaited;
+}
+
+void Session::give(Awaited awaited) {
+    if (awaited.event) give_event(awaited.event);
+    completions_.give(awaited.word);
 }
 
 void Session::give_event(CUevent event) {

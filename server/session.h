@@ -15,6 +15,7 @@
 
 #include "callbacks.h"
 #include "captures.h"
+#include "completions.h"
 #include "cricket/wire.h"
 #include "device_heaps.h"
 #include "device_memory.h"
@@ -46,6 +47,7 @@ struct Call;
 // must be the same in a restored worker, and it depends on what else is mapped (facts/cuda-driver.md, module variables).
 inline constexpr uint64_t channel_place = 0x3a0000000000;
 inline constexpr uint64_t pageable_up_place = 0x3b0000000000;
+inline constexpr uint64_t completions_place = 0x3c0000000000;
 
 // A copy into host memory of which the application has not been told that it is over.
 struct CopyToHost {
@@ -148,6 +150,7 @@ class Session {
     // An event that completes when all work so far of the current context has; null when it cannot be had, as while there
     // are captures: it would become part of them.
     CUevent all_work();
+    Awaited await_all_work();
     // What the driver does with a call that a capture forbids.
     CUresult refused_by_capture();
     // Freed while there are captures: given back to device_memory after the last one, when the device is done.
@@ -158,6 +161,9 @@ class Session {
     void give_event(CUevent event);
     // An event that completes when `stream`, of whatever context, has done all it has now; null: `status` says why.
     CUevent record(CUstream stream, CUresult* status = nullptr);
+    // The same, for an answer that waits for it.
+    Awaited await(CUstream stream, CUresult* status = nullptr);
+    void give(Awaited awaited);
 
     // The channel's bulk buffers. Null channel: plain transport or nobody attached.
     ring::RingServer* ring = nullptr;
@@ -182,9 +188,7 @@ class Session {
     std::string shared_refusal() const;
 
     SnapshotHooks* snapshot_hooks = nullptr;
-    void context_ends(uint64_t context) {
-        if (snapshot_hooks) snapshot_hooks->context_ends(context);
-    }
+    void context_ends(uint64_t context);  // before the driver ends it
 
     std::deque<CopyToHost> copies_to_host;
     // Work that copies to these ranges is in the stream now.
@@ -215,8 +219,12 @@ class Session {
         uint64_t offset = 0;  // in the memfd
         bool pinned = false;
     };
+    Awaited behind_all_work(bool with_word);
+    // A word behind what the stream of the current context has now, where one is of use.
+    Completions::Word word_behind(CUstream stream);
     void pin_part(uint64_t area, uint64_t area_bytes, uint64_t offset);
     CUresult synchronize_streams(uint64_t context);
+    Completions completions_;
     uint64_t current_ = 0;
     bool current_known_ = false;
     std::map<std::pair<uint64_t, uint32_t>, CUstream> thread_streams_;

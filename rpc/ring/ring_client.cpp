@@ -23,12 +23,6 @@ constexpr uint64_t round8(uint64_t n) { return (n + 7) & ~uint64_t(7); }
 constinit SpinBudget rounds;
 constinit std::atomic<uint64_t> patience_ns{0};  // after that
 
-uint64_t now_ns() {
-    timespec t{};
-    ::clock_gettime(CLOCK_MONOTONIC, &t);
-    return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(t.tv_nsec);
-}
-
 template <class Condition>
 bool spin_patiently(Condition condition) {
     if (spin_until(condition, static_cast<unsigned>(rounds.next()))) {
@@ -102,7 +96,9 @@ std::byte* RingClient::reserve_locked(uint64_t at_least, uint64_t* contiguous) {
         if (lost()) return nullptr;
         const uint64_t offset = tail_ & (size - 1);
         const uint64_t to_end = size - offset;
-        const uint64_t free = size - (tail_ - known_head());
+        // The server's line is read only where what is known of it does not do: fetching it takes as long as a small call.
+        uint64_t free = size - (tail_ - std::min(head_, tail_));
+        if (std::min(to_end, free) < at_least) free = size - (tail_ - known_head());
         if (std::min(to_end, free) >= at_least) {
             *contiguous = std::min(to_end, free);
             return channel_.ring() + offset;

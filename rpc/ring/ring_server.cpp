@@ -91,7 +91,6 @@ std::optional<Record> RingServer::peek() {
     if (record && record->seq != next_seq_)
         throw BadRecord("ring record " + std::to_string(record->seq) + " where " + std::to_string(next_seq_) +
                         " was expected");
-    if (record) peeked_end_ = record->end;
     return record;
 }
 

@@ -64,8 +64,6 @@ class RingServer {
     void wake();
 
     bool empty() const { return channel_.client_page().tail.load(std::memory_order_acquire) == at_; }
-    // Whether a record follows the one that peek() gave and advance() has not been told of.
-    bool more() const { return channel_.client_page().tail.load(std::memory_order_acquire) != peeked_end_; }
     uint64_t acked_seq() const { return channel_.client_page().acked_seq.load(std::memory_order_acquire); }
     Channel& channel() { return channel_; }
 
@@ -77,7 +75,6 @@ class RingServer {
     Channel channel_;
     uint64_t at_ = 0;
     uint64_t known_tail_ = 0;  // the client's tail as last read
-    uint64_t peeked_end_ = 0;  // behind the record that peek() gave last
     unsigned untold_ = 0;      // records executed since the client was told
     uint64_t next_seq_ = 1;
 };
