@@ -101,10 +101,11 @@ class Quiesced {
 void checkpoint(const std::string& socket, const CheckpointOptions& options) {
     // Everything that can be known beforehand is, before anything stops.
     ControlClient control = ControlClient::connect(socket);
-    const SessionStatus session = find_running(control, options.target);
+    const Tree tree = find_tree(control, options.target);
+    const SessionStatus& session = tree.session;
     const std::string name = server::session_name(session.id);
     const std::string criu = find_criu();
-    CheckpointInfo info{new_epoch_id(), server::token_text(session.token), session.program, session.pid,
+    CheckpointInfo info{new_epoch_id(), server::token_text(session.token), session.program, tree.root,
                         version_of(criu)};
 
     const InterruptGuard guard;
@@ -115,7 +116,7 @@ void checkpoint(const std::string& socket, const CheckpointOptions& options) {
     if (::mkdir(app.c_str(), 0700) != 0)
         throw CommandError("cannot create '" + app + "': " + std::strerror(errno));
     ControlClient saver = ControlClient::connect(socket);
-    std::vector<std::string> arguments = {"dump", "-t",      std::to_string(session.pid), "-D", app,
+    std::vector<std::string> arguments = {"dump", "-t",      std::to_string(tree.root), "-D", app,
                                           "-o",   "dump.log"};
     arguments.insert(arguments.end(), options.criu_arguments.begin(), options.criu_arguments.end());
 
@@ -157,8 +158,11 @@ void checkpoint(const std::string& socket, const CheckpointOptions& options) {
         }
     };
     std::chrono::steady_clock::time_point criu_began;
+    // While all stand still: a process of the tree may have begun to use CUDA meanwhile.
     const auto note_criu = [&] {
-        info.outputs = outputs_of(session.pid);
+        ControlClient asking = ControlClient::connect(socket);
+        check_alone(asking, tree);
+        info.outputs = outputs_of(tree.root);
         info.criu = std::chrono::duration<double>(std::chrono::steady_clock::now() - criu_began).count();
     };
     const auto finish = [&] {
@@ -182,13 +186,19 @@ void checkpoint(const std::string& socket, const CheckpointOptions& options) {
         }
     };
     const auto dump_error = [&](const CriuResult& dump) {
-        return CommandError("criu could not dump pid " + std::to_string(session.pid) + ": " + dump.errors + other_half());
+        return CommandError("criu could not dump pid " + std::to_string(tree.root) + ": " + dump.errors + other_half());
     };
 
+    std::string why_not;
     if (options.leave_running) {
         Verdict standing([&] {
-            note_criu();
-            return true;
+            try {
+                note_criu();
+                return true;
+            } catch (const std::exception& error) {
+                why_not = error.what();
+                return false;
+            }
         });
         arguments.insert(arguments.end(), {"--leave-running", "--action-script", standing.script()});
         try {
@@ -197,6 +207,7 @@ void checkpoint(const std::string& socket, const CheckpointOptions& options) {
             standing.close();
             securing.wait();
             quiesced.resume();
+            if (!why_not.empty()) throw CommandError(why_not);
             if (!dump.ok()) throw dump_error(dump);
             wait_complete();
             finish();
@@ -205,7 +216,6 @@ void checkpoint(const std::string& socket, const CheckpointOptions& options) {
             throw;
         }
     } else {
-        std::string why_not;
         bool complete = false;
         Verdict verdict([&] {
             try {
@@ -232,7 +242,7 @@ void checkpoint(const std::string& socket, const CheckpointOptions& options) {
         }
         if (!dump.ok())
             throw CommandError("'" + partial.target() + "' is complete, but criu failed to end pid " +
-                               std::to_string(session.pid) + ": " + dump.errors);
+                               std::to_string(tree.root) + ": " + dump.errors);
         quiesced.release();
         require(control.drop(name, true));
     }

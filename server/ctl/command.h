@@ -77,8 +77,15 @@ void verify_live(const std::string& socket, const std::string& target, std::stri
 
 // The session that SESSION, a token or a PID names; throws when there is none, or several.
 server::SessionStatus find_session(server::ControlClient& control, const std::string& target);
-// The session that a running program has; throws what is in the way of stopping it.
-server::SessionStatus find_running(server::ControlClient& control, const std::string& target);
+// A process with all below it, one of which has a session: what criu dumps at once.
+struct Tree {
+    pid_t root = 0;
+    server::SessionStatus session;
+};
+// That of a PID, or of a SESSION's own process; throws what is in the way of stopping it.
+Tree find_tree(server::ControlClient& control, const std::string& target);
+// Throws if another process of the tree has a session too: a checkpoint holds one.
+void check_alone(server::ControlClient& control, const Tree& tree);
 std::string bytes_text(uint64_t bytes);  // "1.5 GiB"
 std::string absolute_path(const std::string& path);
 std::string describe(const server::SessionStatus& session);  // "session s7 (counter, pid 4711)"

@@ -189,10 +189,11 @@ class DryRun {
 
 void dry_checkpoint(const std::string& socket, const DryRunOptions& options) {
     ControlClient control = ControlClient::connect(socket);
-    const SessionStatus session = find_running(control, options.target);
+    const Tree tree = find_tree(control, options.target);
+    const SessionStatus& session = tree.session;
     DryRun run(options.leave_running ? "checkpoint that leaves it running" : "checkpoint", options);
     run.attempt([] { find_criu(); });
-    run.attempt([&] { run.look_at_app(session.pid); });
+    run.attempt([&] { run.look_at_app(tree.root); });
     run.look_at_session(control, server::session_name(session.id));
     run.look_at_place(options.directory, checkpoint_file, session);
     run.report(session);

@@ -256,7 +256,7 @@ class Run {
             if (child == program_) return *status = exit_status(one), true;
             if (child != server_) continue;  // of the program's, or criu
             server_ = -1;
-            ::kill(program_, SIGKILL);  // it would wait for a server for ever
+            signal_program(SIGKILL);  // it would wait for a server for ever
             throw CommandError(server_ended(one) + "; the same command goes on from the newest checkpoint");
         }
     }
@@ -271,16 +271,17 @@ class Run {
         return status;
     }
 
-    // Whether there is something that can be saved; a program that has not used CUDA yet has nothing to lose.
+    // Whether there is something that can be saved.
     bool has_session() {
         const std::vector<pid_t> tree = process_tree(program_);
-        bool below = false;
-        for (const server::SessionStatus& session : ControlClient::connect(control_).status().sessions) {
-            if (session.pid == program_) return true;
-            below |= std::ranges::find(tree, session.pid) != tree.end();
-        }
-        if (below) throw CommandError("it is not the program itself but a child of it that uses CUDA: give that one to run");
-        return false;
+        return std::ranges::any_of(ControlClient::connect(control_).status().sessions, [&](const server::SessionStatus& session) {
+            return session.state == server::SessionState::Running && std::ranges::find(tree, session.pid) != tree.end();
+        });
+    }
+
+    // And what it started: start() gave it a process group, which criu brings back.
+    void signal_program(int number) const {
+        if (::kill(-program_, number) != 0) ::kill(program_, number);
     }
 
     void wait_program() {
@@ -294,7 +295,8 @@ class Run {
         try {
             if (!has_session()) {
                 if (leave_running) return true;
-                ::kill(program_, SIGTERM);
+                std::cerr << "cricketctl: nothing of the program uses CUDA now: it ends without another checkpoint\n";
+                signal_program(SIGTERM);
                 wait_program();
                 return true;
             }

@@ -61,6 +61,13 @@ void await_event() {
     }
 }
 
+uint32_t last_word = 0;
+void await_word(volatile uint32_t* word) {
+    CHECK(cuStreamWriteValue32(stream, reinterpret_cast<CUdeviceptr>(word), ++last_word, CU_STREAM_WRITE_VALUE_DEFAULT));
+    while (*word != last_word) {
+    }
+}
+
 void launches(CUmodule module, uint32_t* mapped) {
     CUfunction empty, eight, wait;
     CHECK(cuModuleGetFunction(&empty, module, "empty"));
@@ -105,6 +112,7 @@ void launches(CUmodule module, uint32_t* mapped) {
     report("launch_sync", median_us(1000, [&] { one(empty, nullptr, nullptr); CHECK(cuStreamSynchronize(stream)); }));
     report("launch_stream_query", median_us(1000, [&] { one(empty, nullptr, nullptr); await_query(); }));
     report("launch_event_query", median_us(1000, [&] { one(empty, nullptr, nullptr); await_event(); }));
+    report("launch_word", median_us(1000, [&] { one(empty, nullptr, nullptr); await_word(mapped); }));
     report("launch_event_sync", median_us(1000, [&] {
                one(empty, nullptr, nullptr);
                CHECK(cuEventRecord(event, stream));
@@ -144,6 +152,16 @@ void small_copies(CUdeviceptr device, std::byte* pinned) {
     report("d2h_4B_pinned_event_query", median_us(1000, [&] { CHECK(cuMemcpyDtoHAsync(pinned, device, 4, stream)); await_event(); }));
     report("d2h_4B_pinned_stream_sync",
            median_us(1000, [&] { CHECK(cuMemcpyDtoHAsync(pinned, device, 4, stream)); CHECK(cuStreamSynchronize(stream)); }));
+    auto* flag = reinterpret_cast<uint32_t*>(pinned + (1 << 20));
+    for (const size_t bytes : {size_t{4}, size_t{65536}}) {
+        const std::string size = bytes == 4 ? "4B" : "64KiB";
+        report(("d2h_" + size + "_pinned_word").c_str(),
+               median_us(1000, [&] { CHECK(cuMemcpyDtoHAsync(pinned, device, bytes, stream)); await_word(flag); }));
+        report(("h2d_" + size + "_pinned_word").c_str(),
+               median_us(1000, [&] { CHECK(cuMemcpyHtoDAsync(device, pinned, bytes, stream)); await_word(flag); }));
+        report(("h2d_" + size + "_pinned_sync").c_str(), median_us(1000, [&] { CHECK(cuMemcpyHtoD(device, pinned, bytes)); }));
+    }
+    report("d2h_64KiB_pinned_sync", median_us(1000, [&] { CHECK(cuMemcpyDtoH(pinned, device, 65536)); }));
     report("d2h_4B_pageable_async", median_us(1000, [&] { CHECK(cuMemcpyDtoHAsync(word, device, 4, stream)); }));
     CHECK(cuCtxSynchronize());
     const auto burst = [](const char* name, auto body) {
@@ -159,6 +177,7 @@ void small_copies(CUdeviceptr device, std::byte* pinned) {
     burst("h2d_64KiB_pinned_async", [&] { CHECK(cuMemcpyHtoDAsync(device, pinned, 65536, stream)); });
     static std::byte big[65536];
     burst("h2d_64KiB_pageable_async", [&] { CHECK(cuMemcpyHtoDAsync(device, big, 65536, stream)); });
+    burst("write_value", [&] { CHECK(cuStreamWriteValue32(stream, reinterpret_cast<CUdeviceptr>(flag), ++last_word, 0)); });
     burst("memset_4B_async", [&] { CHECK(cuMemsetD32Async(device, 1, 1, stream)); });
     burst("memset_async", [&] { CHECK(cuMemsetD8Async(device, 1, 4096, stream)); });
 }

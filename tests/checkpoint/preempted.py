@@ -14,12 +14,14 @@ from harness import HERE, check, check_message, children_of, losses, main, runni
 
 
 class Job:
-    def __init__(self, world, steps, every):
+    def __init__(self, world, steps, every, script=None):
         self.world = world
         self.folder = world.folder / f"job{world.next_number()}"
         self.checkpoints = self.folder / "checkpoints"
         self.steps = str(steps)
         self.program = [str(world.build / "examples/train"), "--steps", self.steps]
+        if script:
+            self.program = ["/bin/sh", "-c", script.format(program=shlex.join(self.program))]
         self.words = [str(world.control_program), "run", str(self.folder), "--driver", world.driver, "--every", str(every), "--",
                       *self.program]
         self.shown = b""
@@ -132,6 +134,26 @@ def interrupted(world):
     check(result.returncode == 0 and "has ended" in result.stdout, f"a run after the end: {result.stdout}")
 
 
+def wrapped(world):
+    """A script around the program, and one program after the other."""
+    job = Job(world, 8000, every=1, script="set -e; before=here; {program}; echo $before; {program}; echo over")
+    for _ in range(2):
+        before = job.newest()
+        job.begin()
+        job.another(before)
+        check(os.path.basename(os.readlink(f"/proc/{job.program_pid()}/exe")) != "train", "it is not the script that is saved")
+        job.stop()
+        check(not children_of(os.getpid()) or all(not running(child) for child in children_of(os.getpid())), "something is left running")
+    job.begin()
+    job.wait_end(0)
+    parts = (job.folder / "output").read_text().split("here\n")
+    server = world.start_server()
+    undisturbed = world.start("train", "--steps", job.steps).finish(stop=False)
+    server.stop()
+    check(len(parts) == 2 and parts[1].endswith("over\n"), f"the script's own output: {parts[-1][-200:]}")
+    check(all(losses(part) == losses(undisturbed) for part in parts), "the losses are not those of an undisturbed run")
+
+
 def change(path, at=None):
     """One bit of a file; in the middle, if no place is named."""
     with open(path, "r+b") as file:
@@ -234,7 +256,7 @@ def damaged(world):
     job.right_result()
 
 
-PARTS = {"interrupted": interrupted, "damaged": damaged}
+PARTS = {"interrupted": interrupted, "wrapped": wrapped, "damaged": damaged}
 
 
 def test(world, arguments):
