@@ -11,17 +11,21 @@ Completions::Page Completions::make() {
     Page page;
     // Stays mapped when its context ends: 4 KiB each.
     auto* place = reinterpret_cast<void*>(completions_place + made_ * page_bytes);
-    void* memory = ::mmap(place, page_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    void* memory = ::mmap(place, page_bytes, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     if (memory == MAP_FAILED) return page;
     ++made_;
     CUdeviceptr seen = 0;
-    if (driver_.cuMemHostRegister(memory, page_bytes, CU_MEMHOSTREGISTER_DEVICEMAP) != CUDA_SUCCESS) return page;
-    if (driver_.cuMemHostGetDevicePointer(&seen, memory, 0) != CUDA_SUCCESS || seen != reinterpret_cast<CUdeviceptr>(memory)) {
+    if (driver_.cuMemHostRegister(memory, page_bytes, CU_MEMHOSTREGISTER_DEVICEMAP) != CUDA_SUCCESS)
+        return page;
+    if (driver_.cuMemHostGetDevicePointer(&seen, memory, 0) != CUDA_SUCCESS ||
+        seen != reinterpret_cast<CUdeviceptr>(memory)) {
         driver_.cuMemHostUnregister(memory);
         return page;
     }
     page.base = static_cast<std::byte*>(memory);
-    for (unsigned i = 0; i < words; ++i) page.idle.push_back(reinterpret_cast<Place*>(page.base + i * word_stride));
+    for (unsigned i = 0; i < words; ++i)
+        page.idle.push_back(reinterpret_cast<Place*>(page.base + i * word_stride));
     return page;
 }
 
@@ -31,8 +35,8 @@ Completions::Word Completions::behind(uint64_t context, CUstream stream) {
     std::vector<Place*>& idle = found->second.idle;
     if (idle.empty()) return {};
     const Word word{idle.back(), idle.back()->load(std::memory_order_relaxed) + 1};
-    if (driver_.cuStreamWriteValue32(stream, reinterpret_cast<CUdeviceptr>(word.place), word.value, CU_STREAM_WRITE_VALUE_DEFAULT) !=
-        CUDA_SUCCESS)
+    if (driver_.cuStreamWriteValue32(stream, reinterpret_cast<CUdeviceptr>(word.place), word.value,
+                                     CU_STREAM_WRITE_VALUE_DEFAULT) != CUDA_SUCCESS)
         return {};
     idle.pop_back();
     return word;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Words of host memory that the device writes when a stream's work is over: seen by reading them, where asking the driver about
-// a completed event takes it 0.6 us longer (tests/bench/where-time-goes.md). Each stands beside an event, which knows what a word
-// cannot tell: that the work failed.
+// Words of host memory that the device writes when a stream's work is over: seen by reading them, where
+// asking the driver about a completed event takes it 0.6 us longer (tests/bench/where-time-goes.md). Each
+// stands beside an event, which knows what a word cannot tell: that the work failed.
 #pragma once
 
 #include <cuda.h>
@@ -28,8 +28,8 @@ class Completions {
 
     explicit Completions(const DriverTable& driver) : driver_(driver) {}
 
-    // A word that is written when `stream` has done all it has now. `context` is current, has the stream and no captures. None
-    // where it cannot be had.
+    // A word that is written when `stream` has done all it has now. `context` is current, has the stream and
+    // no captures. None where it cannot be had.
     Word behind(uint64_t context, CUstream stream);
     void give(Word word);
     // Before the driver ends it. A context that cannot be used any more has no words either.
@@ -49,7 +49,7 @@ class Completions {
 
     const DriverTable& driver_;
     std::map<uint64_t, Page> pages_;  // by context
-    uint64_t made_ = 0;  // pages
+    uint64_t made_ = 0;               // pages
 };
 
 // What an answer waits for. Whoever holds it gives it back: Session::give().
