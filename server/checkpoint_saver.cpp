@@ -6,13 +6,13 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <set>
 
 #include "checkpoint_parts.h"
 #include "chunk_hash.h"
 #include "log.h"
+#include "settings.h"
 
 namespace cricket::server {
 namespace {
@@ -40,12 +40,6 @@ class Timed {
 };
 
 uint64_t round_up(uint64_t n, uint64_t to) { return (n + to - 1) / to * to; }
-
-// CRICKET_ASIDE_DEVICE and CRICKET_ASIDE_HOST: the most that a copy may take there, in bytes.
-uint64_t limit_of(const char* variable) {
-    const char* text = std::getenv(variable);
-    return text && *text ? std::strtoull(text, nullptr, 10) : UINT64_MAX;
-}
 
 }  // namespace
 
@@ -197,7 +191,7 @@ void Saver::copy_aside() {
         uint64_t end, used = 0;
     };
     std::map<CUdevice, Room> rooms;
-    const uint64_t limit = limit_of("CRICKET_ASIDE_DEVICE");
+    const uint64_t limit = settings::number(settings::aside_device).value_or(UINT64_MAX);
     for (const auto& [device, bytes] : wanted) {
         const auto lane = std::ranges::find(lanes_, device, &Lane::device);
         if (driver_.cuCtxSetCurrent(lane->context) != CUDA_SUCCESS) continue;
@@ -254,7 +248,7 @@ void Saver::copy_aside() {
 void Saver::secure_rest() {
     uint64_t bytes = 0;
     for (const Piece& piece : rest_) bytes += round_up(piece.bytes, aside_alignment);
-    std::byte* place = host_aside_.take(bytes, limit_of("CRICKET_ASIDE_HOST"));
+    std::byte* place = host_aside_.take(bytes, aside_host_limit());
     (place ? state_.aside_host : state_.streamed) = bytes;
     if (!place) {
         pull(rest_, false);

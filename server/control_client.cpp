@@ -15,6 +15,10 @@
 namespace cricket::server {
 namespace {
 
+constexpr std::chrono::seconds greeting_patience{30};
+
+bool_t nothing(XDR*, ...) { return TRUE; }
+
 // A C string of libtirpc's type: it reads, but does not say so.
 char* plain(const std::string& text) {
     return const_cast<char*>(text.c_str());
@@ -54,7 +58,17 @@ ControlClient ControlClient::connect(const std::string& path) {
     if (peer.uid != ::geteuid() && peer.uid != 0 && ::geteuid() != 0)
         throw ControlError("the server at '" + path + "' belongs to another user (uid " +
                            std::to_string(peer.uid) + ")");
-    return ControlClient(std::move(fd), "the server at '" + path + "'");
+    ControlClient client(std::move(fd), "the server at '" + path + "'");
+    client.greet();
+    return client;
+}
+
+// What listens there may be no server of ours and say nothing, and a command is waited for as long as it takes.
+void ControlClient::greet() {
+    CLIENT* client = static_cast<CLIENT*>(client_);
+    timeval limit{static_cast<time_t>(greeting_patience.count()), 0};
+    clnt_control(client, CLSET_TIMEOUT, reinterpret_cast<char*>(&limit));
+    require_answer(clnt_call(client, NULLPROC, nothing, nullptr, nothing, nullptr, limit));
 }
 
 ControlClient::~ControlClient() {
@@ -74,14 +88,18 @@ void ControlClient::call(Procedure procedure, Arguments* arguments, Result* resu
     CLIENT* client = static_cast<CLIENT*>(client_);
     timeval limit{static_cast<time_t>(timeout.count()), 0};
     clnt_control(client, CLSET_TIMEOUT, reinterpret_cast<char*>(&limit));
-    const clnt_stat status = procedure(arguments, result, client);
+    require_answer(procedure(arguments, result, client));
+}
+
+void ControlClient::require_answer(int status) const {
     if (status == RPC_SUCCESS) return;
     if (status == RPC_TIMEDOUT) throw ControlError(peer_name_ + " does not answer");
     if (status == RPC_CANTSEND || status == RPC_CANTRECV)
         throw ControlError(peer_name_ + " ended, or closed the connection, before it answered");
     if (status == RPC_PROGUNAVAIL || status == RPC_PROGVERSMISMATCH || status == RPC_PROCUNAVAIL)
         throw ControlError(peer_name_ + " speaks another version of the control protocol");
-    throw ControlError(peer_name_ + ": " + clnt_sperrno(status));
+    if (status == RPC_CANTENCODEARGS) throw ControlError("a name or path is too long to be sent to " + peer_name_);
+    throw ControlError(peer_name_ + ": " + clnt_sperrno(static_cast<clnt_stat>(status)));
 }
 
 template <typename Procedure, typename Arguments>

@@ -46,6 +46,8 @@ class ControlClient {
     OpResult guard(const std::string& directory);
 
   private:
+    void greet();
+    void require_answer(int status) const;  // clnt_stat
     template <typename Procedure, typename Arguments, typename Result>
     void call(Procedure procedure, Arguments* arguments, Result* result, std::chrono::seconds timeout);
     template <typename Procedure, typename Arguments>

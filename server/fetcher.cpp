@@ -6,9 +6,9 @@
 #include <sys/uio.h>
 
 #include <algorithm>
-#include <cstdlib>
 
 #include "rpc/ring/channel.h"
+#include "settings.h"
 
 namespace cricket::server {
 namespace {
@@ -20,8 +20,8 @@ constexpr uint64_t index_mask = 0xffffffff;
 }  // namespace
 
 unsigned Fetcher::default_threads() {
-    if (const char* wanted = std::getenv("CRICKET_FETCH_THREADS")) return static_cast<unsigned>(std::atoi(wanted));
-    return std::thread::hardware_concurrency() >= 8 ? 3 : 0;
+    const unsigned usual = std::thread::hardware_concurrency() >= 8 ? 3 : 0;
+    return static_cast<unsigned>(settings::number(settings::fetch_threads).value_or(usual));
 }
 
 Fetcher::Fetcher(unsigned started, unsigned used) : used_(std::min(started, used)) {

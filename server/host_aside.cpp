@@ -5,9 +5,10 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cstdlib>
 #include <fstream>
 #include <string>
+
+#include "settings.h"
 
 namespace cricket::server {
 namespace {
@@ -46,8 +47,7 @@ uint64_t cgroup_room() {
 }  // namespace
 
 uint64_t aside_host_limit() {
-    const char* text = std::getenv("CRICKET_ASIDE_HOST");
-    return text && *text ? std::strtoull(text, nullptr, 10) : UINT64_MAX;
+    return settings::number(settings::aside_host).value_or(UINT64_MAX);
 }
 
 uint64_t free_host_memory() { return std::min(available_memory(), cgroup_room()); }

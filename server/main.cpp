@@ -12,11 +12,13 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "command_line.h"
 #include "driver_choice.h"
 #include "log.h"
 #include "nvml/library.h"
 #include "nvml/nvml_worker.h"
 #include "paths.h"
+#include "settings.h"
 #include "supervisor.h"
 #include "worker_process.h"
 
@@ -27,6 +29,7 @@ using namespace cricket::server;
 void make_state_dir(const std::string& path) {
     if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST)
         throw PathError("cannot create '" + path + "': " + std::strerror(errno));
+    if (!std::filesystem::is_directory(path)) throw PathError("--state-dir '" + path + "' is no folder");
     if (::access(path.c_str(), R_OK | W_OK | X_OK) != 0)
         throw PathError("cannot write to '" + path + "': " + std::strerror(errno));
 }
@@ -38,6 +41,7 @@ int supervise(SupervisorOptions options, const std::string& driver, const std::s
     ::signal(SIGPIPE, SIG_IGN);
     ::signal(SIGXFSZ, SIG_IGN);  // a file that may grow no more is an error of its writer
     try {
+        settings::check_all();
         if (options.socket_path.empty()) options.socket_path = default_socket_path();
         if (!options.state_dir.empty()) {
             make_state_dir(options.state_dir);
@@ -73,6 +77,14 @@ int main(int argc, char** argv) {
     CLI::App app{"cricket-server: owns the GPU for programs that run with libcudashim.so preloaded",
                  "cricket-server"};
     app.set_version_flag("--version", "cricket " CRICKET_VERSION);
+    app.failure_message(failure_line);
+    app.footer(
+        "Example: cricket-server --driver soft --socket /tmp/me.sock --state-dir /var/lib/cricket\n\n"
+        "Environment: CRICKET_LOG=error|warn|info|debug (default: info), CRICKET_FETCH_THREADS (threads that read a program's\n"
+        "pageable memory; default: 3 from 8 cores on, else 0), CRICKET_ASIDE_DEVICE, CRICKET_ASIDE_HOST (bytes that a snapshot's\n"
+        "copy may take on the device, in the host's memory; default: what is free, half of what is free).\n"
+        "SIGTERM and SIGINT end it in order. Exit status: 0 ended so; 1 it could not start, and why; 100 and more: this command\n"
+        "line is wrong.");
     SupervisorOptions options;
     std::string driver = "real";
     unsigned park_timeout = 3600;
@@ -81,21 +93,26 @@ int main(int argc, char** argv) {
                    "/run/cricket/server.sock); the control plane listens at the same path plus .control, "
                    "clients over "
                    "plain RPC connect to it plus .rpc")
+        ->type_name("PATH")
         ->envname("CRICKET_SOCKET");
     app.add_option("--driver", driver,
                    "real (the NVIDIA driver), soft (the software GPU), or the path of a libcuda.so.1")
         ->capture_default_str();
-    app.add_option("--park-timeout", park_timeout,
-                   "seconds to keep the session of a client that vanished; 0: for ever")
-        ->capture_default_str();
+    add_number(&app, "--park-timeout", park_timeout, "SECONDS", "to keep the session of a client that vanished; 0: for ever", 0u,
+               1000000000u);
     app.add_option("--state-dir", options.state_dir,
-                   "on SIGTERM sessions are saved here, and loaded from here by the next start");
+                   "on SIGTERM sessions are saved here, and loaded from here by the next start")
+        ->type_name("DIR")
+        ->check(not_empty);
     app.add_option("--listen-rpc", options.listen_rpc,
                    "unix:PATH or tcp:HOST:PORT: serve clients over plain RPC there too; may be repeated")
+        ->type_name("ADDRESS")
         ->allow_extra_args(false);
     std::string nvml;
     app.add_option("--nvml", nvml,
-                   "path of the libnvidia-ml.so.1 that answers NVML (default: the one that goes with the driver)");
+                   "the libnvidia-ml.so.1 that answers NVML (default: the one that goes with the driver)")
+        ->type_name("PATH")
+        ->check(not_empty);
     // Internal: see worker_process.cpp and driver_choice.cpp.
     WorkerConfig worker;
     int link = -1;

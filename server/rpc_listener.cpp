@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 
 #include "log.h"
@@ -65,12 +66,17 @@ UniqueFd listen_tcp(const std::string& host_port) {
     if (colon == std::string::npos) throw PathError("tcp:" + host_port + ": no port");
     std::string host = host_port.substr(0, colon);
     if (host.size() > 1 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+    // getaddrinfo takes 99999 too, and what is left of it in 16 bits.
+    uint16_t port = 0;
+    const char *digits = host_port.c_str() + colon + 1, *end = host_port.c_str() + host_port.size();
+    if (const auto [stop, error] = std::from_chars(digits, end, port); error != std::errc() || stop != end)
+        throw PathError("tcp:" + host_port + ": the port is no number from 0 to 65535");
     addrinfo hints{};
     hints.ai_socktype = SOCK_STREAM;
     hints.ai_flags = AI_PASSIVE;
     addrinfo* found = nullptr;
     const int error =
-        ::getaddrinfo(host.empty() ? nullptr : host.c_str(), host_port.c_str() + colon + 1, &hints, &found);
+        ::getaddrinfo(host.empty() ? nullptr : host.c_str(), digits, &hints, &found);
     if (error != 0) throw PathError("tcp:" + host_port + ": " + ::gai_strerror(error));
     UniqueFd fd(::socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     const int on = 1;

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -51,13 +52,17 @@ std::string beside(const std::vector<std::string>& places, const char* what) {
 
 int exit_status(int status) { return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status); }
 
-// A child in a session of its own, that a Ctrl-C meant for us does not reach; `prepare` runs in it.
+// A child in a session of its own, that a Ctrl-C meant for us does not reach; `prepare` runs in it. Throws what exec says.
 pid_t start(const std::vector<std::string>& words, int output, const std::function<void()>& prepare) {
     std::vector<char*> arguments;
     for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
     arguments.push_back(nullptr);
+    int ends[2];  // the child's closes when exec has worked, else errno comes through it
+    if (::pipe2(ends, O_CLOEXEC) != 0) fail("cannot make a pipe");
+    const UniqueFd from(ends[0]);
+    UniqueFd to(ends[1]);
     const pid_t child = ::fork();
-    if (child < 0) fail("cannot start " + words[0]);
+    if (child < 0) fail("cannot start '" + words[0] + "'");
     if (child == 0) {
         sigset_t none;
         ::sigemptyset(&none);
@@ -71,10 +76,17 @@ pid_t start(const std::vector<std::string>& words, int output, const std::functi
         if (null > STDERR_FILENO) ::close(null);
         prepare();
         ::execvp(arguments[0], arguments.data());
-        std::fprintf(stderr, "%s: %s\n", arguments[0], std::strerror(errno));
+        [[maybe_unused]] const ssize_t ignored = ::write(to.get(), &errno, sizeof errno);
         ::_exit(127);
     }
-    return child;
+    to.reset();
+    int why = 0;
+    ssize_t got;
+    while ((got = ::read(from.get(), &why, sizeof why)) < 0 && errno == EINTR) {
+    }
+    if (got != sizeof why) return child;
+    ::waitpid(child, nullptr, 0);
+    throw CommandError("cannot start '" + words[0] + "': " + std::strerror(why));
 }
 
 class Run {
@@ -90,9 +102,10 @@ class Run {
     Run(const Run&) = delete;
 
     int run() {
-        std::error_code error;
-        fs::create_directories(options_.directory, error);
-        if (error) throw CommandError("cannot create '" + options_.directory + "': " + error.message());
+        if (constexpr size_t longest = sizeof(sockaddr_un::sun_path) - 1; control_.size() > longest)
+            throw CommandError("'" + options_.directory + "' is too long a path: that of the server's socket there, '" + control_ +
+                               "', has " + std::to_string(control_.size()) + " characters, " + std::to_string(longest) + " are possible");
+        make_directory(options_.directory);
         lock_.reset(::open((options_.directory + "/lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
         if (!lock_) fail("cannot open '" + options_.directory + "/lock'");
         if (::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0)
@@ -101,7 +114,7 @@ class Run {
             std::cerr << "cricketctl: the program has ended; without '" << options_.directory << "/finished' it begins anew\n";
             return 0;
         }
-        fs::create_directory(checkpoints_path_);
+        make_directory(checkpoints_path_);
         watch();
         find_criu();  // now, not when the first checkpoint is due
         start_server();
@@ -110,6 +123,13 @@ class Run {
     }
 
   private:
+    static void make_directory(const std::string& path) {
+        std::error_code error;
+        fs::create_directories(path, error);
+        if (!error && !fs::is_directory(path, error) && !error) error = std::make_error_code(std::errc::not_a_directory);
+        if (error) throw CommandError("cannot create '" + path + "': " + error.message());
+    }
+
     // Signals come through a descriptor; what we restore becomes our child.
     void watch() {
         sigset_t signals;
@@ -131,8 +151,7 @@ class Run {
             if (::unlink(path.c_str()) != 0 && errno != ENOENT) fail("cannot remove '" + path + "'");
         const UniqueFd log(::open((options_.directory + "/server.log").c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
         if (!log) fail("cannot open '" + options_.directory + "/server.log'");
-        std::vector<std::string> words = {beside({"cricket-server"}, "cricket-server"), "--socket", socket_};
-        if (!options_.driver.empty()) words.insert(words.end(), {"--driver", options_.driver});
+        const std::vector<std::string> words = {beside({"cricket-server"}, "cricket-server"), "--socket", socket_, "--driver", options_.driver};
         const pid_t us = ::getpid();
         server_ = start(words, log.get(), [us] {
             ::prctl(PR_SET_PDEATHSIG, SIGTERM);
@@ -202,6 +221,7 @@ class Run {
         program_ = start(options_.program, output.get(), [&] {
             ::setenv("LD_PRELOAD", preload.c_str(), 1);
             ::setenv("CRICKET_SOCKET", socket_.c_str(), 1);
+            if (!options_.devices.empty()) ::setenv("CUDA_VISIBLE_DEVICES", options_.devices.c_str(), 1);
         });
     }
     void open_output(int flags) {

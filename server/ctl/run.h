@@ -14,7 +14,8 @@ struct RunOptions {
     std::string directory;
     unsigned every = 600;  // seconds from checkpoint to checkpoint
     unsigned keep = 2;
-    std::string driver, devices;  // of cricket-server and of restore
+    std::string driver = "real";  // of cricket-server
+    std::string devices;          // CUDA_VISIBLE_DEVICES for the program; empty: as it is, or was
     std::vector<std::string> program;
 };
 

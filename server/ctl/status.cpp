@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include <climits>
 #include <cstdio>
 #include <ctime>
 #include <filesystem>
@@ -96,6 +97,8 @@ std::string describe(const SessionStatus& session) {
 }
 
 std::string absolute_path(const std::string& path) {
+    if (path.empty()) throw CommandError("the name of a folder or file is empty");
+    if (path.size() >= PATH_MAX) throw CommandError("a path of " + std::to_string(path.size()) + " characters is too long: " + path);
     std::filesystem::path result = std::filesystem::absolute(path).lexically_normal();
     return result.has_filename() ? result : result.parent_path();
 }

@@ -4,9 +4,12 @@
 #include <dlfcn.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
 
 #include "log.h"
+#include "paths.h"
 #include "nvml_functions.h"
 
 namespace cricket::server {
@@ -14,7 +17,12 @@ namespace cricket::server {
 namespace fs = std::filesystem;
 
 std::string choose_nvml(const std::string& wanted, const std::string& driver, const std::string& driver_path) {
-    if (!wanted.empty()) return wanted;
+    if (!wanted.empty()) {
+        const fs::path path = fs::absolute(wanted).lexically_normal();
+        if (::access(path.c_str(), R_OK) != 0) throw PathError("--nvml '" + path.string() + "' cannot be read: " + std::strerror(errno));
+        if (!fs::is_regular_file(path)) throw PathError("--nvml '" + path.string() + "' is no file");
+        return path;
+    }
     const char* name = "libnvidia-ml.so.1";
     const fs::path folder = fs::path(driver_path).parent_path();
     // Beside the driver; for the software GPU in the build folder, where each library has a folder.

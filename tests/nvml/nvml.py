@@ -128,7 +128,9 @@ print(nvml.nvmlInit_v2(), nvml.nvmlShutdown(), nvml.nvmlErrorString(9).decode())
         check(result.returncode == 0 and result.stdout.splitlines()[-1].startswith("9 1 "), f"{attempt}:\n{result.stdout}")
         check(attempt != "no server" or "no cricket-server at" in result.stdout, f"nothing was said:\n{result.stdout}")
         if attempt == "no server":
-            server = world.start_server("--nvml", "/nowhere/libnvidia-ml.so.1")
+            none = world.folder / "none.so"
+            none.write_text("no library")
+            server = world.start_server("--nvml", none)
     check("no NVML" in server.log.read_text(), "the server did not say that it has no NVML")
     server.stop()
     # Our own library is none.
