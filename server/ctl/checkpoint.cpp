@@ -174,7 +174,14 @@ void checkpoint(const std::string& socket, const CheckpointOptions& options) {
         check_interrupted();
         partial.publish();
     };
-    // What made criu fail may have made the other half fail, with better words: a full disk takes criu's log, too.
+    // A full disk takes criu's log, too, and the other half may not have noticed it yet.
+    const auto room = [&]() -> std::string {
+        constexpr uint64_t little = 1 << 20;
+        std::error_code error;
+        const uint64_t left = std::filesystem::space(work, error).available;
+        return error || left >= little ? "" : "; '" + options.directory + "' has " + bytes_text(left) + " of space left";
+    };
+    // What made criu fail may have made the other half fail, with better words.
     const auto other_half = [&]() -> std::string {
         try {
             if (securing.valid())
@@ -186,7 +193,7 @@ void checkpoint(const std::string& socket, const CheckpointOptions& options) {
         }
     };
     const auto dump_error = [&](const CriuResult& dump) {
-        return CommandError("criu could not dump pid " + std::to_string(tree.root) + ": " + dump.errors + other_half());
+        return CommandError("criu could not dump pid " + std::to_string(tree.root) + ": " + dump.errors + room() + other_half());
     };
 
     std::string why_not;
