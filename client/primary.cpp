@@ -114,9 +114,10 @@ CUresult impl_cuDevicePrimaryCtxRelease_v2(CUdevice dev) {
     ReplyGuard guard;
     CUresult result = call(args, res);
     state_changed(dev);
-    if (result != CUDA_SUCCESS) return result;
+    // The last one after a reset counts too, but says that there is no context.
+    if (result != CUDA_SUCCESS && !(result == CUDA_ERROR_INVALID_CONTEXT && retains[dev] == 1)) return result;
     if (retains[dev] && --retains[dev] == 0) gone(dev);
-    return CUDA_SUCCESS;
+    return result;
 }
 
 // As it was before CUDA 11: to release what was never retained is no error, flags of an active context do not

@@ -8,24 +8,26 @@
 namespace cricket::server {
 
 Completions::Page Completions::make() {
-    Page page;
-    // Stays mapped when its context ends: 4 KiB each.
-    auto* place = reinterpret_cast<void*>(completions_place + made_ * page_bytes);
-    void* memory = ::mmap(place, page_bytes, PROT_READ | PROT_WRITE,
-                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-    if (memory == MAP_FAILED) return page;
-    ++made_;
-    CUdeviceptr seen = 0;
-    if (driver_.cuMemHostRegister(memory, page_bytes, CU_MEMHOSTREGISTER_DEVICEMAP) != CUDA_SUCCESS)
-        return page;
-    if (driver_.cuMemHostGetDevicePointer(&seen, memory, 0) != CUDA_SUCCESS ||
-        seen != reinterpret_cast<CUdeviceptr>(memory)) {
-        driver_.cuMemHostUnregister(memory);
-        return page;
+    if (spare_.empty()) {
+        auto* place = reinterpret_cast<void*>(completions_place + made_ * page_bytes);
+        void* memory = ::mmap(place, page_bytes, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+        if (memory == MAP_FAILED) return {};
+        ++made_;
+        spare_.push_back(static_cast<std::byte*>(memory));
     }
-    page.base = static_cast<std::byte*>(memory);
+    std::byte* const base = spare_.back();
+    CUdeviceptr seen = 0;
+    if (driver_.cuMemHostRegister(base, page_bytes, CU_MEMHOSTREGISTER_DEVICEMAP) != CUDA_SUCCESS) return {};
+    if (driver_.cuMemHostGetDevicePointer(&seen, base, 0) != CUDA_SUCCESS ||
+        seen != reinterpret_cast<CUdeviceptr>(base)) {
+        driver_.cuMemHostUnregister(base);
+        return {};
+    }
+    spare_.pop_back();
+    Page page{base, {}};
     for (unsigned i = 0; i < words; ++i)
-        page.idle.push_back(reinterpret_cast<Place*>(page.base + i * word_stride));
+        page.idle.push_back(reinterpret_cast<Place*>(base + i * word_stride));
     return page;
 }
 
@@ -52,8 +54,11 @@ void Completions::give(Word word) {
 void Completions::context_ends(uint64_t context) {
     const auto found = pages_.find(context);
     if (found == pages_.end() || !found->second.base) return;
-    driver_.cuMemHostUnregister(found->second.base);
-    found->second = {};
+    Page& page = found->second;
+    // One with a word that is still awaited stays as it is.
+    if (page.idle.size() == words && driver_.cuMemHostUnregister(page.base) == CUDA_SUCCESS)
+        spare_.push_back(page.base);
+    page = {};
 }
 
 }  // namespace cricket::server

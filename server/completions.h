@@ -49,7 +49,8 @@ class Completions {
 
     const DriverTable& driver_;
     std::map<uint64_t, Page> pages_;  // by context
-    uint64_t made_ = 0;               // pages
+    uint64_t made_ = 0;  // pages, which are never unmapped
+    std::vector<std::byte*> spare_;
 };
 
 // What an answer waits for. Whoever holds it gives it back: Session::give().

@@ -303,6 +303,8 @@ bool Executor::poll(ring::RingServer* ring) {
         CUresult status = CUDA_ERROR_NOT_READY;
         if (awaited.word.written())
             status = CUDA_SUCCESS;
+        else if (!session_.there(awaited.event))
+            status = CUDA_ERROR_CONTEXT_IS_DESTROYED;
         else if (ask || !awaited.word.place)
             status = session_.driver.cuEventQuery(awaited.event);
         if (status == CUDA_ERROR_NOT_READY) {
@@ -318,7 +320,8 @@ bool Executor::poll(ring::RingServer* ring) {
 
 void Executor::finish_waiting(ring::RingServer* ring) {
     for (Deferred& deferred : deferred_) {
-        const CUresult status = session_.driver.cuEventSynchronize(deferred.awaited.event);
+        const CUevent event = deferred.awaited.event;
+        const CUresult status = session_.there(event) ? session_.driver.cuEventSynchronize(event) : CUDA_ERROR_CONTEXT_IS_DESTROYED;
         complete(ring, deferred, status);
     }
     deferred_.clear();

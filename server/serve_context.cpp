@@ -137,7 +137,8 @@ void serve_cuDevicePrimaryCtxRelease_v2(Call& call, const cuDevicePrimaryCtxRele
     for (; call.replaying && held->second > 1; --held->second) call.driver.cuDevicePrimaryCtxRelease(args.dev);
     if (held->second == 1) primary_ends(call.session, args.dev);
     res.status = call.driver.cuDevicePrimaryCtxRelease(args.dev);
-    if (res.status != CUDA_SUCCESS) return;
+    // The last one after a reset counts, but there is nothing for it to end: the driver calls that an invalid context.
+    if (res.status != CUDA_SUCCESS && (held->second != 1 || res.status != CUDA_ERROR_INVALID_CONTEXT)) return;
     if (held->second == 1) call.session.lost.erase(args.dev);
     if (--held->second == 0)
         primary_is_empty(call, Proc::cuDevicePrimaryCtxRelease_v2, xdr_cuDevicePrimaryCtxRelease_v2_args, args);

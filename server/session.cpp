@@ -282,10 +282,12 @@ void Session::forget_context(uint64_t number) {
     device_memory.free_all_of(number);
     pools.forget_context(number);
     std::erase_if(thread_streams_, [&](auto& entry) { return entry.first.first == number; });
-    if (auto idle = idle_events_.find(number); idle != idle_events_.end()) {
-        for (CUevent event : idle->second) event_contexts_.erase(event);
-        idle_events_.erase(idle);
-    }
+    // Its events went with it, also those that are awaited: the number may be that of the context's next life.
+    idle_events_.erase(number);
+    std::erase_if(event_contexts_, [&](const auto& entry) { return entry.second == number; });
+    for (CopyToHost& copy : copies_to_host)
+        if (!there(copy.event)) copy.event = nullptr;
+    std::erase_if(up_uses_, [&](const UpUse& use) { return !there(use.event); });
     for (Freed& freed : freed_later_)
         if (freed.context == number) reclaim(freed.address);
     std::erase_if(freed_later_, [&](const Freed& freed) { return freed.context == number; });

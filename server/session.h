@@ -159,6 +159,7 @@ class Session {
     void captures_ended();
     CUevent take_event();
     void give_event(CUevent event);
+    bool there(CUevent event) const { return event_contexts_.contains(event); }  // it has not gone with its context
     // An event that completes when `stream`, of whatever context, has done all it has now; null: `status` says why.
     CUevent record(CUstream stream, CUresult* status = nullptr);
     // The same, for an answer that waits for it.

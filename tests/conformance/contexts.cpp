@@ -109,6 +109,37 @@ CASE_BARE(primary_context) {
     CHECK(cuCtxSetCurrent(again));
     CHECK(cuMemAlloc(&memory, 4096));
     CHECK(cuMemFree(memory));
+    // A reset does not change how often it is retained.
+    CHECK(cuDevicePrimaryCtxRelease(0));
+    CHECK(cuDevicePrimaryCtxGetState(0, &flags, &active));
+    VALUE(active);
+    NEED(cuDevicePrimaryCtxRetain(&again, 0));
+    NEED(cuDevicePrimaryCtxRetain(&again, 0));
+    CHECK(cuDevicePrimaryCtxReset(0));
+    CHECK(cuDevicePrimaryCtxRelease(0));
+    NEED(cuDevicePrimaryCtxRetain(&again, 0));
+    CHECK(cuDevicePrimaryCtxRelease(0));
+    CHECK(cuDevicePrimaryCtxGetState(0, &flags, &active));
+    VALUE(active);
+    CHECK(cuCtxSetCurrent(again));
+    CHECK(cuMemAlloc(&memory, 4096));
+    unsigned char byte = 0;
+    CHECK(cuMemsetD8(memory, 7, 16));
+    CHECK(cuMemcpyDtoH(&byte, memory, 1));
+    VALUE(byte);
+    CHECK(cuDevicePrimaryCtxReset(0));
+    CHECK(cuDevicePrimaryCtxRelease(0));
+    for (int life = 0; life < 3; ++life) {
+        NEED(cuDevicePrimaryCtxRetain(&again, 0));
+        CHECK(cuCtxSetCurrent(again));
+        CHECK(cuMemAlloc(&memory, 4096));
+        CHECK(cuMemsetD8(memory, static_cast<unsigned char>(life), 16));
+        CHECK(cuMemcpyDtoH(&byte, memory, 1));
+        VALUE(byte);
+        CHECK(cuDevicePrimaryCtxRelease(0));
+        CHECK(cuDevicePrimaryCtxGetState(0, &flags, &active));
+        VALUE(active);
+    }
 }
 
 CASE(context_settings) {

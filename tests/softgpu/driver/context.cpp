@@ -173,7 +173,10 @@ CUresult cuDevicePrimaryCtxRelease_v2(CUdevice dev) {
         auto& d = device(dev);
         std::unique_lock lock(d.primary.mutex);
         require(d.primary.retained > 0, CUDA_ERROR_INVALID_CONTEXT);
-        if (--d.primary.retained == 0) destroy(contexts().get(d.primary.handle));
+        if (--d.primary.retained > 0) return;
+        auto context = contexts().find(d.primary.handle);  // none after a reset
+        require(context != nullptr, CUDA_ERROR_INVALID_CONTEXT);
+        destroy(context);
     });
 }
 
@@ -181,7 +184,6 @@ CUresult cuDevicePrimaryCtxReset_v2(CUdevice dev) {
     return api([&] {
         auto& d = device(dev);
         std::unique_lock lock(d.primary.mutex);
-        d.primary.retained = 0;
         if (auto context = contexts().find(d.primary.handle)) destroy(context);
     });
 }
