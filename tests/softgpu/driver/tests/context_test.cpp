@@ -113,6 +113,18 @@ TEST_F(Contexts, PrimaryIsCountedAndReset) {
     size_t free = 0, total = 0;
     EXPECT_OK(cuMemGetInfo(&free, &total));
     EXPECT_EQ(free, total);
+    // A reset does not change the count; the last release then has nothing to end.
+    EXPECT_OK(cuDevicePrimaryCtxReset(device));
+    EXPECT_OK(cuDevicePrimaryCtxRetain(&again, device));
+    EXPECT_OK(cuDevicePrimaryCtxRelease(device));
+    EXPECT_OK(cuDevicePrimaryCtxGetState(device, &flags, &active));
+    EXPECT_EQ(active, 1);
+    EXPECT_OK(cuDevicePrimaryCtxReset(device));
+    EXPECT_CU(CUDA_ERROR_INVALID_CONTEXT, cuDevicePrimaryCtxRelease(device));
+    EXPECT_OK(cuDevicePrimaryCtxRetain(&again, device));
+    EXPECT_OK(cuDevicePrimaryCtxRelease(device));
+    EXPECT_OK(cuDevicePrimaryCtxGetState(device, &flags, &active));
+    EXPECT_EQ(active, 0);
 }
 
 TEST_F(Contexts, Limits) {

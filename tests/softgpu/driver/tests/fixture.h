@@ -32,6 +32,7 @@ class Gpu : public testing::Test {
 
     void TearDown() override {
         EXPECT_OK(cuDevicePrimaryCtxReset(device));
+        while (cuDevicePrimaryCtxRelease(device) == CUDA_SUCCESS) continue;
         while (cuCtxPopCurrent(nullptr) == CUDA_SUCCESS) continue;
     }
 
