@@ -19,6 +19,11 @@ inline constexpr uint64_t fetched_window = wire::up_cuts[1];  // more would not 
 inline constexpr uint64_t plain_piece = 8u << 20;
 inline constexpr unsigned down_pieces_in_flight = 6;
 
+// The device sends the next piece while this one is copied out: a copy of a piece or two has smaller ones.
+inline uint64_t down_piece(const rpc::CopyExtent& extent) {
+    return extent.width * extent.height * extent.depth <= 2 * ring_piece ? ring_piece / 4 : ring_piece;
+}
+
 using rpc::Piece;
 using rpc::Pieces;
 
@@ -192,7 +197,7 @@ CUresult stage_down(Session& session, const StagedCall<Args>& how, bool_t (*xdr_
     Flight flights[down_pieces_in_flight];
     unsigned first = 0, count = 0;  // in flight: flights[first .. first + count), circular
     CUresult result = CUDA_SUCCESS;
-    Pieces pieces(box.extent, ring_piece);
+    Pieces pieces(box.extent, down_piece(box.extent));
     Piece upcoming;
     bool more = pieces.next(&upcoming);
     auto order = ring.hold_order();
