@@ -34,7 +34,8 @@ CUresult destroy(CUcontext ctx) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     uint64_t number = handle_number(ctx);
     if (!contexts::known(number)) return no_context(number);
-    // The driver refuses to destroy a primary context: its values must survive the attempt.
+    // The driver refuses to destroy a primary context, and a green one this way: values must survive the attempt.
+    if (contexts::is_green(number)) return CUDA_ERROR_INVALID_CONTEXT;
     bool primary = contexts::is_primary(number);
     if (!primary) contexts::destroy_values(number);
     cuCtxDestroy_v2_args args{};
@@ -161,21 +162,28 @@ CUresult impl_cuCtxGetCurrent(CUcontext* pctx) {
 CUresult impl_cuCtxGetDevice(CUdevice* device) {
     if (!device) return CUDA_ERROR_INVALID_VALUE;
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
-    return contexts::current_device(device);
+    const CUresult result = contexts::current_device(device);
+    if (result != CUDA_ERROR_CONTEXT_IS_DESTROYED || !contexts::is_green(contexts::top())) return result;
+    contexts::device_of(contexts::top(), device);  // of a green context that is gone it is told
+    return CUDA_SUCCESS;
 }
 
 CUresult impl_cuCtxGetDevice_v2(CUdevice* device, CUcontext ctx) {
     if (!device) return CUDA_ERROR_INVALID_VALUE;
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
-    return ctx ? contexts::device_of(handle_number(ctx), device) : contexts::current_device(device);
+    if (!ctx) return impl_cuCtxGetDevice(device);
+    const CUresult result = contexts::device_of(handle_number(ctx), device);
+    return contexts::is_green(handle_number(ctx)) ? CUDA_SUCCESS : result;
 }
 
 CUresult impl_cuCtxGetId(CUcontext ctx, unsigned long long* ctxId) {
     if (!ctxId) return CUDA_ERROR_INVALID_VALUE;
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     uint64_t number = ctx ? handle_number(ctx) : contexts::top();
+    CUdevice device = 0;
     if (!contexts::known(number))
         return number ? CUDA_ERROR_CONTEXT_IS_DESTROYED : CUDA_ERROR_INVALID_CONTEXT;
+    if (contexts::is_green(number) && contexts::device_of(number, &device) != CUDA_SUCCESS) return CUDA_ERROR_CONTEXT_IS_DESTROYED;
     uint64_t id = contexts::driver_id(number);
     if (!id) {
         cuCtxGetId_args args{};

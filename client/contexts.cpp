@@ -78,7 +78,8 @@ struct Context {
     uint64_t number;
     CUdevice device;
     bool primary;
-    bool active;  // a primary context may not be
+    bool active;    // a primary context may not be
+    uint64_t home;  // of a green context: its device's primary one, where its values are; else itself
     uint64_t driver_id;
     Value* values;
     unsigned attached;
@@ -118,10 +119,10 @@ Value* find_value(Context* context, void* key, Value*** link = nullptr) {
 }
 
 // Inactive, unless it was known already. False when memory ran out.
-bool add_new(uint64_t number, CUdevice device, bool primary) {
+bool add_new(uint64_t number, CUdevice device, bool primary, uint64_t home) {
     auto fresh = static_cast<Context*>(std::malloc(sizeof(Context)));
     if (!fresh) return false;
-    *fresh = {nullptr, number, device, primary, false, 0, nullptr, 0};
+    *fresh = {nullptr, number, device, primary, false, home, 0, nullptr, 0};
     Locked locked;
     if (find(number)) {
         std::free(fresh);
@@ -131,6 +132,12 @@ bool add_new(uint64_t number, CUdevice device, bool primary) {
     registry = fresh;
     changed();
     return true;
+}
+
+// Where the values of a context are.
+Context* find_home(uint64_t number) {
+    Context* context = find(number);
+    return context && context->home != number ? find(context->home) : context;
 }
 
 CUresult device_locked(uint64_t number, CUdevice* device) {
@@ -187,16 +194,24 @@ CUresult current_device(CUdevice* device) {
     return stack.cached_result;
 }
 
-bool add(uint64_t number, CUdevice device, bool primary) {
-    if (!add_new(number, device, primary)) return false;
+static bool add_active(uint64_t number, CUdevice device, bool primary, uint64_t home) {
+    if (!add_new(number, device, primary, home)) return false;
     Locked locked;
     if (Context* context = find(number)) context->active = true;
     changed();
     return true;
 }
 
+bool add(uint64_t number, CUdevice device, bool primary) {
+    return add_active(number, device, primary, number);
+}
+
+bool add_green(uint64_t number, CUdevice device, uint64_t home) {
+    return add_active(number, device, false, home);
+}
+
 bool add_inactive_primary(uint64_t number, CUdevice device) {
-    return add_new(number, device, true);
+    return add_new(number, device, true, number);
 }
 
 void remove(uint64_t number) {
@@ -237,6 +252,12 @@ bool is_primary(uint64_t number) {
     return context && context->primary;
 }
 
+bool is_green(uint64_t number) {
+    Locked locked;
+    const Context* context = find(number);
+    return context && context->home != number;
+}
+
 bool attach(uint64_t number) {
     Locked locked;
     Context* context = find(number);
@@ -274,7 +295,7 @@ CUresult put(uint64_t number, void* key, void* value, Destructor destructor) {
     auto fresh = static_cast<Value*>(std::malloc(sizeof(Value)));
     if (!fresh) return CUDA_ERROR_OUT_OF_MEMORY;
     Locked locked;
-    Context* context = find(number);
+    Context* context = find_home(number);
     if (!context) {
         std::free(fresh);
         return CUDA_ERROR_INVALID_CONTEXT;
@@ -293,7 +314,7 @@ CUresult put(uint64_t number, void* key, void* value, Destructor destructor) {
 CUresult get(uint64_t number, void* key, void** value) {
     if (!number) number = stack.current;
     Locked locked;
-    Context* context = find(number);
+    Context* context = find_home(number);
     if (!context) return CUDA_ERROR_INVALID_CONTEXT;
     const Value* found = find_value(context, key);
     if (!found) return CUDA_ERROR_INVALID_HANDLE;
@@ -306,7 +327,7 @@ CUresult erase(uint64_t number, void* key) {
     Value* gone = nullptr;
     {
         Locked locked;
-        Context* context = find(number);
+        Context* context = find_home(number);
         if (!context) return CUDA_ERROR_INVALID_CONTEXT;
         Value** link;
         gone = find_value(context, key, &link);
@@ -323,7 +344,7 @@ void destroy_values(uint64_t number) {
         Value* value;
         {
             Locked locked;
-            Context* context = find(number);
+            Context* context = find_home(number);
             if (!context || !context->values) return;
             value = context->values;
             context->values = value->next;

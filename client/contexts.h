@@ -36,10 +36,14 @@ CUresult current_device(CUdevice* device);
 // calls in it find it destroyed; add() revives it.
 bool add(uint64_t number, CUdevice device, bool primary);     // false when memory ran out
 bool add_inactive_primary(uint64_t number, CUdevice device);  // no change when it is known
+// A green context's; values kept with it are kept with `home`, its device's primary context. It stays known, inactive, once it
+// is gone: it can still be made current.
+bool add_green(uint64_t number, CUdevice device, uint64_t home);
 void deactivate(uint64_t number);
 void remove(uint64_t number);
 bool known(uint64_t number);
 bool is_primary(uint64_t number);
+bool is_green(uint64_t number);
 bool attach(uint64_t number);  // one more reference; false: unknown
 bool detach(uint64_t number);  // one less; false: there was none
 CUresult device_of(uint64_t number, CUdevice* device);  // CUDA_ERROR_INVALID_CONTEXT: unknown

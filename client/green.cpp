@@ -1,12 +1,84 @@
 // SPDX-License-Identifier: MIT
-// Green contexts: what of them becomes a CUcontext is a context like others for this thread's stack and the registry, and
-// ends with its green context.
+// Green contexts, which hold their device's primary context. What of one becomes a CUcontext is for this thread's stack a context
+// like others, but it has no values of its own and stays known when it is gone.
+#include <pthread.h>
+
+#include <cstdlib>
+
 #include "client/contexts.h"
 #include "client/function_cache.h"
+#include "client/primary.h"
 #include "client/reply_guard.h"
+#include "cricket/primary_contexts.h"
 #include "custom.h"
 
 namespace cricket::client {
+namespace {
+
+struct Green {
+    Green* next;
+    uint64_t number;
+    CUdevice device;
+};
+
+// Not taken before cuInit, so a forked child cannot meet it locked; not held over a call.
+pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+Green* greens = nullptr;
+
+class Locked {
+  public:
+    Locked() { pthread_mutex_lock(&lock); }
+    ~Locked() { pthread_mutex_unlock(&lock); }
+    Locked(const Locked&) = delete;
+    Locked& operator=(const Locked&) = delete;
+};
+
+bool device_of(uint64_t number, CUdevice* device) {
+    Locked locked;
+    for (const Green* green = greens; green; green = green->next)
+        if (green->number == number) {
+            *device = green->device;
+            return true;
+        }
+    return false;
+}
+
+void forget(uint64_t number) {
+    Locked locked;
+    for (Green** at = &greens; *at; at = &(*at)->next)
+        if ((*at)->number == number) {
+            Green* gone = *at;
+            *at = gone->next;
+            std::free(gone);
+            return;
+        }
+}
+
+}  // namespace
+
+CUresult impl_cuGreenCtxCreate(CUgreenCtx* phCtx, CUdevResourceDesc desc, CUdevice dev, unsigned int flags) {
+    if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
+    if (!phCtx) return CUDA_ERROR_INVALID_VALUE;
+    auto fresh = static_cast<Green*>(std::malloc(sizeof(Green)));
+    if (!fresh) return CUDA_ERROR_OUT_OF_MEMORY;
+    cuGreenCtxCreate_args args{};
+    cuGreenCtxCreate_res res{};
+    args.desc = handle_number(desc);
+    args.dev = dev;
+    args.flags = flags;
+    ReplyGuard guard;
+    if (CUresult result = call(args, res); result != CUDA_SUCCESS) {
+        std::free(fresh);
+        return result;
+    }
+    {
+        Locked locked;
+        *fresh = {greens, res.phCtx, dev};
+        greens = fresh;
+    }
+    *phCtx = handle_pointer<CUgreenCtx>(res.phCtx);
+    return primary::green_made(dev) ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+}
 
 CUresult impl_cuCtxFromGreenCtx(CUcontext* pContext, CUgreenCtx hCtx) {
     if (!pContext) return CUDA_ERROR_INVALID_VALUE;
@@ -16,22 +88,27 @@ CUresult impl_cuCtxFromGreenCtx(CUcontext* pContext, CUgreenCtx hCtx) {
     args.hCtx = handle_number(hCtx);
     ReplyGuard guard;
     if (CUresult result = call(args, res); result != CUDA_SUCCESS) return result;
-    if (!contexts::add(res.pContext, res.device, false)) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!contexts::add_green(res.pContext, res.device, primary_context_number(res.device))) return CUDA_ERROR_OUT_OF_MEMORY;
     *pContext = handle_pointer<CUcontext>(res.pContext);
     return CUDA_SUCCESS;
 }
 
 CUresult impl_cuGreenCtxDestroy(CUgreenCtx hCtx) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
+    const uint64_t number = handle_number(hCtx);
+    CUdevice device = 0;
+    const bool known = device_of(number, &device);
+    if (known && primary::green_is_last(device)) contexts::destroy_values(primary_context_number(device));
     cuGreenCtxDestroy_args args{};
     cuGreenCtxDestroy_res res{};
-    args.hCtx = handle_number(hCtx);
+    args.hCtx = number;
     ReplyGuard guard;
     if (CUresult result = call(args, res); result != CUDA_SUCCESS) return result;
-    if (res.context) {
-        contexts::destroy_values(res.context);
-        contexts::remove(res.context);
-        function_cache::forget_all();
+    if (res.context) contexts::deactivate(res.context);
+    function_cache::forget_all();
+    if (known) {
+        forget(number);
+        primary::green_gone(device);
     }
     return CUDA_SUCCESS;
 }

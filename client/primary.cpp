@@ -28,7 +28,7 @@ std::atomic<uint64_t> states[devices::max_cached];
 // the server, never while destructors run. A device beyond the table is unknown to the server too, or
 // refused.
 pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-unsigned retains[devices::max_cached];
+unsigned retains[devices::max_cached], greens[devices::max_cached];
 
 class Locked {
   public:
@@ -82,6 +82,27 @@ CUresult retain(CUcontext* context, CUdevice device) {
     return CUDA_SUCCESS;
 }
 
+bool green_made(CUdevice device) {
+    Locked locked;
+    state_changed(device);
+    if (device < 0 || device >= devices::max_cached) return true;
+    ++greens[device];
+    return contexts::add(primary_context_number(device), device, true);
+}
+
+bool green_is_last(CUdevice device) {
+    if (device < 0 || device >= devices::max_cached) return false;
+    Locked locked;
+    return greens[device] == 1 && !retains[device];
+}
+
+void green_gone(CUdevice device) {
+    Locked locked;
+    state_changed(device);
+    if (device < 0 || device >= devices::max_cached) return;
+    if (greens[device] && --greens[device] == 0 && !retains[device]) gone(device);
+}
+
 CUresult handle(CUcontext* context, CUdevice device) {
     if (CUresult result = usable(device); result != CUDA_SUCCESS) return result;
     const uint64_t number = primary_context_number(device);
@@ -104,7 +125,7 @@ CUresult impl_cuDevicePrimaryCtxRelease_v2(CUdevice dev) {
     bool last;
     {
         Locked locked;
-        last = retains[dev] == 1;
+        last = retains[dev] == 1 && !greens[dev];
     }
     if (last) contexts::destroy_values(primary_context_number(dev));
     Locked locked;
@@ -116,7 +137,7 @@ CUresult impl_cuDevicePrimaryCtxRelease_v2(CUdevice dev) {
     state_changed(dev);
     // The last one after a reset counts too, but says that there is no context.
     if (result != CUDA_SUCCESS && !(result == CUDA_ERROR_INVALID_CONTEXT && retains[dev] == 1)) return result;
-    if (retains[dev] && --retains[dev] == 0) gone(dev);
+    if (retains[dev] && --retains[dev] == 0 && !greens[dev]) gone(dev);
     return result;
 }
 
@@ -129,7 +150,12 @@ CUresult impl_cuDevicePrimaryCtxRelease(CUdevice dev) {
 
 CUresult impl_cuDevicePrimaryCtxReset_v2(CUdevice dev) {
     if (CUresult result = usable(dev); result != CUDA_SUCCESS) return result;
-    contexts::destroy_values(primary_context_number(dev));
+    bool green;
+    {
+        Locked locked;
+        green = greens[dev] != 0;
+    }
+    if (!green) contexts::destroy_values(primary_context_number(dev));  // else there is none
     Locked locked;
     cuDevicePrimaryCtxReset_v2_args args{};
     cuDevicePrimaryCtxReset_v2_res res{};

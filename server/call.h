@@ -50,6 +50,11 @@ struct Call {
     const void* read(const rpc::Bulk& bulk);
     void* write(const rpc::Bulk& bulk);
     bool wants_reply() const;
+    // The context that what the call makes belongs to (Session::home).
+    uint64_t home() const;
 };
+
+// What the driver says of a green context that is not there: any more, or at all.
+CUresult no_green_context(uint64_t number);
 
 }  // namespace cricket::server

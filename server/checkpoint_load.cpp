@@ -471,7 +471,8 @@ bool load_checkpoint(Session& session, Executor& executor, const std::string& di
         steps.done("arrays and events");
     }
     if (without_gpu)
-        for (const auto& [device, count] : session.primary_retained) lose(session, device);
+        for (const auto& [device, count] : session.primary_retained)
+            if (count) lose(session, device);
     for (const CUdevice device : meta.value("lost", std::vector<CUdevice>())) lose(session, device);
     load_text(session, reader);
     load_replies(executor, reader);

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "device_heaps.h"
 
-#include "cricket/primary_contexts.h"
 #include "image_facts.h"
 #include "session.h"
 #include "variables.h"
@@ -10,14 +9,6 @@ namespace cricket::server {
 namespace {
 
 constexpr size_t largest_looked_at = 4u << 20;  // the unpacking of larger images takes longer than a call may
-
-// Green contexts share their device's heap.
-uint64_t context_of_heap(const Session& session) {
-    const uint64_t current = session.current();
-    for (const auto& [number, green] : session.green_contexts)
-        if (green.context == current) return primary_context_number(green.device);
-    return current;
-}
 
 // A function's image, and its name there.
 bool code_of(Session& session, uint64_t number, Attachment* image, std::string* name) {
@@ -57,11 +48,10 @@ bool uses_heap(Session& session, const Attachment& image, const std::string& nam
 void DeviceHeaps::before_launch(Call& call, uint64_t function) {
     Session& session = call.session;
     Objects::Entry* entry = call.objects.entry(Objects::kind_of(function), function);
-    const uint64_t current = session.current();
-    if (!entry || !current || entry->may_run_in == current) [[likely]]
+    const uint64_t context = session.current_home();
+    if (!entry || !context || entry->may_run_in == context) [[likely]]
         return;
-    entry->may_run_in = current;
-    const uint64_t context = context_of_heap(session);
+    entry->may_run_in = context;
     Code code;
     if (!ran_.count({function, context}) && code_of(session, function, &code.image, &code.name))
         ran_[{function, context}] = std::move(code);

@@ -87,13 +87,14 @@ CUresult ask_for_resources(Call& call, const ResourceOrigin& origin, std::vector
             break;
         case ResourceOrigin::Context: {
             CUcontext context = nullptr;
-            if (!driver_handle(call.objects, HandleKind::Context, origin.object, &context)) return CUDA_ERROR_INVALID_CONTEXT;
+            if (!driver_handle(call.objects, HandleKind::Context, origin.object, &context))
+                return call.session.home(origin.object) == origin.object ? CUDA_ERROR_INVALID_CONTEXT : CUDA_ERROR_CONTEXT_IS_DESTROYED;
             status = driver.cuCtxGetDevResource(context, &one, origin.type);
             break;
         }
         case ResourceOrigin::Green: {
             CUgreenCtx green = nullptr;
-            if (!driver_handle(call.objects, HandleKind::GreenCtx, origin.object, &green)) return CUDA_ERROR_INVALID_HANDLE;
+            if (!driver_handle(call.objects, HandleKind::GreenCtx, origin.object, &green)) return no_green_context(origin.object);
             status = driver.cuGreenCtxGetDevResource(green, &one, origin.type);
             break;
         }

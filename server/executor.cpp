@@ -80,8 +80,11 @@ static void journal(const DispatchEntry& entry, uint32_t procedure, Call& call, 
         if (effect.kind == Effect::Kind::Create) effect.key[0] = effect.object;
         effect.object = value_number(call, effect.value_of, effect.object);
     }
-    if (entry.of_context)
-        (effect.kind == Effect::Kind::Create ? effect.owner : effect.object) = call.credential.context;
+    if (entry.of_context) {
+        const bool stream = effect.kind == Effect::Kind::Create && Objects::kind_of(effect.object) == HandleKind::Stream;
+        const uint64_t owner = stream ? call.credential.context : call.home();
+        (effect.kind == Effect::Kind::Create ? effect.owner : effect.object) = owner;
+    }
     record_call(call, procedure, entry.xdr_args, args, effect);
 }
 
@@ -95,6 +98,8 @@ static bool needs_no_context(std::string_view function) {
 void Executor::execute(const DispatchEntry& entry, uint32_t procedure, Call& call, void* args, void* res) {
     std::memset(res, 0, entry.res_size);
     CUresult current = session_.make_current(call.credential.context);
+    if (current != CUDA_SUCCESS && call.replaying)  // what a green context left behind is made after its end
+        current = session_.make_current(call.home());
     if (current != CUDA_SUCCESS && session_.contexts_lost && needs_no_context(entry.name))
         current = session_.make_current(0);  // among these is the reset that ends the loss
     const bool captures = session_.captures.any();

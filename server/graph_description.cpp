@@ -87,8 +87,8 @@ void prepare(Call& call, NodeDescription* one, CUgraphNodeParams* params) {
                 const uint64_t function = call.objects.find(HandleKind::Function, kernel.func);
                 if (!function && !of.kernel && !call.objects.find(HandleKind::Kernel, kernel.func))
                     fail("a graph has a node for a kernel that the session does not know, which cannot be restored");
-                if (of.context) context = of.context;
-                else if (function) context = call.session.journal.owner(call.session.journal.owner(function));
+                const uint64_t owner = of.context ? of.context : function ? call.session.journal.owner(call.session.journal.owner(function)) : 0;
+                if (owner && call.session.home(context) != owner) context = owner;
             } else {
                 require_known(call, HandleKind::Kernel, kernel.kern, "a kernel");
             }

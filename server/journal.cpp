@@ -31,11 +31,19 @@ bool Journal::outlives(uint64_t object) const {
     return among_loads(object) && made != created_by_.end() && made->second < last_load_;
 }
 
+// Streams stay when their green context goes, as with the driver, which says of each that its context is destroyed.
+bool Journal::leaves_streams(uint64_t object) const {
+    const auto is_green = [](uint64_t number) { return Objects::kind_of(number) == HandleKind::GreenCtx; };
+    return is_green(object) || is_green(owner(object));
+}
+
 void Journal::drop(uint64_t object, std::vector<uint64_t>* gone) {
     if (auto children = owned_.find(object); children != owned_.end()) {
         const std::vector<uint64_t> list = std::move(children->second);
         owned_.erase(children);
-        for (uint64_t child : list) drop(child, gone);
+        const bool but_streams = leaves_streams(object);
+        for (uint64_t child : list)
+            if (!but_streams || Objects::kind_of(child) != HandleKind::Stream) drop(child, gone);
     }
     if (auto states = states_.find(object); states != states_.end()) {
         for (const Place& place : states->second) entries_.erase(place);

@@ -54,6 +54,7 @@ class Journal {
   private:
     void drop(uint64_t object, std::vector<uint64_t>* gone);
     bool outlives(uint64_t object) const;
+    bool leaves_streams(uint64_t object) const;
 
     std::map<Place, JournalEntry> entries_;
     Place last_load_{};                                        // what was made before it and lived then moved it

@@ -48,7 +48,7 @@ bool Loading::function(Call& call, uint64_t number, CUfunction* out) {
         return number == 0;
     }
     *out = static_cast<CUfunction>(entry->handle);
-    const uint64_t context = call.session.current();
+    const uint64_t context = call.session.current_home();
     if (entry->loaded_in == context || !context) [[likely]]
         return true;
     const bool loaded = is_kernel ? load_kernel(call, number, static_cast<CUkernel>(entry->handle))
@@ -70,7 +70,7 @@ bool Loading::load_function(Call& call, uint64_t number, CUfunction function) {
 }
 
 bool Loading::load_kernel(Call& call, uint64_t number, CUkernel kernel) {
-    const uint64_t context = call.session.current();
+    const uint64_t context = call.session.current_home();
     if (loaded_.count({number, context})) return true;
     if (const uint64_t library_number = call.session.journal.owner(number)) library(call, library_number);
     const DriverTable& driver = call.driver;
@@ -90,7 +90,7 @@ Loading::KernelOf Loading::kernel_of(CUfunction function) const {
 }
 
 void Loading::library(Call& call, uint64_t number) {
-    const uint64_t context = call.session.current();
+    const uint64_t context = call.session.current_home();
     if (!context || loaded_.count({number, context})) return;
     auto* library = static_cast<CUlibrary>(call.objects.get(HandleKind::Library, number));
     if (!library) return;
@@ -123,11 +123,11 @@ CUresult Loading::repeat(Call& call, uint64_t number, CUdevice device) {
     }
     if (Objects::kind_of(number) == HandleKind::Library) {
         library(call, number);
-        return library_in(number, call.session.current()) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+        return library_in(number, call.session.current_home()) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
     }
     if (!this->function(call, number, &function)) return CUDA_ERROR_INVALID_HANDLE;
     const Objects::Entry* entry = call.objects.entry(Objects::kind_of(number), number);
-    return entry && entry->loaded_in == call.session.current() ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+    return entry && entry->loaded_in == call.session.current_home() ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
 }
 
 void Loading::context_gone(uint64_t context) {

@@ -38,7 +38,7 @@ MemoryPools::~MemoryPools() = default;
 
 std::shared_ptr<MemoryPools::Fence> MemoryPools::fence(CUstream stream) {
     if (CUevent event = session_.record(stream))
-        return std::shared_ptr<Fence>(new Fence{session_, session_.current(), event});
+        return std::shared_ptr<Fence>(new Fence{session_, session_.current_home(), event});
     session_.driver.cuStreamSynchronize(stream);
     return nullptr;
 }

@@ -22,11 +22,11 @@ CUresult destroy(Call& call, HandleKind kind, uint64_t number, CUresult(CUDAAPI*
     if (made && Objects::kind_of(made->effect.owner) != HandleKind::Context) return CUDA_ERROR_INVALID_HANDLE;
     call.wait_for = call.session.await_all_work();
     if (!call.wait_for) {
-        const CUresult status = call.driver.cuCtxSynchronize();  // the sticky error that is in the way
+        const CUresult status = call.session.synchronize_home();  // the sticky error that is in the way, or green contexts
         if (status != CUDA_SUCCESS) return status;
     }
     call.objects.remove(kind, number);
-    const auto finish = [&session = call.session, context = call.session.current(), end, handle] {
+    const auto finish = [&session = call.session, context = call.session.current_home(), end, handle] {
         if (session.make_current(context) == CUDA_SUCCESS) end(handle);
     };
     if (call.wait_for)
@@ -76,7 +76,7 @@ void serve_cuTexObjectCreate(Call& call, const cuTexObjectCreate_args& args, cuT
     CUtexObject object = 0;
     res.status = call.driver.cuTexObjectCreate(&object, &resource, &args.pTexDesc,
                                                args.has_pResViewDesc ? &args.pResViewDesc : nullptr);
-    if (res.status == CUDA_SUCCESS) call.objects.add_value(HandleKind::TexObject, call.credential.context, object);
+    if (res.status == CUDA_SUCCESS) call.objects.add_value(HandleKind::TexObject, call.home(), object);
     res.pTexObject = object;
 }
 
@@ -97,7 +97,7 @@ void serve_cuSurfObjectCreate(Call& call, const cuSurfObjectCreate_args& args, c
     if (res.status != CUDA_SUCCESS) return;
     CUsurfObject object = 0;
     res.status = call.driver.cuSurfObjectCreate(&object, &resource);
-    if (res.status == CUDA_SUCCESS) call.objects.add_value(HandleKind::SurfObject, call.credential.context, object);
+    if (res.status == CUDA_SUCCESS) call.objects.add_value(HandleKind::SurfObject, call.home(), object);
     res.pSurfObject = object;
 }
 

@@ -3,9 +3,7 @@
 #include <cstring>
 #include <vector>
 
-#include "cricket/primary_contexts.h"
 #include "dispatch.h"
-#include "record.h"
 #include "session.h"
 
 namespace cricket::server {
@@ -86,71 +84,6 @@ void serve_cuCtxSynchronize_v2(Call& call, const cuCtxSynchronize_v2_args& args,
     if (res.status != CUDA_SUCCESS) return;
     call.wait_for = call.session.await_all_work();
     if (!call.wait_for) res.status = call.driver.cuCtxSynchronize();
-}
-
-void serve_cuDevicePrimaryCtxRetain(Call& call, const cuDevicePrimaryCtxRetain_args& args,
-                                    cuDevicePrimaryCtxRetain_res& res) {
-    CUcontext context = nullptr;
-    if (call.session.lost.contains(args.dev)) {
-        res.status = CUDA_ERROR_CONTEXT_IS_DESTROYED;
-        return;
-    }
-    res.status = call.driver.cuDevicePrimaryCtxRetain(&context, args.dev);
-    if (res.status != CUDA_SUCCESS) return;
-    res.pctx = call.objects.add(HandleKind::Context, context, primary_context_number(args.dev));
-    call.session.context_devices[res.pctx] = args.dev;
-    call.session.primary_numbers[args.dev] = res.pctx;
-    ++call.session.primary_retained[args.dev];
-    if (call.session.empty_primaries.erase(args.dev)) {
-        auto again = args;
-        record_extra(call, Proc::cuDevicePrimaryCtxRetain, xdr_routine(xdr_cuDevicePrimaryCtxRetain_args), &again,
-                     {Effect::Kind::Load, res.pctx, 0, {0, 0}});
-    }
-}
-
-// The context's number stays: the driver gives the same primary context again when it is retained anew. Both stay in the
-// journal, as they move where the driver places what is loaded.
-template <class Args>
-static void primary_is_empty(Call& call, Proc procedure, bool_t (*xdr_args)(XDR*, Args*), Args args) {
-    Session& session = call.session;
-    auto primary = session.primary_numbers.find(args.dev);
-    if (primary == session.primary_numbers.end()) return;
-    session.forget_objects(session.journal.forget_owned(primary->second));
-    session.forget_context(primary->second);
-    if (session.empty_primaries.insert(args.dev).second)
-        record_extra(call, procedure, xdr_routine(xdr_args), &args, {Effect::Kind::Load, primary->second, 0, {0, 0}});
-}
-
-static void primary_ends(Session& session, CUdevice device) {
-    if (auto primary = session.primary_numbers.find(device); primary != session.primary_numbers.end())
-        session.context_ends(primary->second);
-}
-
-void serve_cuDevicePrimaryCtxRelease_v2(Call& call, const cuDevicePrimaryCtxRelease_v2_args& args,
-                                        cuDevicePrimaryCtxRelease_v2_res& res) {
-    auto held = call.session.primary_retained.find(args.dev);
-    if (held == call.session.primary_retained.end() || held->second == 0) {
-        res.status = CUDA_ERROR_INVALID_CONTEXT;
-        return;
-    }
-    // A release in the journal is the one that emptied the context, however often it had been retained by then.
-    for (; call.replaying && held->second > 1; --held->second) call.driver.cuDevicePrimaryCtxRelease(args.dev);
-    if (held->second == 1) primary_ends(call.session, args.dev);
-    res.status = call.driver.cuDevicePrimaryCtxRelease(args.dev);
-    // The last one after a reset counts, but there is nothing for it to end: the driver calls that an invalid context.
-    if (res.status != CUDA_SUCCESS && (held->second != 1 || res.status != CUDA_ERROR_INVALID_CONTEXT)) return;
-    if (held->second == 1) call.session.lost.erase(args.dev);
-    if (--held->second == 0)
-        primary_is_empty(call, Proc::cuDevicePrimaryCtxRelease_v2, xdr_cuDevicePrimaryCtxRelease_v2_args, args);
-}
-
-void serve_cuDevicePrimaryCtxReset_v2(Call& call, const cuDevicePrimaryCtxReset_v2_args& args,
-                                      cuDevicePrimaryCtxReset_v2_res& res) {
-    primary_ends(call.session, args.dev);
-    res.status = call.driver.cuDevicePrimaryCtxReset(args.dev);
-    if (res.status == CUDA_SUCCESS) call.session.lost.erase(args.dev);
-    if (res.status == CUDA_SUCCESS)
-        primary_is_empty(call, Proc::cuDevicePrimaryCtxReset_v2, xdr_cuDevicePrimaryCtxReset_v2_args, args);
 }
 
 // Peer access is the contexts', memory is the devices': our chunks are opened for the other device as the driver's own

@@ -4,8 +4,10 @@
 #include <cstring>
 
 #include "checkpoint_parts.h"
+#include "cricket/primary_contexts.h"
 #include "device_resources.h"
 #include "dispatch.h"
+#include "primaries.h"
 #include "session.h"
 
 namespace cricket::server {
@@ -37,6 +39,10 @@ bool resources_of(const rpc::Blob& bytes, std::vector<CUdevResource>* out) {
 }
 
 }  // namespace
+
+CUresult no_green_context(uint64_t number) {
+    return Objects::kind_of(number) == HandleKind::GreenCtx ? CUDA_ERROR_CONTEXT_IS_DESTROYED : CUDA_ERROR_INVALID_CONTEXT;
+}
 
 void serve_cuDeviceGetDevResource(Call& call, const cuDeviceGetDevResource_args& args, cuDeviceGetDevResource_res& res) {
     ResourceOrigin origin;
@@ -137,19 +143,25 @@ void serve_cuGreenCtxCreate(Call& call, const cuGreenCtxCreate_args& args, cuGre
         res.status = CUDA_ERROR_INVALID_HANDLE;
         return;
     }
+    if (call.session.lost.contains(args.dev)) {
+        res.status = CUDA_ERROR_CONTEXT_IS_DESTROYED;
+        return;
+    }
     CUgreenCtx green = nullptr;
     res.status = call.driver.cuGreenCtxCreate ? call.driver.cuGreenCtxCreate(&green, desc, args.dev, args.flags)
                                               : CUDA_ERROR_NOT_SUPPORTED;
     if (res.status != CUDA_SUCCESS) return;
+    const bool first = !primary_held(call.session, args.dev) || call.session.empty_primaries.contains(args.dev);
     res.phCtx = call.objects.add(HandleKind::GreenCtx, green);
     call.session.green_contexts[res.phCtx] = {args.dev, 0};
+    if (first) res.status = note_primary(call, args.dev);
 }
 
 void serve_cuCtxFromGreenCtx(Call& call, const cuCtxFromGreenCtx_args& args, cuCtxFromGreenCtx_res& res) {
     auto* green = static_cast<CUgreenCtx>(call.objects.get(HandleKind::GreenCtx, args.hCtx));
     auto known = call.session.green_contexts.find(args.hCtx);
     if (!green || known == call.session.green_contexts.end()) {
-        res.status = CUDA_ERROR_INVALID_CONTEXT;
+        res.status = no_green_context(args.hCtx);
         return;
     }
     CUcontext context = nullptr;
@@ -159,24 +171,31 @@ void serve_cuCtxFromGreenCtx(Call& call, const cuCtxFromGreenCtx_args& args, cuC
     res.device = known->second.device;
     known->second.context = res.pContext;
     call.session.context_devices[res.pContext] = known->second.device;
+    call.session.at_home(res.pContext, primary_context_number(known->second.device));
 }
 
 void serve_cuGreenCtxDestroy(Call& call, const cuGreenCtxDestroy_args& args, cuGreenCtxDestroy_res& res) {
     auto* green = static_cast<CUgreenCtx>(call.objects.get(HandleKind::GreenCtx, args.hCtx));
     auto known = call.session.green_contexts.find(args.hCtx);
     if (!green || known == call.session.green_contexts.end()) {
-        res.status = CUDA_ERROR_INVALID_CONTEXT;
+        res.status = no_green_context(args.hCtx);
         return;
     }
-    const uint64_t context = known->second.context;
-    if (context && call.session.current() == context) call.session.make_current(0);
+    const auto [device, context] = known->second;
     if (context) call.session.context_ends(context);
-    res.status = call.driver.cuGreenCtxDestroy(green);
-    if (res.status != CUDA_SUCCESS) return;
-    res.context = context;
+    if (context) call.session.end_own_streams(context);
+    if (context && call.session.current() == context) call.session.make_current(0);
     call.session.green_contexts.erase(known);
-    if (context) call.session.forget_context(context);
+    const bool last = !primary_held(call.session, device);
+    if (last) primary_ends(call.session, device);
+    res.status = call.driver.cuGreenCtxDestroy(green);
+    if (res.status != CUDA_SUCCESS) {
+        call.session.green_contexts[args.hCtx] = {device, context};
+        return;
+    }
+    res.context = context;
     call.objects.remove(HandleKind::GreenCtx, args.hCtx);
+    if (last) primary_ended(call, device);
 }
 
 }  // namespace cricket::server

@@ -62,7 +62,7 @@ void serve_cuMemAllocManaged(Call& call, const cuMemAllocManaged_args& args, cuM
     }
     res.status = call.session.host_memory.add(args.address, args.bytesize, args.address - wire::host_base, args.flags);
     if (res.status == CUDA_SUCCESS)
-        call.session.managed.add({args.address, args.bytesize, call.session.current_device(), call.session.current(), args.flags, 0});
+        call.session.managed.add({args.address, args.bytesize, call.session.current_device(), call.session.current_home(), args.flags, 0});
 }
 
 void serve_cuMemAdvise(Call& call, const cuMemAdvise_args& args, cuMemAdvise_res& res) {

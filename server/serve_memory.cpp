@@ -23,10 +23,10 @@ CUresult context_error(Call& call) {
 CUresult allocate(Call& call, uint64_t bytes, CUdeviceptr* address) {
     Session& session = call.session;
     const CUdevice device = session.current_device();
-    const CUresult status = session.device_memory.allocate(device, bytes, session.current(), address);
+    const CUresult status = session.device_memory.allocate(device, bytes, session.current_home(), address);
     if (status != CUDA_ERROR_OUT_OF_MEMORY || session.pools.empty()) return status;
     session.pools.give_back_all(device);
-    return session.device_memory.allocate(device, bytes, session.current(), address);
+    return session.device_memory.allocate(device, bytes, session.current_home(), address);
 }
 
 }  // namespace
@@ -91,7 +91,7 @@ void serve_cuMemFree_v2(Call& call, const cuMemFree_v2_args& args, cuMemFree_v2_
     }
     call.wait_for = call.session.await_all_work();
     if (!call.wait_for) {
-        res.status = call.driver.cuCtxSynchronize();  // the sticky error that is in the way
+        res.status = call.session.synchronize_home();  // the sticky error that is in the way, or green contexts
         if (res.status != CUDA_SUCCESS) return;
     }
     if (allocation && !allocation->imported)
@@ -140,10 +140,7 @@ void serve_cuMemFreeHost(Call& call, const cuMemFreeHost_args& args, cuMemFreeHo
         return;
     }
     // The driver's own cuMemFreeHost waits for the work that uses the memory.
-    if (CUevent done = call.session.all_work()) {
-        call.driver.cuEventSynchronize(done);
-        call.session.give_event(done);
-    }
+    call.session.settle_all_work();
     res.status = call.session.host_memory.remove(args.p);
 }
 
@@ -155,10 +152,7 @@ void serve_cuMemHostRegister_v2(Call& call, const cuMemHostRegister_v2_args& arg
 }
 
 void serve_cuMemHostUnregister(Call& call, const cuMemHostUnregister_args& args, cuMemHostUnregister_res& res) {
-    if (CUevent done = call.session.all_work()) {
-        call.driver.cuEventSynchronize(done);
-        call.session.give_event(done);
-    }
+    call.session.settle_all_work();
     const bool known = call.session.host_memory.ranges().count(args.p) != 0;
     res.status = known ? call.session.host_memory.remove(args.p) : CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
 }

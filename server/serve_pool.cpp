@@ -15,8 +15,11 @@ CUresult order_of(Call& call, uint64_t number, MemoryPools::Order* order, CUdevi
     order->key = number > 2 ? number : reinterpret_cast<uint64_t>(order->stream);
     *device = call.session.current_device();
     if (number <= 2) return CUDA_SUCCESS;
-    const auto context = call.session.context_devices.find(call.session.journal.owner(number));
+    const uint64_t owner = call.session.journal.owner(number);
+    const auto context = call.session.context_devices.find(owner);
     if (context != call.session.context_devices.end()) *device = context->second;
+    const auto green = call.session.green_contexts.find(owner);
+    if (green != call.session.green_contexts.end()) *device = green->second.device;
     return CUDA_SUCCESS;
 }
 

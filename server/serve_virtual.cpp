@@ -110,7 +110,7 @@ void serve_cuIpcOpenMemHandle_v2(Call& call, const cuIpcOpenMemHandle_v2_args& a
     std::memcpy(static_cast<void*>(&shared), &args.handle, sizeof shared);
     CUdeviceptr address = 0;
     DeviceMemory& memory = call.session.device_memory;
-    res.status = memory.open(shared, SharedKind::Range, call.session.current(), 0, &address);
+    res.status = memory.open(shared, SharedKind::Range, call.session.current_home(), 0, &address);
     if (res.status != CUDA_SUCCESS) return;
     // The context's device sees it, as the flag says, wherever it lies.
     if (const CUdevice here = call.session.current_device(); here != memory.find(address)->device)

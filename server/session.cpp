@@ -226,6 +226,23 @@ Awaited Session::behind_all_work(bool with_word) {
     return nullptr;
 }
 
+CUresult Session::synchronize_home() {
+    const uint64_t before = current_;
+    if (const CUresult status = make_current(current_home()); status != CUDA_SUCCESS) return status;
+    const CUresult status = driver.cuCtxSynchronize();
+    make_current(before);
+    return status;
+}
+
+void Session::settle_all_work() {
+    if (CUevent done = all_work()) {
+        driver.cuEventSynchronize(done);
+        give_event(done);
+    } else if (!captures.any()) {
+        synchronize_home();
+    }
+}
+
 void Session::forget_object(uint64_t number) {
     JournalEntry gone;
     gone.effect.kind = Effect::Kind::Destroy;
@@ -298,19 +315,39 @@ void Session::forget_context(uint64_t number) {
     if (number == current_) current_known_ = false;
 }
 
+void Session::end_own_streams(uint64_t context) {
+    const auto end = [&](CUstream stream) {
+        if (stream) driver.cuStreamDestroy(stream);
+    };
+    if (auto waiters = waiters_.find(context); waiters != waiters_.end()) {
+        for (CUstream stream : waiters->second.streams) end(stream);
+        waiters_.erase(waiters);
+    }
+    if (auto join = joins_.find(context); join != joins_.end()) {
+        end(join->second);
+        joins_.erase(join);
+    }
+    std::erase_if(thread_streams_, [&](auto& entry) {
+        if (entry.first.first != context) return false;
+        end(entry.second);
+        return true;
+    });
+}
+
 void Session::note_posted(CUresult result, uint64_t seq) {
     if (posted_.result == CUDA_SUCCESS) posted_ = {result, seq};
 }
 
 CUevent Session::take_event() {
     const Captures::OwnWork own(captures);
-    auto& idle = idle_events_[current_];
+    const uint64_t context = current_home();
+    auto& idle = idle_events_[context];
     CUevent event = nullptr;
     if (!idle.empty()) {
         event = idle.back();
         idle.pop_back();
     } else if (driver.cuEventCreate(&event, CU_EVENT_DISABLE_TIMING) == CUDA_SUCCESS) {
-        event_contexts_[event] = current_;
+        event_contexts_[event] = context;
     } else {
         event = nullptr;
     }
@@ -337,7 +374,7 @@ CUevent Session::record(CUstream stream, CUresult* status) {
 
 // Text of kernels is looked for by asking about events, and a word in a stream would become a node of its capture.
 Completions::Word Session::word_behind(CUstream stream) {
-    if (device_text.possible() || captures.any()) return {};
+    if (device_text.possible() || captures.any() || current_home() != current_) return {};
     return completions_.behind(current_, stream);
 }
 
@@ -457,6 +494,8 @@ bool Session::drain_up(bool wait) {
     return any;
 }
 
+uint64_t Call::home() const { return session.home(credential.context); }
+
 CUstream Call::default_stream() {
     return credential.flags & wire::per_thread_default_stream ? session.thread_stream(credential.thread)
                                                               : CU_STREAM_LEGACY;
@@ -468,6 +507,7 @@ bool Call::stream(uint64_t number, CUstream* out) {
     } else if (number == 1) {
         *out = CU_STREAM_LEGACY;
     } else if (number == 2) {
+        if (session.current_home() != session.current()) return false;  // a green context has no such streams
         *out = session.thread_stream(credential.thread);
     } else {
         *out = static_cast<CUstream>(objects.get(HandleKind::Stream, number));

@@ -110,6 +110,12 @@ class Session {
     // Contexts.
     CUresult make_current(uint64_t number);       // 0: none
     uint64_t current() const { return current_; }
+    // Whose is what is made in a context: what is made in a green one is its device's primary context's, but for streams.
+    uint64_t home(uint64_t context) const {
+        const auto found = homes_.find(context);
+        return found == homes_.end() ? context : found->second;
+    }
+    uint64_t current_home() const { return homes_.empty() ? current_ : home(current_); }
     void forget_current() { current_known_ = false; }  // somebody else may have changed it
     bool any_context();                           // makes some living context current; false when there is none
     bool busy();                                  // whether any context's device work is not over
@@ -136,6 +142,8 @@ class Session {
     void forget_object(uint64_t number);  // that went without a call of its own
     void forget_destroyed();              // user objects whose last reference went
     void forget_context(uint64_t number);
+    void end_own_streams(uint64_t context);  // streams outlive a green context and can then not be destroyed
+    void at_home(uint64_t context, uint64_t home) { homes_[context] = home; }
 
     // Posted errors, until a reply carries them.
     void note_posted(CUresult result, uint64_t seq);
@@ -151,11 +159,14 @@ class Session {
     // are captures: it would become part of them.
     CUevent all_work();
     Awaited await_all_work();
+    // Without an event: waits until whoever could use memory of the current context is done. Not while there are captures.
+    CUresult synchronize_home();
+    void settle_all_work();  // either way
     // What the driver does with a call that a capture forbids.
     CUresult refused_by_capture();
     // Freed while there are captures: given back to device_memory after the last one, when the device is done.
-    void reclaim_after_captures(CUdeviceptr address) { freed_later_.push_back({current_, address}); }
-    void reclaim_after(CUevent event, CUdeviceptr address) { freed_later_.push_back({current_, address, event}); }
+    void reclaim_after_captures(CUdeviceptr address) { freed_later_.push_back({current_home(), address}); }
+    void reclaim_after(CUevent event, CUdeviceptr address) { freed_later_.push_back({current_home(), address, event}); }
     void captures_ended();
     CUevent take_event();
     void give_event(CUevent event);
@@ -228,6 +239,7 @@ class Session {
     Completions completions_;
     uint64_t current_ = 0;
     bool current_known_ = false;
+    std::map<uint64_t, uint64_t> homes_;  // of green contexts, those that are gone too
     std::map<std::pair<uint64_t, uint32_t>, CUstream> thread_streams_;
     rpc::PostedError posted_;
     std::map<uint64_t, std::vector<CUevent>> idle_events_;  // by context

@@ -51,7 +51,9 @@ void answer(ring::Channel& channel, const wire::Hello& hello, uint64_t session_i
 
 // A client is back whose callbacks are awaited by the device. Its calls wait until these have run, with host
 // memory exchanged before and after each, and the work behind them is over; then it is attached like any
-// other.
+// other. They cannot run earlier, not even for a callback that waits for one of them: the device's work still uses the earlier
+// channel and the host memory as it was registered, and a restored process has other pages in both places. What its calls copy
+// would go into the pages that the device does not use, and no moment is told at which the two could be made the same.
 void Worker::step_joining() {
     Joining& joining = *joining_;
     wire::ClientPage& client = joining.channel.client_page();

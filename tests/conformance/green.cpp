@@ -90,7 +90,8 @@ CASE_ALONE(green_is_another_context) {
     CHECK(cuCtxGetFlags(&flags));
     int active = 0;
     CHECK(cuDevicePrimaryCtxGetState(0, &flags_of_primary, &active));
-    VALUE(flags == flags_of_primary);
+    VALUE(flags);
+    VALUE(flags_of_primary);
     VALUE(active);
     // Settings.
     size_t size = 0;
@@ -453,6 +454,7 @@ CASE_ALONE(green_ends_while_current) {
     NEED(cuMemAlloc(&memory, 4096));
     CHECK(cuMemsetD32(memory, 6, 16));
     CHECK(cuEventCreate(&event, 0));
+    CHECK(cuCtxSynchronize());
     CHECK(cuGreenCtxDestroy(green.handle));
     CHECK(cuCtxGetCurrent(&current));
     who("current", current, green);
@@ -476,6 +478,76 @@ CASE_ALONE(green_ends_while_current) {
     CHECK(cuCtxSetCurrent(green.primary));
     VALUE(first_word(memory));
     CHECK(cuMemFree(memory));
+}
+
+CASE_ALONE(green_is_asked_after_its_end) {
+    Green green;
+    if (!set_up(&green)) return;
+    CUevent event = nullptr;
+    CUstream stream = nullptr;
+    CUdevResource resource{};
+    unsigned long long id = 0;
+    unsigned version = 0;
+    CUdevice device = 7;
+    NEED(cuEventCreate(&event, 0));
+    NEED(cuGreenCtxDestroy(green.handle));
+    FAULT(cuGreenCtxRecordEvent(green.handle, event));
+    FAULT(cuGreenCtxWaitEvent(green.handle, event));
+    CHECK(cuGreenCtxGetId(green.handle, &id));
+    CHECK(cuGreenCtxStreamCreate(&stream, green.handle, CU_STREAM_NON_BLOCKING, 0));
+    CHECK(cuGreenCtxGetDevResource(green.handle, &resource, CU_DEV_RESOURCE_TYPE_SM));
+    CHECK(cuCtxGetDevResource(green.context, &resource, CU_DEV_RESOURCE_TYPE_SM));
+    CHECK(cuCtxGetApiVersion(green.context, &version));
+    CHECK(cuCtxGetDevice_v2(&device, green.context));
+    CHECK(cuCtxSynchronize_v2(green.context));
+    CHECK(cuCtxDestroy(green.context));
+    CHECK(cuEventDestroy(event));
+    FAULT(cuCtxRecordEvent(green.context, event));
+    FAULT(cuCtxWaitEvent(green.context, event));
+}
+
+// Where nodes run that were made in a green context; %smid is not looked at, which differs.
+CASE_ALONE(green_graphs) {
+    Green green;
+    if (!set_up(&green)) return;
+    CUfunction function = conform::kernel("fill");
+    CUdeviceptr memory = 0;
+    CUstream stream = nullptr;
+    CUgraph graph = nullptr;
+    CUgraphExec exec = nullptr;
+    if (!function) return;
+    NEED(cuMemAlloc(&memory, 4096));
+    NEED(cuCtxSetCurrent(green.context));
+    NEED(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+    NEED(cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_RELAXED));
+    unsigned with = 12, count = 64;
+    void* parameters[] = {&memory, &with, &count};
+    CHECK(cuLaunchKernel(function, 1, 1, 1, 64, 1, 1, 0, stream, parameters, nullptr));
+    NEED(cuStreamEndCapture(stream, &graph));
+    CUgraphNode node = nullptr;
+    size_t nodes = 1;
+    CHECK(cuGraphGetNodes(graph, &node, &nodes));
+    CUDA_KERNEL_NODE_PARAMS captured{};
+    CHECK(cuGraphKernelNodeGetParams(node, &captured));
+    who("captured in", captured.ctx, green);
+    NEED(cuGraphInstantiate(&exec, graph, 0));
+    CHECK(cuGraphLaunch(exec, stream));
+    CHECK(cuStreamSynchronize(stream));
+    VALUE(first_word(memory));
+    CHECK(cuLaunchKernel(function, 1, 1, 1, 64, 1, 1, 0, CU_STREAM_PER_THREAD, parameters, nullptr));
+    CHECK(cuStreamSynchronize(CU_STREAM_PER_THREAD));
+    CHECK(cuStreamDestroy(stream));
+    CHECK(cuCtxSetCurrent(green.primary));
+    CHECK(cuMemsetD32(memory, 0, 16));
+    CHECK(cuGraphLaunch(exec, nullptr));
+    CHECK(cuCtxSynchronize());
+    VALUE(first_word(memory));
+    NEED(cuGreenCtxDestroy(green.handle));
+    conform::say("the green context is gone");
+    CHECK(cuMemsetD32(memory, 0, 16));
+    CHECK(cuGraphLaunch(exec, nullptr));
+    CHECK(cuCtxSynchronize());
+    VALUE(first_word(memory));
 }
 
 CASE_ALONE(green_ends_with_streams) {
@@ -540,7 +612,7 @@ CASE_BARE(green_holds_the_primary) {
     CHECK(cuDevicePrimaryCtxRelease(0));
     NEED(cuDevicePrimaryCtxRetain(&green.primary, 0));
     CHECK(cuCtxSetCurrent(green.primary));
-    FAULT(cuMemsetD32(memory, 2, 16));
+    CHECK(cuMemFree(memory));
 }
 
 CASE_BARE(green_is_the_last_to_hold) {
@@ -554,16 +626,35 @@ CASE_BARE(green_is_the_last_to_hold) {
     NEED(cuMemAlloc(&memory, 4096));
     unsigned flags = 0;
     int active = 7;
-    CHECK(cuDevicePrimaryCtxRelease(0));
     CHECK(cuDevicePrimaryCtxGetState(0, &flags, &active));
     VALUE(active);
+    VALUE(flags);
+    CHECK(cuCtxGetFlags(&flags));
+    VALUE(flags);
     CHECK(cuGreenCtxDestroy(green.handle));
     CHECK(cuDevicePrimaryCtxGetState(0, &flags, &active));
     VALUE(active);
     NEED(cuDevicePrimaryCtxRetain(&green.primary, 0));
     CHECK(cuCtxSetCurrent(green.primary));
-    FAULT(cuMemsetD32(memory, 2, 16));
     CHECK(cuMemFree(memory));
+}
+
+CASE_BARE(green_is_not_released) {
+    Green green;
+    if (!make(&green)) {
+        conform::say("there are no green contexts here");
+        return;
+    }
+    CUdeviceptr memory = 0;
+    unsigned flags = 0;
+    int active = 7;
+    CHECK(cuDevicePrimaryCtxRelease(0));
+    CHECK(cuDevicePrimaryCtxGetState(0, &flags, &active));
+    VALUE(active);
+    NEED(cuCtxSetCurrent(green.context));
+    CHECK(cuMemAlloc(&memory, 4096));
+    CHECK(cuMemFree(memory));
+    CHECK(cuGreenCtxDestroy(green.handle));
 }
 
 CASE_BARE(green_and_a_reset) {

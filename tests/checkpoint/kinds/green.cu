@@ -27,7 +27,81 @@ struct {
     CUstream stream, made_inside;
     CUevent event;
     unsigned* seen;
+    // Made in one that is gone, and in one that is there.
+    struct {
+        CUdeviceptr memory, variable;
+        CUmodule module;
+        CUfunction function;
+        CUarray array;
+        CUtexObject texture;
+        CUevent event;
+    } left, inside;
+    CUstream orphan;
 } green;
+
+const char* const shown_ptx = R"(.version 7.0
+.target sm_75
+.address_size 64
+.visible .global .align 4 .u32 shown = 5;
+.visible .entry show(.param .u64 p)
+{
+    .reg .b32 %r<2>;
+    .reg .b64 %rd<3>;
+    ld.param.u64 %rd1, [p];
+    cvta.to.global.u64 %rd2, %rd1;
+    ld.global.u32 %r1, [shown];
+    st.global.u32 [%rd2], %r1;
+    ret;
+}
+)";
+
+template <class Made>
+void make_in(CUcontext context, Made* made) {
+    CUcontext before;
+    CU(cuCtxGetCurrent(&before));
+    CU(cuCtxSetCurrent(context));
+    CU(cuMemAlloc(&made->memory, 4096));
+    CU(cuMemsetD32(made->memory, 77, 1024));
+    CU(cuModuleLoadData(&made->module, shown_ptx));
+    CU(cuModuleGetFunction(&made->function, made->module, "show"));
+    size_t bytes;
+    CU(cuModuleGetGlobal(&made->variable, &bytes, made->module, "shown"));
+    CU(cuMemsetD32(made->variable, 9, 1));
+    CUDA_ARRAY_DESCRIPTOR wish{16, 1, CU_AD_FORMAT_UNSIGNED_INT32, 1};
+    CU(cuArrayCreate(&made->array, &wish));
+    std::vector<unsigned> row(16, 5);
+    CU(cuMemcpyHtoA(made->array, 0, row.data(), 64));
+    CUDA_RESOURCE_DESC resource{};
+    resource.resType = CU_RESOURCE_TYPE_ARRAY;
+    resource.res.array.hArray = made->array;
+    CUDA_TEXTURE_DESC how{};
+    how.flags = CU_TRSF_READ_AS_INTEGER;
+    CU(cuTexObjectCreate(&made->texture, &resource, &how, nullptr));
+    CU(cuEventCreate(&made->event, 0));
+    CU(cuEventRecord(made->event, nullptr));
+    CU(cuCtxSynchronize());
+    CU(cuCtxSetCurrent(before));
+}
+
+// All of it is the primary context's, which is current.
+template <class Made>
+void look_at(const Made& made) {
+    CUcontext of;
+    CU(cuPointerGetAttribute(&of, CU_POINTER_ATTRIBUTE_CONTEXT, made.memory));
+    CHECK(of == green.primary);
+    CHECK(words_of(reinterpret_cast<unsigned*>(made.memory), 1024) == std::vector<unsigned>(1024, 77));
+    void* parameters[] = {&green.seen};
+    CU(cuLaunchKernel(made.function, 1, 1, 1, 1, 1, 1, 0, nullptr, parameters, nullptr));
+    CU(cuCtxSynchronize());
+    SAME(words_of(green.seen, 1)[0], 9u);
+    unsigned row[16];
+    CU(cuMemcpyAtoH(row, made.array, 0, sizeof row));
+    SAME(row[15], 5u);
+    CUDA_RESOURCE_DESC resource;
+    CU(cuTexObjectGetResourceDesc(&resource, made.texture));
+    CHECK(resource.res.array.hArray == made.array);
+    CU(cuEventQuery(made.event));
+}
 
 std::vector<unsigned> seen_in(CUstream stream) {
     CU(cuMemsetD8Async(device(green.seen), 0, words * sizeof(unsigned), stream));
@@ -65,6 +139,8 @@ void green_set_up() {
     CU(cuCtxFromGreenCtx(&inside, gone));
     CU(cuGreenCtxStreamCreate(&stream, gone, CU_STREAM_NON_BLOCKING, 0));
     CU(cuStreamDestroy(stream));
+    make_in(inside, &green.left);
+    CU(cuGreenCtxStreamCreate(&green.orphan, gone, CU_STREAM_NON_BLOCKING, 0));
     CU(cuGreenCtxDestroy(gone));
     green.first = make({green.parts[0]});
     green.second = make({green.parts[1], green.rest});
@@ -75,6 +151,7 @@ void green_set_up() {
     CU(cuCtxSetCurrent(green.context));
     CU(cuStreamCreate(&green.made_inside, CU_STREAM_NON_BLOCKING));
     CU(cuCtxSetCurrent(green.primary));
+    make_in(green.context, &green.inside);
 }
 
 void green_look() {
@@ -101,6 +178,10 @@ void green_look() {
     SAME(count(in_second), has.sm.smCount);
     CHECK(in_first == by_default);
     for (unsigned i = 0; i < words; ++i) SAME(in_first[i] & in_second[i], 0u);
+
+    look_at(green.left);
+    look_at(green.inside);
+    EXPECT(CUDA_ERROR_CONTEXT_IS_DESTROYED, cuStreamQuery(green.orphan));
 
     // The bytes that the program has kept are still good.
     const CUgreenCtx again = make({green.parts[0]});

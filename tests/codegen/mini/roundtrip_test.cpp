@@ -345,6 +345,8 @@ bool driver_function(Call& call, uint64_t number, CUfunction* out) {
     return unloaded_function(call.objects, number, out);
 }
 
+uint64_t Call::home() const { return credential.context; }
+
 CUstream Call::default_stream() {
     return credential.flags & wire::per_thread_default_stream ? thread_stream_handle : default_stream_handle;
 }

@@ -15,14 +15,11 @@
 #include "texture.h"
 
 namespace softgpu {
-namespace {
 
-uint64_t next_id() {
+uint64_t Context::next_id() {
     static std::atomic<uint64_t> last = 0;
     return ++last;
 }
-
-}  // namespace
 
 Context::Context(Device& device, CUcontext handle, unsigned flags, bool primary)
     : device(device),
@@ -117,7 +114,6 @@ namespace {
 thread_local std::vector<CUcontext> stack;
 
 void destroy(const std::shared_ptr<Context>& context) {
-    if (context->primary) forget_green(*context);
     end_storage(context->handle);
     contexts().remove(context->handle);
     context->tear_down();
@@ -126,8 +122,9 @@ void destroy(const std::shared_ptr<Context>& context) {
 }  // namespace
 
 // A context that can be made current. Primary ones can at any time, as with the real driver: the runtime does
-// so before it retains them.
+// so before it retains them. Green ones can when they are gone.
 static void check_known(CUcontext handle) {
+    if (green_of(handle)) return;
     for (int i = 0; i < device_count(); ++i)
         if (device(i).primary.handle == handle) return;
     contexts().get(handle, CUDA_ERROR_INVALID_CONTEXT);
@@ -150,6 +147,8 @@ std::shared_ptr<Context> current() {
 }
 
 std::shared_ptr<Context> context_or_current(CUcontext handle) {
+    auto green = green_of(handle);
+    require(!green || !green->ended, CUDA_ERROR_CONTEXT_IS_DESTROYED);
     return handle ? contexts().get(handle, CUDA_ERROR_INVALID_CONTEXT) : current_in_any_state();
 }
 
@@ -173,6 +172,7 @@ CUresult cuDevicePrimaryCtxRelease_v2(CUdevice dev) {
         auto& d = device(dev);
         std::unique_lock lock(d.primary.mutex);
         require(d.primary.retained > 0, CUDA_ERROR_INVALID_CONTEXT);
+        require(d.primary.retained > green_contexts_of(d), CUDA_ERROR_NOT_PERMITTED);
         if (--d.primary.retained > 0) return;
         auto context = contexts().find(d.primary.handle);  // none after a reset
         require(context != nullptr, CUDA_ERROR_INVALID_CONTEXT);
@@ -184,6 +184,7 @@ CUresult cuDevicePrimaryCtxReset_v2(CUdevice dev) {
     return api([&] {
         auto& d = device(dev);
         std::unique_lock lock(d.primary.mutex);
+        require(green_contexts_of(d) == 0, CUDA_ERROR_NOT_PERMITTED);
         if (auto context = contexts().find(d.primary.handle)) destroy(context);
     });
 }
@@ -304,14 +305,16 @@ CUresult cuCtxGetDevice(CUdevice* out) {
 CUresult cuCtxGetDevice_v2(CUdevice* out, CUcontext ctx) {
     return api([&] {
         require(out);
-        *out = context_or_current(ctx)->device.ordinal;
+        auto green = green_of(ctx ? ctx : current_handle());
+        *out = green ? green->device.ordinal : context_or_current(ctx)->device.ordinal;
     });
 }
 
 CUresult cuCtxGetFlags(unsigned* flags) {
     return api([&] {
         require(flags);
-        *flags = current_in_any_state()->flags;
+        auto green = green_of(current_handle());
+        *flags = green ? unsigned{CU_CTX_MAP_HOST} : current_in_any_state()->flags.load();
     });
 }
 
@@ -325,13 +328,17 @@ CUresult cuCtxSetFlags(unsigned flags) {
 CUresult cuCtxGetId(CUcontext ctx, unsigned long long* id) {
     return api([&] {
         require(id);
-        *id = context_or_current(ctx)->id;
+        auto green = green_of(ctx ? ctx : current_handle());
+        require(!green || !green->ended, CUDA_ERROR_CONTEXT_IS_DESTROYED);
+        *id = green ? green->id : context_or_current(ctx)->id;
     });
 }
 
 CUresult cuCtxGetApiVersion(CUcontext ctx, unsigned* version) {
     return api([&] {
         require(version);
+        auto green = green_of(ctx);
+        require(!green || !green->ended, CUDA_ERROR_INVALID_CONTEXT);
         const CUresult sticky = context_or_current(ctx)->sticky();
         require(sticky == CUDA_SUCCESS, sticky);
         *version = 3020;  // what the driver says of every context made by cuCtxCreate_v2 or later

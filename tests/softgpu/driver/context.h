@@ -31,6 +31,7 @@ class Output {
 
 class Context {
   public:
+    static uint64_t next_id();
     static std::shared_ptr<Context> make(Device& device, CUcontext handle, unsigned flags, bool primary);
     Context(Device& device, CUcontext handle, unsigned flags, bool primary);  // for make()
     ~Context();

@@ -12,6 +12,7 @@
 #include "client/software_validity.h"
 #include "context.h"
 #include "module.h"
+#include "green.h"
 #include "storage.h"
 
 namespace softgpu {
@@ -88,7 +89,8 @@ CUresult current_context(CUcontext* context) {
 CUcontext or_current(CUcontext context) {
     if (!context) context = current_handle();
     require(context, CUDA_ERROR_INVALID_CONTEXT);
-    return context;
+    auto green = green_of(context);
+    return green ? green->device.primary.handle : context;
 }
 
 CUresult storage_put(CUcontext context, void* key, void* value, StorageDestructor destructor) {

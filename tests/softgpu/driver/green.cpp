@@ -84,17 +84,10 @@ std::vector<std::shared_ptr<Stream>> streams_of(const GreenContext& green) {
     return found;
 }
 
-void end(const std::shared_ptr<GreenContext>& green) {
-    contexts().remove(green->context);
-    {
-        auto& all = by_context();
-        std::unique_lock lock(all.mutex);
-        all.map.erase(green->context);
-    }
-    for (auto& stream : streams_of(*green)) {
-        stream->close();
-        if (stream->handle && streams().find(stream->handle)) streams().remove(stream->handle);
-    }
+std::shared_ptr<GreenContext> green_context(CUgreenCtx handle) {
+    auto green = greens().get(handle, CUDA_ERROR_INVALID_CONTEXT);
+    require(!green->ended, CUDA_ERROR_CONTEXT_IS_DESTROYED);
+    return green;
 }
 
 }  // namespace
@@ -111,8 +104,13 @@ std::shared_ptr<GreenContext> green_of(CUcontext handle) {
     return found == all.map.end() ? nullptr : found->second;
 }
 
-void forget_green(const Context& primary) {
-    for (auto& green : greens().remove_if([&](auto& green) { return green.primary.get() == &primary; })) end(green);
+unsigned green_contexts_of(const Device& device) {
+    auto& all = by_context();
+    std::unique_lock lock(all.mutex);
+    unsigned count = 0;
+    for (auto& [context, green] : all.map)
+        if (&green->device == &device && !green->ended) ++count;
+    return count;
 }
 
 }  // namespace softgpu
@@ -140,7 +138,7 @@ CUresult cuGreenCtxGetDevResource(CUgreenCtx handle, CUdevResource* out, CUdevRe
     return api([&] {
         require(out);
         require(type == CU_DEV_RESOURCE_TYPE_SM, CUDA_ERROR_INVALID_RESOURCE_TYPE);
-        auto green = greens().get(handle, CUDA_ERROR_INVALID_CONTEXT);
+        auto green = green_context(handle);
         *out = whole(green->primary->device.ordinal, green->multiprocessors);
     });
 }
@@ -192,14 +190,13 @@ CUresult cuGreenCtxCreate(CUgreenCtx* out, CUdevResourceDesc desc, CUdevice dev,
         require(out && flags == CU_GREEN_CTX_DEFAULT_STREAM);
         auto described = descriptions().get(desc, CUDA_ERROR_INVALID_VALUE);
         require(described->device == device(dev).ordinal);
-        auto green = std::make_shared<GreenContext>();
+        auto green = std::make_shared<GreenContext>(device(dev));
         CUcontext primary = nullptr;
         const CUresult retained = cuDevicePrimaryCtxRetain(&primary, dev);
         require(retained == CUDA_SUCCESS, retained);
         green->primary = contexts().get(primary);
         green->multiprocessors = described->multiprocessors;
-        static std::atomic<uint64_t> last_id = 0;
-        green->id = ++last_id;
+        green->id = Context::next_id();
         green->handle = greens().add(green);
         green->context = contexts().reserve();
         green->default_stream = std::make_shared<Stream>(green->primary, Stream::Kind::Blocking, 0);
@@ -219,9 +216,16 @@ CUresult cuGreenCtxCreate(CUgreenCtx* out, CUdevResourceDesc desc, CUdevice dev,
 
 CUresult cuGreenCtxDestroy(CUgreenCtx handle) {
     return api([&] {
-        auto green = greens().remove(handle, CUDA_ERROR_INVALID_CONTEXT);
-        end(green);
-        const CUresult released = cuDevicePrimaryCtxRelease(green->primary->device.ordinal);
+        auto green = green_context(handle);
+        contexts().remove(green->context);
+        for (auto& stream : streams_of(*green)) {
+            stream->orphaned = true;
+            stream->close();
+        }
+        green->ended = true;
+        green->default_stream.reset();
+        green->primary.reset();
+        const CUresult released = cuDevicePrimaryCtxRelease_v2(green->device.ordinal);
         require(released == CUDA_SUCCESS, released);
     });
 }
@@ -229,28 +233,28 @@ CUresult cuGreenCtxDestroy(CUgreenCtx handle) {
 CUresult cuCtxFromGreenCtx(CUcontext* out, CUgreenCtx handle) {
     return api([&] {
         require(out);
-        *out = greens().get(handle, CUDA_ERROR_INVALID_CONTEXT)->context;
+        *out = green_context(handle)->context;
     });
 }
 
 CUresult cuGreenCtxGetId(CUgreenCtx handle, unsigned long long* id) {
     return api([&] {
         require(id);
-        *id = greens().get(handle, CUDA_ERROR_INVALID_CONTEXT)->id;
+        *id = green_context(handle)->id;
     });
 }
 
 CUresult cuGreenCtxStreamCreate(CUstream* out, CUgreenCtx handle, unsigned flags, int priority) {
     return api([&] {
         require(out && flags == CU_STREAM_NON_BLOCKING);
-        auto green = greens().get(handle, CUDA_ERROR_INVALID_CONTEXT);
+        auto green = green_context(handle);
         *out = make_stream(green->primary, Stream::Kind::NonBlocking, priority, green.get())->handle;
     });
 }
 
 CUresult cuGreenCtxRecordEvent(CUgreenCtx handle, CUevent event_handle) {
     return api([&] {
-        auto green = greens().get(handle, CUDA_ERROR_INVALID_CONTEXT);
+        auto green = green_context(handle);
         auto event = events().get(event_handle);
         require(event->context == green->primary && !event->shared, CUDA_ERROR_INVALID_HANDLE);
         std::vector<CompletionRef> work;
@@ -266,7 +270,7 @@ CUresult cuGreenCtxRecordEvent(CUgreenCtx handle, CUevent event_handle) {
 
 CUresult cuGreenCtxWaitEvent(CUgreenCtx handle, CUevent event_handle) {
     return api([&] {
-        auto green = greens().get(handle, CUDA_ERROR_INVALID_CONTEXT);
+        auto green = green_context(handle);
         auto event = events().get(event_handle);
         const auto mark = event->latest();
         if (!mark || mark->done()) return;

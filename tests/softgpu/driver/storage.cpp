@@ -7,6 +7,7 @@ namespace {
 struct Value {
     void* value;
     StorageDestructor destructor;
+    uint64_t order;  // the latest ends first
 };
 
 std::mutex mutex;
@@ -18,7 +19,8 @@ std::map<std::pair<CUcontext, void*>, Value>& values() {
 
 void put_storage(CUcontext context, void* key, void* value, StorageDestructor destructor) {
     std::unique_lock lock(mutex);
-    values()[{context, key}] = {value, destructor};
+    static uint64_t last = 0;
+    values()[{context, key}] = {value, destructor, ++last};
 }
 
 void delete_storage(CUcontext context, void* key) {
@@ -36,8 +38,10 @@ void* get_storage(CUcontext context, void* key) {
 void end_storage(CUcontext context) {
     for (;;) {
         std::unique_lock lock(mutex);
-        auto first = values().lower_bound({context, nullptr});
-        if (first == values().end() || first->first.first != context) return;
+        auto first = values().end();
+        for (auto it = values().lower_bound({context, nullptr}); it != values().end() && it->first.first == context; ++it)
+            if (first == values().end() || it->second.order > first->second.order) first = it;
+        if (first == values().end()) return;
         auto [place, value] = *first;
         values().erase(first);
         lock.unlock();  // the destructor may call the driver

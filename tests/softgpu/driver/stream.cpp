@@ -235,6 +235,7 @@ std::shared_ptr<Stream> stream(CUstream handle) {
         return context->legacy;
     }
     result = streams().get(handle);
+    require(!result->orphaned, CUDA_ERROR_CONTEXT_IS_DESTROYED);
     require(result->context->sticky() == CUDA_SUCCESS, result->context->sticky());
     return result;
 }
@@ -267,7 +268,9 @@ CUresult cuStreamCreateWithPriority(CUstream* out, unsigned flags, int priority)
         require(out && (flags & ~unsigned{CU_STREAM_NON_BLOCKING}) == 0);
         auto kind = flags & CU_STREAM_NON_BLOCKING ? Stream::Kind::NonBlocking : Stream::Kind::Blocking;
         auto context = current();
-        *out = make_stream(context, kind, priority, green_of(current_handle()).get())->handle;
+        auto green = green_of(current_handle());
+        if (green) kind = Stream::Kind::NonBlocking;  // as all of a green context's
+        *out = make_stream(context, kind, priority, green.get())->handle;
     });
 }
 
@@ -279,6 +282,7 @@ CUresult cuStreamDestroy_v2(CUstream handle) {
     return api([&] {
         require(handle && handle != CU_STREAM_LEGACY && handle != CU_STREAM_PER_THREAD,
                 CUDA_ERROR_INVALID_HANDLE);
+        require(!streams().get(handle)->orphaned, CUDA_ERROR_CONTEXT_IS_DESTROYED);
         auto gone = streams().remove(handle);
         abandon_capture(*gone);
         gone->close();

@@ -49,6 +49,7 @@ class Stream : public std::enable_shared_from_this<Stream> {
     const uint64_t id;
     CUstream handle = nullptr;
     CUgreenCtx green = nullptr;    // whose stream it is, if of a green context
+    std::atomic<bool> orphaned = false;  // its green context is gone: there is no call for it any more
     uint64_t multiprocessors = 0;  // where its kernels run, a bit for each; 0: on all
     StreamCapture capture;  // guarded by graph_mutex()
 
