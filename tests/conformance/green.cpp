@@ -534,8 +534,8 @@ CASE_ALONE(green_graphs) {
     CHECK(cuGraphLaunch(exec, stream));
     CHECK(cuStreamSynchronize(stream));
     VALUE(first_word(memory));
-    CHECK(cuLaunchKernel(function, 1, 1, 1, 64, 1, 1, 0, CU_STREAM_PER_THREAD, parameters, nullptr));
-    CHECK(cuStreamSynchronize(CU_STREAM_PER_THREAD));
+    FAULT(cuLaunchKernel(function, 1, 1, 1, 64, 1, 1, 0, CU_STREAM_PER_THREAD, parameters, nullptr));
+    FAULT(cuStreamSynchronize(CU_STREAM_PER_THREAD));
     CHECK(cuStreamDestroy(stream));
     CHECK(cuCtxSetCurrent(green.primary));
     CHECK(cuMemsetD32(memory, 0, 16));

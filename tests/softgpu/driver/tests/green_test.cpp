@@ -95,9 +95,41 @@ TEST_F(Green, KernelsRunOnItsMultiprocessors) {
     EXPECT_OK(cuEventQuery(event));
     EXPECT_OK(cuCtxSetCurrent(context));
     EXPECT_OK(cuGreenCtxDestroy(first));
-    EXPECT_CU(CUDA_ERROR_INVALID_CONTEXT, cuCtxSetCurrent(green));
+    EXPECT_CU(CUDA_ERROR_CONTEXT_IS_DESTROYED, cuStreamQuery(own));
+    EXPECT_CU(CUDA_ERROR_CONTEXT_IS_DESTROYED, cuGreenCtxDestroy(first));
+    EXPECT_OK(cuCtxSetCurrent(green));
+    CUdeviceptr none = 0;
+    EXPECT_CU(CUDA_ERROR_CONTEXT_IS_DESTROYED, cuMemAlloc(&none, 16));
+    EXPECT_OK(cuCtxSetCurrent(context));
     EXPECT_EQ(seen(stream), of_second);
     EXPECT_OK(cuGreenCtxDestroy(second));
+}
+
+TEST_F(Green, HoldsThePrimaryContext) {
+    CUdevResource parts[1];
+    unsigned groups = 1;
+    ASSERT_OK(cuDevSmResourceSplitByCount(parts, &groups, &all, nullptr, 0, 2));
+    CUgreenCtx green = make({parts[0]});
+    CUcontext inside = nullptr, owner = nullptr;
+    CUdeviceptr made = 0;
+    ASSERT_OK(cuCtxFromGreenCtx(&inside, green));
+    ASSERT_OK(cuCtxSetCurrent(inside));
+    ASSERT_OK(cuMemAlloc(&made, 8));
+    EXPECT_OK(cuPointerGetAttribute(&owner, CU_POINTER_ATTRIBUTE_CONTEXT, made));
+    EXPECT_EQ(owner, context);
+    EXPECT_CU(CUDA_ERROR_NOT_PERMITTED, cuDevicePrimaryCtxReset(device));
+    EXPECT_OK(cuDevicePrimaryCtxRelease(device));
+    EXPECT_CU(CUDA_ERROR_NOT_PERMITTED, cuDevicePrimaryCtxRelease(device));
+    unsigned flags = 0;
+    int active = 0;
+    EXPECT_OK(cuDevicePrimaryCtxGetState(device, &flags, &active));
+    EXPECT_EQ(active, 1);
+    EXPECT_OK(cuMemFree(made));
+    EXPECT_OK(cuGreenCtxDestroy(green));
+    EXPECT_OK(cuDevicePrimaryCtxGetState(device, &flags, &active));
+    EXPECT_EQ(active, 0);
+    ASSERT_OK(cuDevicePrimaryCtxRetain(&context, device));
+    ASSERT_OK(cuCtxSetCurrent(context));
 }
 
 }  // namespace
