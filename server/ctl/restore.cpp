@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Both halves are looked at before anything is made, and come back at the same time; criu lets the program go only once the
 // GPU's half is there, so each can be taken back when the other fails.
+#include <signal.h>
+
+#include <cerrno>
 #include <future>
 #include <iostream>
 #include <optional>
@@ -42,6 +45,13 @@ std::optional<SessionStatus> kept_session(ControlClient& control, const std::str
                            ": cricketctl drop " + server::session_name(session.id) + " forgets it");
     }
     return {};
+}
+
+// A process that nobody has waited for, or one of the same group, is in the way of a new one with that number.
+std::string number_taken(pid_t pid) {
+    const auto there = [](pid_t who) { return ::kill(who, 0) == 0 || errno == EPERM; };
+    if (!there(pid) && !there(-pid)) return {};
+    return "; number " + std::to_string(pid) + " is that of a process or process group (ps -eo pid,pgid,sid,stat,args)";
 }
 
 }  // namespace
@@ -86,7 +96,7 @@ void restore(const std::string& socket, const RestoreOptions& options) {
         arguments.insert(arguments.end(), options.criu_arguments.begin(), options.criu_arguments.end());
         arguments.insert(arguments.end(), {"--action-script", verdict.script()});
         const CriuResult restored = run_criu(criu.get(), arguments, log, verdict.environment());
-        if (!restored.ok()) why = "criu could not restore pid " + std::to_string(info.pid) + ": " + restored.errors;
+        if (!restored.ok()) why = "criu could not restore pid " + std::to_string(info.pid) + ": " + restored.errors + number_taken(info.pid);
     } catch (const std::exception& error) {
         why = error.what();
     }

@@ -304,6 +304,15 @@ class Run {
         if (::kill(-program_, number) != 0) ::kill(program_, number);
     }
 
+    // All that criu has ended, parents first: each orphan becomes our child, and as long as nobody has waited for it, its
+    // process group has the number that the program needs to come back.
+    void wait_tree(const std::vector<pid_t>& tree) {
+        for (const pid_t pid : tree)
+            while (::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
+            }
+        show_output();
+    }
+
     void wait_program() {
         while (::waitpid(program_, nullptr, 0) < 0 && errno == EINTR) {
         }
@@ -325,8 +334,9 @@ class Run {
             checkpoint_options.directory = checkpoints_.next_path();
             checkpoint_options.leave_running = leave_running;
             checkpoint_options.store = checkpoints_.next_store(options_.keep);
+            const std::vector<pid_t> tree = process_tree(program_);
             checkpoint(control_, checkpoint_options);
-            if (!leave_running) wait_program();
+            if (!leave_running) wait_tree(tree);
         } catch (const std::exception& error) {
             std::cerr << "cricketctl: no checkpoint: " << error.what() << "\n";
             return false;

@@ -135,8 +135,8 @@ def interrupted(world):
 
 
 def wrapped(world):
-    """A script around the program, and one program after the other."""
-    job = Job(world, 8000, every=1, script="set -e; before=here; {program}; echo $before; {program}; echo over")
+    """A script around the program, with a pipe, and one program after the other; begun again at once."""
+    job = Job(world, 8000, every=1, script="before=here; {program} | cat; echo $before; {program}; echo over")
     for _ in range(2):
         before = job.newest()
         job.begin()
