@@ -209,6 +209,18 @@ OpResult ControlClient::guard(const std::string& directory) {
     return simple(ctl_guard_2, &argument);
 }
 
+OpResult ControlClient::criu_dumped(int32_t criu, int32_t program, bool stays) {
+    ctl_criu_args arguments{criu, program, stays};
+    return simple(ctl_criu_dumped_2, &arguments);
+}
+
+OpResult ControlClient::criu_restores(int32_t criu) { return simple(ctl_criu_restores_2, &criu); }
+
+OpResult ControlClient::criu_restored(int32_t criu, int32_t program) {
+    ctl_criu_args arguments{criu, program, false};
+    return simple(ctl_criu_restored_2, &arguments);
+}
+
 ReportResult ControlClient::survey(const std::string& target) {
     char* argument = plain(target);
     return report(ctl_survey_2, &argument);

@@ -44,6 +44,9 @@ class ControlClient {
     ReportResult survey(const std::string& target);
     ReportResult check(const std::string& target, const std::string& directory);
     OpResult guard(const std::string& directory);
+    OpResult criu_dumped(int32_t criu, int32_t program, bool stays);
+    OpResult criu_restores(int32_t criu);
+    OpResult criu_restored(int32_t criu, int32_t program);
 
   private:
     void greet();

@@ -250,6 +250,20 @@ bool_t ctl_guard_2_svc(char** directory, ctl_result* result, svc_req* request) {
     return answer(request, result, [&](ControlService& service) { return service.guard(text(*directory)); });
 }
 
+bool_t ctl_criu_dumped_2_svc(ctl_criu_args* args, ctl_result* result, svc_req* request) {
+    return answer(request, result, [&](ControlService& service) {
+        return service.criu_dumped(args->criu, args->root, args->stays != 0);
+    });
+}
+
+bool_t ctl_criu_restores_2_svc(int* criu, ctl_result* result, svc_req* request) {
+    return answer(request, result, [&](ControlService& service) { return service.criu_restores(*criu); });
+}
+
+bool_t ctl_criu_restored_2_svc(ctl_criu_args* args, ctl_result* result, svc_req* request) {
+    return answer(request, result, [&](ControlService& service) { return service.criu_restored(args->criu, args->root); });
+}
+
 bool_t ctl_check_2_svc(ctl_check_args* args, ctl_report_result* result, svc_req* request) {
     return answer(request, result, [&](ControlService& service) {
         return service.check(text(args->target), text(args->directory));

@@ -309,10 +309,12 @@ void Supervisor::on_control() {
     ControlConnection& connection = connections_.emplace_back();
     connection.fd = std::move(fd);
     try {
-        connection.thread = std::thread([this, &connection] {
-            SupervisorService service(*this);
-            serve_control(connection.fd.get(), service);
-            ::shutdown(connection.fd.get(), SHUT_RDWR);
+        connection.thread = std::thread([this, &connection, pid = peer.pid] {
+            {
+                SupervisorService service(*this, pid);
+                serve_control(connection.fd.get(), service);
+                ::shutdown(connection.fd.get(), SHUT_RDWR);
+            }  // which may wait for a program or criu to end
             connection.ended = true;
             wake();
         });
@@ -438,7 +440,10 @@ bool Supervisor::on_signal() {
     signalfd_siginfo info{};
     bool asked = false;
     while (::read(signals_.get(), &info, sizeof info) == static_cast<ssize_t>(sizeof info))
-        if (info.ssi_signo != SIGCHLD) asked = true;
+        if (info.ssi_signo != SIGCHLD) {
+            asked = true;
+            log_info("told to end by signal %u of process %u", info.ssi_signo, info.ssi_pid);
+        }
     reap();
     if (!asked) return true;
     {

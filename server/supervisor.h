@@ -26,6 +26,7 @@
 
 #include "control_client.h"
 #include "control_service.h"
+#include "criu_watch.h"
 #include "environment.h"
 #include "hello_socket.h"
 #include "link_message.h"
@@ -71,6 +72,12 @@ struct SupervisedSession {
 };
 using SessionRef = std::shared_ptr<SupervisedSession>;
 
+// What was loaded for a criu that is at work. Under the supervisor's mutex.
+struct CriuRestore {
+    std::vector<SessionRef> loaded;
+    pid_t program = 0;  // once it is restored
+};
+
 class Supervisor {
   public:
     // Binds the sockets; throws PathError. SIGCHLD, SIGTERM and SIGINT must be blocked in every thread.
@@ -92,6 +99,12 @@ class Supervisor {
     LoadResult load(const std::string& directory, const std::string& devices = {}, bool from_state_dir = false);
     const SupervisorOptions& options() const { return options_; }
     bool ending();
+    // By the process id of criu; null ends it.
+    void set_criu_restore(pid_t criu, std::shared_ptr<CriuRestore> restore);
+    void loaded_for(CriuRestore& restore, const SessionRef& session);
+    pid_t restored_program(const CriuRestore& restore);
+    OpResult restored(pid_t criu, pid_t program);
+    void drop_parked(const CriuRestore& restore);
 
   private:
     // Main thread
@@ -155,6 +168,7 @@ class Supervisor {
         uint64_t session;  // that left it; it goes with that session
     };
     std::map<SharedName, Published> published_;
+    std::map<pid_t, std::shared_ptr<CriuRestore>> criu_restores_;
     bool ending_ = false, open_ = false;
     uint64_t next_id_ = 1;
 
@@ -166,7 +180,7 @@ class Supervisor {
 // ends; a folder that it made goes unless it was finished.
 class SupervisorService : public ControlService {
   public:
-    explicit SupervisorService(Supervisor& supervisor) : supervisor_(supervisor) {}
+    SupervisorService(Supervisor& supervisor, pid_t peer) : supervisor_(supervisor), peer_(peer) {}
     ~SupervisorService() override;
     ControlStatus status() override;
     OpResult quiesce(const std::string& target, uint32_t timeout_ms, bool hold) override;
@@ -184,16 +198,35 @@ class SupervisorService : public ControlService {
     ReportResult survey(const std::string& target) override;
     ReportResult check(const std::string& target, const std::string& directory) override;
     OpResult guard(const std::string& directory) override;
+    OpResult criu_dumped(int32_t criu, int32_t program, bool stays) override;
+    OpResult criu_restores(int32_t criu) override;
+    OpResult criu_restored(int32_t criu, int32_t program) override;
 
   private:
     SnapshotState ask_state(const std::string& target, const std::function<SnapshotState(ControlClient&)>& function);
     ReportResult report(const std::string& target, const std::function<ReportResult(ControlClient&)>& function);
-    Supervisor& supervisor_;
     void clean_up();
+    void leave_to_criu();
+    void follow_restore();
+    void remove_saved();
+
+    // A snapshot in the folder of a criu that somebody else drives.
+    struct Saved {
+        SessionRef session;
+        uint64_t id;
+        std::string directory, checkpoint;
+    };
+    Supervisor& supervisor_;
+    const pid_t peer_;  // at the other end
     std::map<uint64_t, SessionRef> quiesced_;
     std::vector<std::string> guarded_;                     // folders that are made over this connection
     std::vector<std::pair<SessionRef, uint64_t>> halves_;  // snapshots begun for folders that somebody else makes
     std::map<std::string, SessionRef> loading_;  // by name
+    std::vector<Saved> saved_;
+    std::optional<HeldByCriu> held_;
+    pid_t criu_ = 0;  // that restores
+    UniqueFd criu_fd_;
+    std::shared_ptr<CriuRestore> restore_;
 };
 
 }  // namespace cricket::server

@@ -6,6 +6,8 @@
 
 #include "log.h"
 #include "partial_directory.h"
+#include "session_names.h"
+#include "snapshot_store.h"
 #include "supervisor.h"
 
 namespace cricket::server {
@@ -22,21 +24,89 @@ OpResult check_directory(const std::string& directory) {
 }  // namespace
 
 SupervisorService::~SupervisorService() {
+    follow_restore();
+    leave_to_criu();
     // The GPU's half of what is not going to be whole.
     for (const auto& [session, id] : halves_)
         supervisor_.ask(session, [id = id](ControlClient& client) {
             client.abort_snapshot({}, id);
             return OpResult{};
         });
+    for (const Saved& one : saved_)
+        supervisor_.ask(one.session, [&](ControlClient& client) {
+            client.abort_snapshot({}, one.id);
+            return OpResult{};
+        });
     for (const auto& [id, session] : quiesced_) {
         const OpResult result =
             supervisor_.ask(session, [](ControlClient& client) { return client.resume({}); });
         if (result.ok)
-            log_info("session %s goes on: whoever had stopped it went away", session_name(id).c_str());
+            log_info("session %s goes on: %s", session_name(id).c_str(),
+                     held_ ? "so does its program, which criu held" : "whoever had stopped it went away");
         else
             log_debug("session %s was not resumed: %s", session_name(id).c_str(), result.error.c_str());
     }
+    remove_saved();
     clean_up();
+}
+
+// The program of what is left in quiesced_ goes on; what is left in saved_ is of no use then.
+void SupervisorService::leave_to_criu() {
+    if (!held_) return;
+    const HeldByCriu::End end = held_->wait([this] { return supervisor_.ending(); });
+    if (end == HeldByCriu::End::Ended)
+        for (const auto& [id, session] : quiesced_) {
+            const OpResult result = supervisor_.drop(session, true);
+            if (result.ok) log_info("session %s was dropped: criu has ended its program", session_name(id).c_str());
+            if (!result.ok) log_error("%s", result.error.c_str());
+        }
+    if (end != HeldByCriu::End::GoesOn) quiesced_.clear();
+    if (end != HeldByCriu::End::GoesOn || held_->stays()) saved_.clear();
+}
+
+void SupervisorService::remove_saved() {
+    for (const Saved& one : saved_) {
+        remove_half_made(one.directory);
+        try {
+            if (::access(one.directory.c_str(), F_OK) != 0 || SnapshotReader(one.directory).info().checkpoint != one.checkpoint) continue;
+            log_info("the dump that '%s' belongs to was not finished, and its program goes on: it is removed", one.directory.c_str());
+            discard_directory(one.directory);
+        } catch (const std::exception& error) {
+            log_warn("'%s' stays, although its dump was not finished: %s", one.directory.c_str(), error.what());
+        }
+    }
+}
+
+void SupervisorService::follow_restore() {
+    if (!restore_) return;
+    // Once it is let go of, what becomes of the program is its own affair.
+    pid_t program = 0;
+    const auto let_go = [&] { return (program = supervisor_.restored_program(*restore_)) && tracer_of(program) != criu_; };
+    wait_end(criu_fd_.get(), [&] { return supervisor_.ending() || let_go(); });
+    if (!supervisor_.ending() && (!let_go() || is_ending(program))) supervisor_.drop_parked(*restore_);
+    supervisor_.set_criu_restore(criu_, nullptr);
+}
+
+OpResult SupervisorService::criu_dumped(int32_t criu, int32_t program, bool stays) {
+    std::string error;
+    held_ = HeldByCriu::look(criu, program, stays, &error);
+    return held_ ? OpResult{} : OpResult::failure(error);
+}
+
+// Only what criu itself has started is sure to be started again when all is restored.
+OpResult SupervisorService::criu_restores(int32_t criu) {
+    UniqueFd process = open_process(criu);
+    if (restore_ || criu <= 0 || !process || parent_of(peer_) != criu)
+        return OpResult::failure("process " + std::to_string(criu) + " did not start this one");
+    criu_ = criu;
+    criu_fd_ = std::move(process);
+    restore_ = std::make_shared<CriuRestore>();
+    supervisor_.set_criu_restore(criu, restore_);
+    return {};
+}
+
+OpResult SupervisorService::criu_restored(int32_t criu, int32_t program) {
+    return supervisor_.restored(criu, program);
 }
 
 // Where cricketctl went away in the middle, criu may still be at work: it is made to end, which lets the program go on.
@@ -118,8 +188,13 @@ SnapshotState SupervisorService::begin_snapshot(const std::string& target, const
     const SnapshotState state = ask_state(target, [&](ControlClient& client) { return client.begin_snapshot({}, request); });
     const std::filesystem::path folder = std::filesystem::path(request.directory).parent_path();
     std::string error;
-    if (state.error.empty() && PartialDirectory::is_partial(folder.filename()))
-        if (const SessionRef session = supervisor_.find(target, &error)) halves_.push_back({session, state.id});
+    if (state.error.empty() && (request.frozen || PartialDirectory::is_partial(folder.filename())))
+        if (const SessionRef session = supervisor_.find(target, &error)) {
+            if (request.frozen)
+                saved_.push_back({session, state.id, request.directory, request.checkpoint});
+            else
+                halves_.push_back({session, state.id});
+        }
     return state;
 }
 
@@ -149,7 +224,11 @@ OpResult SupervisorService::drop(const std::string& target, bool force) {
 
 LoadResult SupervisorService::load(const std::string& directory, const std::string& devices) {
     if (OpResult checked = check_directory(directory); !checked.ok) return {std::move(checked), {}};
-    return supervisor_.load(directory, devices);
+    LoadResult result = supervisor_.load(directory, devices);
+    std::string error;
+    if (result.result.ok && restore_)
+        if (const SessionRef session = supervisor_.find(session_name(result.session.id), &error)) supervisor_.loaded_for(*restore_, session);
+    return result;
 }
 
 LoadResult SupervisorService::begin_load(const std::string& directory, const std::string& devices, bool without_gpu) {

@@ -242,6 +242,47 @@ LoadResult Supervisor::load(const std::string& directory, const std::string& dev
     return begun.ok ? finish_load(session) : LoadResult{begun, {}};
 }
 
+void Supervisor::set_criu_restore(pid_t criu, std::shared_ptr<CriuRestore> restore) {
+    std::lock_guard lock(mutex_);
+    if (restore)
+        criu_restores_[criu] = std::move(restore);
+    else
+        criu_restores_.erase(criu);
+}
+
+void Supervisor::loaded_for(CriuRestore& restore, const SessionRef& session) {
+    std::lock_guard lock(mutex_);
+    restore.loaded.push_back(session);
+}
+
+pid_t Supervisor::restored_program(const CriuRestore& restore) {
+    std::lock_guard lock(mutex_);
+    return restore.program;
+}
+
+OpResult Supervisor::restored(pid_t criu, pid_t program) {
+    std::lock_guard lock(mutex_);
+    const auto found = criu_restores_.find(criu);
+    if (found == criu_restores_.end()) return {};  // it is not followed
+    for (const SessionRef& session : found->second->loaded)
+        if (session->gone) return OpResult::failure("session " + session_name(session->id) + ", which was loaded for this restore, is gone");
+    found->second->program = program;
+    return {};
+}
+
+void Supervisor::drop_parked(const CriuRestore& restore) {
+    std::vector<SessionRef> loaded;
+    {
+        std::lock_guard lock(mutex_);
+        loaded = restore.loaded;
+    }
+    for (const SessionRef& session : loaded) {
+        if (status_of(session).state != SessionState::Parked) continue;
+        log_info("session %s is dropped: criu has ended and restored no program for it", session_name(session->id).c_str());
+        if (const OpResult result = drop(session, true); !result.ok) log_error("%s", result.error.c_str());
+    }
+}
+
 void Supervisor::housekeeping() {
     const auto limit = options_.park_timeout;
     const auto pause = limit.count() == 0 ? 30s : std::clamp(limit / 4, 1s, 30s);

@@ -2,14 +2,12 @@
 #include "criu_action.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -20,7 +18,7 @@
 #include "app_survey.h"
 #include "checkpoint_folder.h"
 #include "command.h"
-#include "cricket/unique_fd.h"
+#include "criu_watch.h"
 #include "partial_directory.h"
 #include "paths.h"
 #include "sealed_json.h"
@@ -55,13 +53,6 @@ std::string folder_of(const std::string& token) {
     return "cricket-" + token;
 }
 
-pid_t tracer_of(pid_t pid) {
-    std::ifstream status("/proc/" + std::to_string(pid) + "/status");
-    for (std::string line; std::getline(status, line);)
-        if (line.starts_with("TracerPid:")) return std::atoi(line.c_str() + 10);
-    return 0;
-}
-
 bool leaves_running(pid_t criu) {
     std::ifstream words("/proc/" + std::to_string(criu) + "/cmdline");
     for (std::string word; std::getline(words, word, '\0');)
@@ -70,47 +61,26 @@ bool leaves_running(pid_t criu) {
     return false;
 }
 
-// Goes on as a process of its own until criu has let the program go on or ended it. A session whose program
-// was ended is in the images; dropping it frees its GPU, and it does not execute what the images will send
-// again.
-void keep_until_decided(ControlClient& control, const std::vector<std::string>& sessions, pid_t pid) {
-    const pid_t criu = tracer_of(pid);
-    if (criu == 0) return;  // nobody would tell
-    UniqueFd program(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
-    UniqueFd tracer(static_cast<int>(::syscall(SYS_pidfd_open, criu, 0)));
-    if (!program || !tracer) return;
-    const bool stays = leaves_running(criu);
-    const pid_t child = ::fork();
-    if (child != 0) {
-        if (child > 0) ::_exit(0);  // criu goes on; the connection lives in the child
-        return;
-    }
-    ::setsid();
-    const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
-    for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) ::dup2(null.get(), fd);
-    bool ended = false;
-    for (;;) {
-        pollfd waiting[] = {{program.get(), POLLIN, 0}, {tracer.get(), POLLIN, 0}};
-        ::poll(waiting, 2, 1);
-        ended = waiting[0].revents != 0;
-        if (ended || waiting[1].revents || tracer_of(pid) != criu) break;
-    }
-    // criu lets go of a program that it ends, too, which is over a moment later.
-    if (!ended && !stays) {
-        pollfd waiting{program.get(), POLLIN, 0};
-        ended = ::poll(&waiting, 1, 1000) > 0;
-    }
-    for (const std::string& session : sessions) {
-        try {
-            if (ended)
-                control.drop(session, true);
-            else
-                control.resume(session);
-        } catch (const std::exception&) {
-            // The server resumes what this connection has stopped.
-        }
-    }
-    ::_exit(0);
+// criu, if it is what has started this process: only then is each of its stages sure to come here. criu names itself in the
+// path of its folder.
+pid_t criu_that_started_us() {
+    int pid = 0, descriptor = 0;
+    const bool named = std::sscanf(environment("CRTOOLS_IMAGE_DIR").c_str(), "/proc/%d/fd/%d", &pid, &descriptor) == 2;
+    if (named && server::is_ending(pid)) throw CommandError("criu has ended");
+    return named && pid == ::getppid() ? pid : 0;
+}
+
+void write_list(const std::string& images, const std::string& epoch_id, bool unfinished, json sessions) {
+    json list = {{"format", sessions_format},
+                 {"kind", "cricket sessions of a dump"},
+                 {"epoch_id", epoch_id},
+                 {"sessions", std::move(sessions)}};
+    if (unfinished) list["unfinished"] = true;
+    const std::string place = images + "/" + sessions_file, beside = place + ".new";
+    ::unlink(beside.c_str());  // of one that was killed
+    server::write_sealed(beside, list);
+    if (::rename(beside.c_str(), place.c_str()) != 0)
+        throw CommandError("cannot rename '" + beside + "' to '" + place + "': " + std::strerror(errno));
 }
 
 void after_dump(const std::string& images) {
@@ -129,7 +99,10 @@ void after_dump(const std::string& images) {
     ::unlink((images + "/" + sessions_file).c_str());  // of an older dump in the same folder
     if (found.empty()) return;
 
+    // The images say nothing of the sessions: whoever restores them when this is not finished is to hear of it.
     const std::string epoch_id = new_epoch_id();
+    write_list(images, epoch_id, true, json::array());
+    const pid_t criu = server::tracer_of(root);
     std::vector<std::string> names, made;
     json list = json::array();
     try {
@@ -158,18 +131,21 @@ void after_dump(const std::string& images) {
         mark.close();
         if (!mark)
             throw CommandError("cannot write '" + images + "/" + epoch_file + "': " + std::strerror(errno));
-        server::write_sealed(images + "/" + sessions_file, {{"format", sessions_format},
-                                                            {"kind", "cricket sessions of a dump"},
-                                                            {"epoch_id", epoch_id},
-                                                            {"sessions", std::move(list)}});
+        write_list(images, epoch_id, false, list);
         server::sync_directory(images);
+        // Whatever becomes of us: from now on the server looks what criu does.
+        require(control.criu_dumped(criu, root, leaves_running(criu)));
     } catch (...) {
         for (const std::string& folder : made) server::remove_tree(folder);
+        try {
+            write_list(images, epoch_id, true, json::array());
+        } catch (const std::exception&) {
+            // the one of the beginning may still be there; what it names is gone in any case
+        }
         throw;  // the connection ends, and with it the standstill
     }
     std::cerr << "cricketctl: " << names.size() << (names.size() == 1 ? " session" : " sessions")
               << " saved in " << images << ", epoch " << epoch_id << "\n";
-    keep_until_decided(control, names, root);
 }
 
 // The list of a dump and the epoch it belongs to, checked; null when the dump has no sessions.
@@ -177,6 +153,8 @@ json read_list(const std::string& images) {
     const std::string path = images + "/" + sessions_file;
     if (!fs::exists(path)) return {};
     const json body = server::read_sealed(path, sessions_format).body;
+    const std::string not_in_it = "the dump in '" + images + "' was not finished, and its programs went on: their sessions are not in it";
+    if (body.value("unfinished", false)) throw CommandError(not_in_it);
     const std::string epoch_id = body.at("epoch_id").get<std::string>();
     std::ifstream mark(images + "/" + epoch_file);
     std::string marked;
@@ -186,6 +164,7 @@ json read_list(const std::string& images) {
                            (marked.empty() ? "none" : marked));
     for (const json& one : body.at("sessions")) {
         const std::string folder = images + "/" + folder_of(one.at("session").get<std::string>());
+        if (!fs::exists(folder)) throw CommandError(not_in_it + " ('" + folder + "' is missing)");
         const server::SnapshotReader reader(folder);
         if (reader.info().checkpoint != epoch_id)
             throw CommandError("'" + folder + "' does not belong to the images: it is of epoch " +
@@ -202,6 +181,8 @@ void before_restore(const std::string& images) {
     const json body = read_list(images);
     if (body.is_null()) return;
     ControlClient control = ControlClient::connect(control_socket());
+    // What is loaded goes again when criu fails; else it would hold the GPU's memory until it has been parked too long.
+    if (const pid_t criu = criu_that_started_us()) require(control.criu_restores(criu));
     std::vector<std::string> loaded;
     try {
         for (const json& one : body.at("sessions"))
@@ -213,14 +194,23 @@ void before_restore(const std::string& images) {
     }
 }
 
+void after_restore(const std::string& images) {
+    const pid_t criu = criu_that_started_us();
+    if (criu && !read_list(images).is_null()) 
+        require(ControlClient::connect(control_socket()).criu_restored(criu, std::atoi(environment("CRTOOLS_INIT_PID").c_str())));
+}
+
 }  // namespace
 
 bool is_criu_action(int* status) {
     const char* stage = std::getenv("CRTOOLS_SCRIPT_ACTION");
     if (!stage) return false;
     *status = 0;
-    const bool dump = std::strcmp(stage, "post-dump") == 0, restore = std::strcmp(stage, "pre-restore") == 0;
-    if (!dump && !restore) return true;
+    void (*action)(const std::string& images) = nullptr;
+    if (std::strcmp(stage, "post-dump") == 0) action = after_dump;
+    if (std::strcmp(stage, "pre-restore") == 0) action = before_restore;
+    if (std::strcmp(stage, "post-restore") == 0) action = after_restore;
+    if (!action) return true;
     ::signal(SIGPIPE, SIG_IGN);
     // criu closes them, and what is opened next must not be taken for them.
     while (::open("/dev/null", O_RDWR) <= STDERR_FILENO) {
@@ -228,10 +218,7 @@ bool is_criu_action(int* status) {
     try {
         // criu names it by a descriptor of its own, which means nothing to the server.
         const std::string images = fs::canonical(environment("CRTOOLS_IMAGE_DIR"));
-        if (dump)
-            after_dump(images);
-        else
-            before_restore(images);
+        action(images);
     } catch (const std::exception& error) {
         std::cerr << "cricketctl (" << stage << "): " << error.what() << "\n";
         *status = 1;

@@ -5,10 +5,12 @@ not belong together are refused before criu begins; what cannot be saved leaves 
 iterations where the kernel tracks memory."""
 import os
 import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 
-from harness import check, check_message, children_of, free_tcp_address, main, wait_for
+from harness import check, check_message, children_of, free_tcp_address, main, running, wait_for
 
 
 def at_work(world, app, more=50):
@@ -197,8 +199,156 @@ def page_server(world):
         server.stop()
 
 
+class Driven:
+    """A criu with the action script that the test can stop and kill."""
+
+    def __init__(self, world, *words):
+        self.world, self.words = world, words
+        self.log = world.folder / f"criu{world.next_number()}.log"
+        with open(self.log, "wb") as out:
+            self.pid = world.children.start([world.criu, *words, "--action-script", world.control_program], stdin=subprocess.DEVNULL,
+                                            stdout=out, stderr=out, env=world.tool_environment() | {"CRICKET_SOCKET": str(world.socket)})
+
+    def script(self, stage):
+        """The process that is the script at this stage; None when criu ended without."""
+
+        def found():
+            for child in children_of(self.pid):
+                try:
+                    if f"CRTOOLS_SCRIPT_ACTION={stage}".encode() in Path(f"/proc/{child}/environ").read_bytes().split(b"\0") and \
+                            os.readlink(f"/proc/{child}/exe") == str(self.world.control_program):
+                        return child
+                except OSError:
+                    continue
+            return self.world.children.ended(self.pid) and -1
+
+        script = wait_for(found, lambda: f"the script at {stage}: {self.log.read_text()}")
+        return script if script > 0 else None
+
+    def ended(self):
+        return self.world.children.wait(self.pid, f"criu {self.words[0]}: {self.log.read_text()}")
+
+
+def kill(pid):
+    """False when there is nothing to kill any more."""
+    if not pid or not running(pid):
+        return False
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not running(pid), f"the killed process {pid} to end")
+    return True
+
+
+def parts_in(images):
+    return [path for path in images.iterdir() if path.name.startswith("cricket-") and path.is_dir()]
+
+
+def goes_on_without(world, app, images):
+    """After a dump that was not finished: the program runs, nothing of its session is left, and nobody takes the rest for a dump."""
+    at_work(world, app)
+    wait_for(lambda: not parts_in(images), lambda: f"{parts_in(images)} to be removed")
+    if (images / "cricket-sessions.json").exists():
+        world.refused("verify", images, naming="not finished")
+
+
+def killed(world):
+    """The script, or criu itself, is killed at any moment of the script's work, after a time that is longer each time until it is over
+    before that: the program goes on and nothing is left, or it has ended and is whole on the disk."""
+    server = world.start_server()
+    app = start(world, "copies", "--mib", "12")
+    count = {"script": 0, "criu": 0}
+
+    for options in (["--leave-running"], []):
+        for victim in count:
+            seconds, over = 0.0, False
+            while not over:
+                images = world.folder / f"killed{world.next_number()}"
+                images.mkdir()
+                criu = Driven(world, "dump", "-t", app.pid, "-D", images, *options)
+                script = criu.script("post-dump")
+                time.sleep(seconds)
+                over = not kill(script if victim == "script" else criu.pid)
+                count[victim] += not over
+                status = criu.ended()
+                wait_for(lambda: not running(script), "the script to end")
+                world.children.reap()
+                if options and (status == 0 or victim == "criu" and parts_in(images)):
+                    at_work(world, app)  # complete, and it was to go on
+                    if status:  # then it is as it was to be, or goes
+                        wait_for(lambda: not parts_in(images) or world.control("verify", images, accept_failure=True).returncode == 0,
+                                 "the rest of a dump to be removed")
+                elif app.alive():
+                    check(status != 0, f"criu says that the dump is done, and the program goes on: {criu.log.read_text()}")
+                    goes_on_without(world, app, images)
+                else:  # criu had decided already
+                    wait_for(lambda: world.session_of(app.pid) is None, "the session of the dumped program to go")
+                    world.control("verify", images)
+                    restore(world, app, images)
+                shutil.rmtree(images)
+                seconds += 0.01 + 0.05 * world.random.random()
+
+    # Between the script's end and what criu makes of it.
+    for options, left in (([], False), (["--leave-running"], True)):
+        images = world.folder / f"killed{world.next_number()}"
+        images.mkdir()
+        criu = Driven(world, "dump", "-t", app.pid, "-D", images, *options)
+        script = criu.script("post-dump")
+        os.kill(criu.pid, signal.SIGSTOP)
+        wait_for(lambda: not running(script), "the script to end")
+        check(world.session_of(app.pid)["state"] == "quiesced", f"criu has not let it go, and its session is {world.session_of(app.pid)}")
+        os.kill(criu.pid, signal.SIGKILL)
+        criu.ended()
+        if left:  # it was to go on, and does
+            at_work(world, app)
+            world.control("verify", images)
+        else:
+            goes_on_without(world, app, images)
+
+    app.finish()
+    server.stop()
+    print(f"killed: the script {count['script']} times, criu {count['criu']} times", flush=True)
+
+
+def killed_restore(world):
+    """The same on the way back: the program is restored, or what was loaded for it goes and the next attempt works."""
+    server = world.start_server()
+    app = start(world, "copies", "--mib", "12")
+    images = world.folder / "images"
+    dump(world, app, images)
+    count = {"script": 0, "criu": 0}
+    for victim in count:
+        seconds, over = 0.0, False
+        while not over:
+            world.children.status.pop(app.pid, None)
+            criu = Driven(world, "restore", "-d", "-D", images)
+            script = criu.script("pre-restore")
+            time.sleep(seconds)
+            over = not kill(script if victim == "script" else criu.pid)
+            count[victim] += not over
+            status = criu.ended()
+            wait_for(lambda: not running(script), "the script to end")
+            if status == 0:
+                at_work(world, app)
+            lives = running(app.pid)  # killed so late, criu may have restored it
+            for child in children_of(os.getpid()):  # what the killed criu had begun came to us
+                if child != server.pid and running(child):
+                    os.kill(child, signal.SIGKILL)
+                    world.children.wait(child, "what criu had begun")
+            check(status != 0 or lives, f"restored, and not there: {app.describe()}")
+            if lives:
+                wait_for(lambda: (world.session_of(app.pid) or {"state": "parked"})["state"] == "parked", "the session to be parked")
+                for session in world.sessions():
+                    world.control("drop", session["id"], accept_failure=True)
+            wait_for(lambda: not world.sessions(), lambda: f"the sessions of the failed restore to go: {world.sessions()}")
+            world.control("verify", images)
+            seconds += 0.005 + 0.02 * world.random.random()
+    restore(world, app, images)
+    app.finish()
+    server.stop()
+    print(f"killed: the script {count['script']} times, criu {count['criu']} times", flush=True)
+
+
 PARTS = {example: cycles_of(example) for example in ("counter", "streams", "state")}
-PARTS |= {"mixed": mixed_and_refused, "page-server": page_server, "iterations": iterations}
+PARTS |= {"mixed": mixed_and_refused, "page-server": page_server, "iterations": iterations, "killed": killed, "killed-restore": killed_restore}
 
 
 def test(world, arguments):
