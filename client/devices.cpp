@@ -71,6 +71,17 @@ CUresult count(int* count) {
     return CUDA_SUCCESS;
 }
 
+void forget() {
+    pthread_mutex_lock(&fill_lock);
+    cached_count.store(-1, std::memory_order_relaxed);
+    for (Cache& cache : caches) {
+        if (cache.filled.load(std::memory_order_relaxed)) cache.filled.store(0, std::memory_order_release);
+        for (auto& attribute : cache.attributes)
+            if (attribute.load(std::memory_order_relaxed)) attribute.store(0, std::memory_order_relaxed);
+    }
+    pthread_mutex_unlock(&fill_lock);
+}
+
 CUresult check(CUdevice device) {
     int devices;
     if (CUresult result = count(&devices); result != CUDA_SUCCESS) return result;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What never changes about a device is asked once and answered in the client from then on: programs ask for
 // attributes hundreds of times. The answers stay what they were when a checkpoint is restored on another GPU:
-// the application has built on them.
+// the application has built on them. Only a reset of a device begins anew: after a restore without the GPU there may be others.
 #pragma once
 
 #include <cuda.h>
@@ -16,6 +16,7 @@ namespace cricket::client::devices {
 inline constexpr int max_cached = 64;  // devices beyond are asked every time
 
 CUresult count(int* count);
+void forget();
 CUresult check(CUdevice device);  // CUDA_ERROR_INVALID_DEVICE when there is no such device
 CUresult attribute(int* value, int attribute, CUdevice device);
 CUresult uuid(CUuuid* uuid, CUdevice device);  // cuDeviceGetUuid_v2: of the MIG instance, if it is one

@@ -163,6 +163,7 @@ CUresult impl_cuDevicePrimaryCtxReset_v2(CUdevice dev) {
     ReplyGuard guard;
     CUresult result = call(args, res);
     state_changed(dev);
+    if (result == CUDA_SUCCESS || result == CUDA_ERROR_INVALID_DEVICE) devices::forget();
     // A reset does not change the count: whoever retained still has to release.
     if (result == CUDA_SUCCESS) gone(dev);
     return result;

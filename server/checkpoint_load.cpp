@@ -72,7 +72,8 @@ std::vector<JournalEntry> load_journal(Session& session, Executor& executor, Sna
         entry.effect.kind = static_cast<Effect::Kind>(one.at("kind").get<int>());
         entry.effect.object = one.at("object");
         const HandleKind kind = Objects::kind_of(entry.effect.object);
-        if (only_code && kind != HandleKind::Library && kind != HandleKind::Kernel) continue;
+        // What is loaded in a context goes with the reset.
+        if (only_code && ((kind != HandleKind::Library && kind != HandleKind::Kernel) || entry.effect.kind == Effect::Kind::Load)) continue;
         entry.effect.owner = one.at("owner");
         entry.effect.key[0] = one.at("key")[0];
         entry.effect.key[1] = one.at("key")[1];
@@ -361,8 +362,15 @@ void lose(Session& session, CUdevice device) {
 
 // Of a session that was saved without its GPU: its primary contexts, as the first calls of the application would make them.
 void retain_empty(Session& session, Executor& executor, const json& meta) {
+    int devices = 0;
+    session.driver.cuDeviceGetCount(&devices);
     for (const json& one : meta.value("primary_retained", json::array())) {
         const CUdevice device = one[0];
+        if (device >= devices) {  // its calls say that the contents are lost all the same, until the application resets it
+            log_info("device %d of this session is not here: there %s %d", device, devices == 1 ? "is" : "are", devices);
+            session.primary_retained[device] = one[1];
+            continue;
+        }
         for (unsigned count = one[1]; count > 0; --count) {
             Call call{session, session.driver, session.objects, {}, nullptr, 0, {}, false, 0, 0};
             cuDevicePrimaryCtxRetain_args args{};
@@ -375,7 +383,7 @@ void retain_empty(Session& session, Executor& executor, const json& meta) {
                      result_name(session.driver, static_cast<CUresult>(res.status)));
         }
     }
-    log_info("this session was saved without its GPU: calls answer CUDA_ERROR_CONTEXT_IS_DESTROYED until the application "
+    log_info("this session comes back without its GPU: calls answer CUDA_ERROR_CONTEXT_IS_DESTROYED until the application "
              "resets the device");
 }
 

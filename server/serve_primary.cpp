@@ -113,6 +113,8 @@ void serve_cuDevicePrimaryCtxReset_v2(Call& call, const cuDevicePrimaryCtxReset_
                                       cuDevicePrimaryCtxReset_v2_res& res) {
     if (!has_green_contexts(call.session, args.dev)) primary_ends(call.session, args.dev);
     res.status = call.driver.cuDevicePrimaryCtxReset(args.dev);
+    // Restored without the GPU where there are fewer: that it is not here is what calls say from now on.
+    if (res.status == CUDA_ERROR_INVALID_DEVICE && call.session.lost.erase(args.dev)) call.session.primary_retained.erase(args.dev);
     if (res.status != CUDA_SUCCESS) return;
     call.session.lost.erase(args.dev);
     is_empty(call, Proc::cuDevicePrimaryCtxReset_v2, xdr_cuDevicePrimaryCtxReset_v2_args, args);

@@ -2,6 +2,8 @@
 // A counter that survives the loss of its GPU's contents: when a call fails it says with which error, tries that once more (it
 // must stay the same one), resets the device and begins again from zero. So it is what a program must be that is checkpointed
 // without its GPU.
+#include <dlfcn.h>
+
 #include "../../examples/example.h"
 
 using namespace example;
@@ -44,8 +46,10 @@ static cudaError_t step_once(Memory& memory, long step) {
 
 int main(int argc, char** argv) {
     Common common = {.steps = 1000};
-    parse(argc, argv, common);
+    long device = 0;
+    parse(argc, argv, common, {{"device", "to use; where there is none any more after a reset, the first (0)", &device}});
     Memory memory;
+    CUDA_CHECK(cudaSetDevice(static_cast<int>(device)));
     CUDA_CHECK(begin(memory));
     long step = 0;
     int losses = 0;
@@ -58,7 +62,20 @@ int main(int argc, char** argv) {
             const cudaError_t again = cudaMalloc(&more, 1);
             if (again != error) fail("resets: first %s, then %s", cudaGetErrorName(error), cudaGetErrorName(again));
             ++losses;
-            CUDA_CHECK(cudaDeviceReset());
+            const cudaError_t reset = cudaDeviceReset();
+            if (reset != cudaSuccess) {
+                cudaGetLastError();
+                const cudaError_t still = cudaSetDevice(static_cast<int>(device));
+                // What the runtime has once counted it does not count again.
+                void* driver = dlopen("libcuda.so.1", RTLD_NOW);
+                auto* count = reinterpret_cast<int (*)(int*)>(driver ? dlsym(driver, "cuDeviceGetCount") : nullptr);
+                int devices = 0;
+                if (!count || count(&devices) != 0) fail("resets: the driver does not tell how many devices there are");
+                std::printf("gone %s, %s, %s\n", cudaGetErrorName(reset), cudaGetErrorName(still),
+                            device < devices ? "still listed" : "not listed");
+                std::fflush(stdout);
+                CUDA_CHECK(cudaSetDevice(0));
+            }
             cudaGetLastError();  // is that of before
             CUDA_CHECK(begin(memory));
             std::printf("works again\n");

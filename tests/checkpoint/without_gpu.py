@@ -22,6 +22,40 @@ def says(app, words):
     check(app.alive(), f"it has ended: {app.describe()}")
 
 
+def fewer_devices(world, program):
+    """Restored where its device does not exist any more: the same error until the reset, which says so; then it works on what there is. And
+    with devices of which it had used another: there nothing is different."""
+    two, one = {"SOFTGPU_DEVICES": "2"}, {"SOFTGPU_DEVICES": "1"}
+    for device, there, more in ((1, one, [f"lost {ERROR}", "gone cudaErrorInvalidDevice, cudaErrorInvalidDevice, not listed", "works again"]),
+                                (0, one, [f"lost {ERROR}", "works again"]), (1, two, [f"lost {ERROR}", "works again"]),
+                                (0, two, [f"lost {ERROR}", "works again"])):
+        for saved in ([], ["--without-gpu"]):
+            server = world.start_server(environment=two)
+            app = world.start_program([program, "--steps", "0", "--quiet", "--device", device])
+            at_work(world, app)
+            folder = world.folder / f"devices{world.next_number()}"
+            world.control("checkpoint", app.pid, folder, *saved)
+            world.children.wait(app.pid, "the checkpointed program")
+            server.kill()
+            server = world.start_server(environment=there)
+            world.children.status.pop(app.pid, None)
+            world.control("restore", folder, *([] if saved else ["--without-gpu"]))
+            says(app, more)
+            at_work(world, app)
+            # And from there on as always.
+            again = world.folder / f"devices{world.next_number()}"
+            world.control("checkpoint", app.pid, again)
+            world.children.wait(app.pid, "the checkpointed program")
+            server.kill()
+            server = world.start_server(environment=there)
+            world.children.status.pop(app.pid, None)
+            world.control("restore", again)
+            at_work(world, app)
+            says(app, more)
+            app.finish()
+            server.stop()
+
+
 def test(world, arguments):
     world.criu
     program = world.build / "tests/checkpoint/resets"
@@ -81,6 +115,8 @@ def test(world, arguments):
             server = world.start_server()
     app.finish()
     server.stop()
+    if world.driver == "soft":
+        fewer_devices(world, program)
 
 
 main(__doc__, test)
