@@ -2,7 +2,7 @@
 // What the commonest calls cost the application's thread, as one line of JSON: microseconds (medians) and GB/s. Run
 // natively and under the shim by compare.py, so that only ratios of one run on one machine are compared.
 //
-//     calls [--scale N] PART...      PART: host throughput posted launch_sync d2h h2d local memory bulk curve idle share
+//     calls [--scale N] PART...      PART: host throughput posted launch_sync d2h h2d awaited local memory bulk curve idle share
 // share SECONDS START: one of several programs that use the GPU from CLOCK_MONOTONIC second START on.
 #include <cuda.h>
 #include <cuda_runtime.h>
@@ -97,6 +97,21 @@ void up() {
     report("copy_4B_h2d_us", median_us(1000 / scale + 50, [] { cudaMemcpy(device, &word, 4, cudaMemcpyHostToDevice); }));
 }
 
+// What one round trip is most of.
+void awaited() {
+    constexpr size_t bytes = 64 << 10;
+    const int times = 3000 / scale + 50;
+    const auto both = [&](const char* name, auto call) {
+        median_us(times / 6, call);  // warms up
+        report(name, median_us(times, call));
+    };
+    both("launch_sync_us", [] { empty<<<1, 1>>>(); cudaStreamSynchronize(nullptr); });
+    both("launch_device_sync_us", [] { empty<<<1, 1>>>(); cudaDeviceSynchronize(); });
+    both("copy_4B_d2h_us", [] { cudaMemcpy(&word, device, 4, cudaMemcpyDeviceToHost); });
+    both("pinned_64K_d2h_us", [=] { cudaMemcpy(pinned, device, bytes, cudaMemcpyDeviceToHost); });
+    both("pinned_64K_h2d_us", [=] { cudaMemcpy(device, pinned, bytes, cudaMemcpyHostToDevice); });
+}
+
 // Questions that need nobody else: a hundred at a time, since the clock takes as long as one.
 void local() {
     const auto each = [](const char* name, auto call) {
@@ -147,7 +162,7 @@ void curve() {
     for (size_t kib = 4; kib <= 16384 && kib << 10 <= bulk; kib *= 2)
         for (bool pageable_memory : {false, true})
             for (bool up : {true, false}) {
-                const int count = std::max(10, static_cast<int>(200 / scale / (1 + kib / 512)));
+                const int count = std::max(10, static_cast<int>(1000 / scale / (1 + kib / 512)));
                 const double us = copy_us(count, pageable_memory ? pageable : pinned, kib << 10, up);
                 report("curve_" + std::string(pageable_memory ? "pageable_" : "pinned_") + (up ? "h2d_" : "d2h_") +
                            std::to_string(kib) + "K_GBps",
@@ -205,6 +220,7 @@ int main(int argc, char** argv) {
         else if (part == "launch_sync") launch_sync();
         else if (part == "d2h") down();
         else if (part == "h2d") up();
+        else if (part == "awaited") awaited();
         else if (part == "local") local();
         else if (part == "memory") memory();
         else if (part == "bulk") bulk_copies();
