@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Green contexts, which hold their device's primary context. What of one becomes a CUcontext is for this thread's stack a context
-// like others, but it has no values of its own and stays known when it is gone.
+// Green contexts, which hold their device's primary context. What of one becomes a CUcontext is for this
+// thread's stack a context like others, but it has no values of its own and stays known when it is gone.
 #include <pthread.h>
 
 #include <cstdlib>
@@ -88,7 +88,8 @@ CUresult impl_cuCtxFromGreenCtx(CUcontext* pContext, CUgreenCtx hCtx) {
     args.hCtx = handle_number(hCtx);
     ReplyGuard guard;
     if (CUresult result = call(args, res); result != CUDA_SUCCESS) return result;
-    if (!contexts::add_green(res.pContext, res.device, primary_context_number(res.device))) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!contexts::add_green(res.pContext, res.device, primary_context_number(res.device)))
+        return CUDA_ERROR_OUT_OF_MEMORY;
     *pContext = handle_pointer<CUcontext>(res.pContext);
     return CUDA_SUCCESS;
 }

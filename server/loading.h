@@ -25,6 +25,8 @@ class Loading {
     // Questions about a kernel on a device, which may not be the current context's.
     void kernel_on(Call& call, uint64_t number, CUdevice device);
 
+    // A library's managed variables got their places without a context: an event of its own, once.
+    bool managed_placed(uint64_t library) { return loaded_.insert({library, 0}).second; }
     bool library_in(uint64_t library, uint64_t context) const { return loaded_.count({library, context}) != 0; }
     // A journalled load, repeated.
     CUresult repeat(Call& call, uint64_t number, CUdevice device);

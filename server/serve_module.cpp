@@ -7,6 +7,7 @@
 #include "call_image.h"
 #include "dispatch.h"
 #include "jit_options.h"
+#include "record.h"
 #include "session.h"
 
 namespace cricket::server {
@@ -83,6 +84,31 @@ void serve_cuLibraryGetUnifiedFunction(Call& call, const cuLibraryGetUnifiedFunc
                      ? call.driver.cuLibraryGetUnifiedFunction(&function, library, static_cast<const char*>(args.symbol.data))
                      : CUDA_ERROR_NOT_SUPPORTED;
     res.found = function != nullptr;
+}
+
+// The runtime asks before there is a context.
+void serve_cuLibraryGetManaged(Call& call, const cuLibraryGetManaged_args& args, cuLibraryGetManaged_res& res) {
+    CUlibrary library = nullptr;
+    if (!driver_handle(call.objects, HandleKind::Library, args.library, &library)) {
+        res.status = CUDA_ERROR_INVALID_HANDLE;
+        return;
+    }
+    if (!call.driver.cuLibraryGetManaged) {
+        res.status = CUDA_ERROR_NOT_SUPPORTED;
+        return;
+    }
+    load_library(call, args.library);
+    CUdeviceptr address = 0;
+    size_t bytes = 0;
+    res.status = call.driver.cuLibraryGetManaged(args.has_dptr ? &address : nullptr, args.has_bytes ? &bytes : nullptr, library,
+                                                 static_cast<const char*>(args.name.data));
+    if (res.status != CUDA_SUCCESS) return;
+    res.dptr = address;
+    res.bytes = bytes;
+    if (call.session.current() || !call.session.loading.managed_placed(args.library)) return;
+    auto again = args;
+    record_extra(call, Proc::cuLibraryGetManaged, xdr_routine(xdr_cuLibraryGetManaged_args), &again,
+                 {Effect::Kind::Load, args.library, 0, {0, 0}});
 }
 
 }  // namespace cricket::server

@@ -24,8 +24,8 @@ void record_retain(Call& call, CUdevice device, Effect::Kind kind) {
                  {kind, primary_context_number(device), 0, {0, 0}});
 }
 
-// The context's number stays: the driver gives the same primary context again when it is retained anew. Both stay in the
-// journal, as they move where the driver places what is loaded.
+// The context's number stays: the driver gives the same primary context again when it is retained anew. Both
+// stay in the journal, as they move where the driver places what is loaded.
 template <class Args>
 void is_empty(Call& call, Proc procedure, bool_t (*xdr_args)(XDR*, Args*), Args args) {
     Session& session = call.session;
@@ -34,13 +34,15 @@ void is_empty(Call& call, Proc procedure, bool_t (*xdr_args)(XDR*, Args*), Args 
     session.forget_objects(session.journal.forget_owned(primary->second));
     session.forget_context(primary->second);
     if (session.empty_primaries.insert(args.dev).second)
-        record_extra(call, procedure, xdr_routine(xdr_args), &args, {Effect::Kind::Load, primary->second, 0, {0, 0}});
+        record_extra(call, procedure, xdr_routine(xdr_args), &args,
+                     {Effect::Kind::Load, primary->second, 0, {0, 0}});
 }
 
 }  // namespace
 
 bool has_green_contexts(const Session& session, CUdevice device) {
-    return std::ranges::any_of(session.green_contexts, [&](const auto& green) { return green.second.device == device; });
+    return std::ranges::any_of(session.green_contexts,
+                               [&](const auto& green) { return green.second.device == device; });
 }
 
 bool primary_held(const Session& session, CUdevice device) {
@@ -51,7 +53,9 @@ bool primary_held(const Session& session, CUdevice device) {
 CUresult note_primary(Call& call, CUdevice device) {
     Session& session = call.session;
     CUcontext context = nullptr;
-    if (const CUresult status = call.driver.cuDevicePrimaryCtxRetain(&context, device); status != CUDA_SUCCESS) return status;
+    if (const CUresult status = call.driver.cuDevicePrimaryCtxRetain(&context, device);
+        status != CUDA_SUCCESS)
+        return status;
     adopt(session, context, device);
     --session.primary_retained[device];
     call.driver.cuDevicePrimaryCtxRelease(device);
@@ -95,12 +99,15 @@ void serve_cuDevicePrimaryCtxRelease_v2(Call& call, const cuDevicePrimaryCtxRele
         res.status = green ? CUDA_ERROR_NOT_PERMITTED : CUDA_ERROR_INVALID_CONTEXT;
         return;
     }
-    // A release in the journal is the one that emptied the context, however often it had been retained by then.
-    for (; call.replaying && held->second > 1; --held->second) call.driver.cuDevicePrimaryCtxRelease(args.dev);
+    // A release in the journal is the one that emptied the context, however often it had been retained by
+    // then.
+    for (; call.replaying && held->second > 1; --held->second)
+        call.driver.cuDevicePrimaryCtxRelease(args.dev);
     const bool last = held->second == 1 && !green;
     if (last) primary_ends(call.session, args.dev);
     res.status = call.driver.cuDevicePrimaryCtxRelease(args.dev);
-    // The last one after a reset counts, but there is nothing for it to end: the driver calls that an invalid context.
+    // The last one after a reset counts, but there is nothing for it to end: the driver calls that an invalid
+    // context.
     if (res.status != CUDA_SUCCESS && !(last && res.status == CUDA_ERROR_INVALID_CONTEXT)) return;
     --held->second;
     if (!last) return;

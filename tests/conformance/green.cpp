@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What belongs to a green context and what to its device's primary context: which is told of each, what can be used where,
-// and what is left when the green context, or the primary one, is gone.
+// What belongs to a green context and what to its device's primary context: which is told of each, what can
+// be used where, and what is left when the green context, or the primary one, is gone.
 #include <cstring>
 #include <thread>
 #include <vector>
@@ -21,7 +21,8 @@ bool make(Green* green, unsigned part = 0) {
     CUdevResource all{}, parts[2]{}, rest{};
     unsigned groups = 2;
     if (cuDeviceGetDevResource(0, &all, CU_DEV_RESOURCE_TYPE_SM) != CUDA_SUCCESS ||
-        cuDevSmResourceSplitByCount(parts, &groups, &all, &rest, 0, all.sm.minSmPartitionSize) != CUDA_SUCCESS)
+        cuDevSmResourceSplitByCount(parts, &groups, &all, &rest, 0, all.sm.minSmPartitionSize) !=
+            CUDA_SUCCESS)
         return false;
     CUdevResourceDesc description = nullptr;
     return cuDevResourceGenerateDesc(&description, &parts[part], 1) == CUDA_SUCCESS &&
@@ -45,7 +46,8 @@ void who(const char* what, CUcontext context, const Green& green) {
 
 void owner(const char* what, CUdeviceptr memory, const Green& green) {
     CUcontext context = nullptr;
-    if (conform::told(what, cuPointerGetAttribute(&context, CU_POINTER_ATTRIBUTE_CONTEXT, memory)) == CUDA_SUCCESS)
+    if (conform::told(what, cuPointerGetAttribute(&context, CU_POINTER_ATTRIBUTE_CONTEXT, memory)) ==
+        CUDA_SUCCESS)
         who(what, context, green);
 }
 
@@ -407,7 +409,8 @@ CASE_ALONE(green_objects) {
 
 // What libraries keep with a context (the table of context-local storage).
 CASE_ALONE(green_values) {
-    static const CUuuid id = {{'\xc6', '\x93', '\x33', '\x6e', '\x11', '\x21', '\xdf', '\x11', '\xa8', '\xc3', '\x68', '\xf3', '\x55', '\xd8', '\x95', '\x93'}};
+    static const CUuuid id = {{'\xc6', '\x93', '\x33', '\x6e', '\x11', '\x21', '\xdf', '\x11', '\xa8', '\xc3',
+                               '\x68', '\xf3', '\x55', '\xd8', '\x95', '\x93'}};
     using Ended = void (*)(CUcontext, void*, void*);
     struct Table {
         CUresult (*put)(CUcontext, void* key, void* value, Ended);

@@ -197,7 +197,55 @@ void green_look() {
     SAME(count(seen_in(nullptr)), green.all.sm.smCount);
 }
 
-const Kinds kinds{{"green-contexts", green_set_up, green_look}};
+// A primary context that only a green one holds, after it was gone once with another.
+struct {
+    CUgreenCtx green;
+    CUcontext context;
+    CUdeviceptr memory;
+    CUfunction function;
+} held;
+
+void green_primary_set_up() {
+    unsigned* word;
+    RT(cudaMalloc(&word, words * sizeof(unsigned)));
+    mark<<<1, 1>>>(word);
+    RT(cudaDeviceSynchronize());
+    CU(cuDevicePrimaryCtxRelease(0));  // the runtime's, and all of this
+    CUdevResource all, part, rest;
+    CU(cuDeviceGetDevResource(0, &all, CU_DEV_RESOURCE_TYPE_SM));
+    unsigned groups = 1;
+    CU(cuDevSmResourceSplitByCount(&part, &groups, &all, &rest, 0, all.sm.minSmPartitionSize));
+    for (int life = 0; life < 2; ++life) {
+        held.green = make({part});
+        CU(cuCtxFromGreenCtx(&held.context, held.green));
+        CU(cuCtxSetCurrent(held.context));
+        CU(cuMemAlloc(&held.memory, 64));
+        CU(cuMemsetD32(held.memory, unsigned(life), 16));
+        CUmodule module;
+        CU(cuModuleLoadData(&module, shown_ptx));
+        CU(cuModuleGetFunction(&held.function, module, "show"));
+        CU(cuCtxSynchronize());
+        if (life == 0) CU(cuGreenCtxDestroy(held.green));
+    }
+}
+
+void green_primary_look() {
+    unsigned flags, word = 0;
+    int active = 0;
+    CU(cuDevicePrimaryCtxGetState(0, &flags, &active));
+    SAME(active, 1);
+    CU(cuMemcpyDtoH(&word, held.memory + 60, 4));
+    SAME(word, 1u);
+    CUdeviceptr out = held.memory;
+    void* parameters[] = {&out};
+    CU(cuLaunchKernel(held.function, 1, 1, 1, 1, 1, 1, 0, nullptr, parameters, nullptr));
+    CU(cuMemcpyDtoH(&word, held.memory, 4));
+    SAME(word, 5u);
+    CU(cuMemsetD32(held.memory, 1, 1));
+    EXPECT(CUDA_ERROR_NOT_PERMITTED, cuDevicePrimaryCtxReset(0));
+}
+
+const Kinds kinds{{"green-contexts", green_set_up, green_look}, {"green-primary", green_primary_set_up, green_primary_look, true}};
 
 }  // namespace
 }  // namespace kinds
