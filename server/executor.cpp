@@ -126,15 +126,17 @@ void Executor::execute(const DispatchEntry& entry, uint32_t procedure, Call& cal
         session_.graph_history.after(call, static_cast<Proc>(procedure), args, res);
     } else
         entry.serve(call, args, res);
-    if (session_.contexts_lost && procedure == static_cast<uint32_t>(Proc::cuCtxGetApiVersion)) [[unlikely]]
-        answer_version(session_, static_cast<cuCtxGetApiVersion_args*>(args)->ctx, static_cast<cuCtxGetApiVersion_res*>(res));
-    while (status_of(res) == CUDA_ERROR_OUT_OF_MEMORY && current == CUDA_SUCCESS &&
-           (session_.device_memory.release_spares() || (session_.snapshot_hooks && session_.snapshot_hooks->make_room()))) {
-        // What we keep for later, or a snapshot until it is written, counts as free memory: then the call would not have failed.
-        session_.give(std::exchange(call.wait_for, {}));
-        free_xdr(entry.xdr_res, res);
-        std::memset(res, 0, entry.res_size);
-        entry.serve(call, args, res);
+    if (status_of(res) != CUDA_SUCCESS) [[unlikely]] {
+        if (session_.contexts_lost && procedure == static_cast<uint32_t>(Proc::cuCtxGetApiVersion))
+            answer_version(session_, static_cast<cuCtxGetApiVersion_args*>(args)->ctx, static_cast<cuCtxGetApiVersion_res*>(res));
+        while (status_of(res) == CUDA_ERROR_OUT_OF_MEMORY && current == CUDA_SUCCESS &&
+               (session_.device_memory.release_spares() || (session_.snapshot_hooks && session_.snapshot_hooks->make_room()))) {
+            // What we keep for later, or a snapshot until it is written, counts as free memory: then the call would not have failed.
+            session_.give(std::exchange(call.wait_for, {}));
+            free_xdr(entry.xdr_res, res);
+            std::memset(res, 0, entry.res_size);
+            entry.serve(call, args, res);
+        }
     }
     if (GraphTargets::concerns(procedure) && !call.replaying && status_of(res) == CUDA_SUCCESS)
         session_.graph_targets.after(call, static_cast<Proc>(procedure), args, res);
