@@ -16,6 +16,7 @@
 #include "client/primary.h"
 #include "client/reply_guard.h"
 #include "client/software_validity.h"
+#include "client/unsupported.h"
 #include "custom.h"
 
 namespace cricket::client {
@@ -266,7 +267,8 @@ CUresult unlisted() {
     format_uuid(tables[table].uuid, uuid);
     char name[96];
     std::snprintf(name, sizeof name, "export table %s slot %zu", uuid, slot);
-    return unsupported(name, tables[table].name, __builtin_return_address(0));
+    note_unsupported(name, tables[table].name, __builtin_return_address(0));
+    return CUDA_ERROR_NOT_SUPPORTED;  // before cuInit too: tables are no functions of the driver
 }
 
 template <Table table, size_t slot>
