@@ -45,6 +45,9 @@ void write_line(LogLevel level, const char* format, va_list arguments) {
         length = room - 1;
         std::memcpy(line + length - 3, "...", 3);
     }
+    // What is quoted may have any bytes, a line is one line.
+    for (int i = 0; i < length; ++i)
+        if (static_cast<unsigned char>(line[i]) < ' ') line[i] = ' ';
     line[length++] = '\n';
     // A log line that cannot be written is lost: there is nobody to tell.
     for (int done = 0; done < length;) {

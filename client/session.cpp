@@ -22,9 +22,9 @@
 #include "client/fork_pages.h"
 #include "client/function_cache.h"
 #include "client/log.h"
-#include "client/unsupported.h"
-#include "client/server_path.h"
 #include "client/parameter_layout.h"
+#include "client/server_path.h"
+#include "client/unsupported.h"
 
 extern "C" {
 // libtirpc's objects name stderr in a way that a shared library cannot; the linker gives them this one instead.
@@ -35,6 +35,8 @@ bool_t is_authgss_client(CLIENT*) { return FALSE; }
 
 namespace cricket::client {
 namespace {
+
+constexpr int64_t silence_ms = 10000;  // a worker's start takes some seconds where the GPU sleeps
 
 std::mutex start_mutex;
 std::atomic<bool> atfork_registered{false};
@@ -98,17 +100,7 @@ CUresult need_context() {
     return Session::with_context(&session);
 }
 
-Session::Session() : ring_(*this) {
-    server_path(socket_path_);
-    if (const char* seconds = ::getenv("CRICKET_RECONNECT_TIMEOUT"); seconds && *seconds) {
-        char* end = nullptr;
-        const long value = ::strtol(seconds, &end, 10);
-        if (*end == 0 && value >= 0)
-            reconnect_timeout_ = value;
-        else
-            log(LogLevel::Warn, "CRICKET_RECONNECT_TIMEOUT=%s is not a number of seconds: waiting for ever", seconds);
-    }
-}
+Session::Session() : ring_(*this) {}
 
 CUresult Session::start() {
     std::lock_guard lock(start_mutex);
@@ -142,13 +134,21 @@ CUresult Session::start() {
 
 CUresult Session::open() {
     if (::getrandom(&token_, sizeof token_, 0) != sizeof token_) return CUDA_ERROR_OPERATING_SYSTEM;
+    if (!server_path(socket_path_)) return session_lost;
+    reconnect_timeout_ = reconnect_timeout();
     const char* transport = ::getenv("CRICKET_TRANSPORT");
     if (transport && *transport && std::strcmp(transport, "ring") != 0) {
         char address[300], why[300];
-        if (std::strcmp(transport, "unix") == 0)
+        const bool known = std::strncmp(transport, "unix:", 5) == 0 || std::strncmp(transport, "tcp:", 4) == 0;
+        if (std::strcmp(transport, "unix") == 0) {
             std::snprintf(address, sizeof address, "unix:%s.rpc", socket_path_);
-        else
+        } else if (!known || std::strlen(transport) >= sizeof address) {
+            log(LogLevel::Error, "CRICKET_TRANSPORT=%.100s is none of ring, unix, unix:PATH, tcp:HOST:PORT%s", transport,
+                known ? ": too long" : "");
+            return session_lost;
+        } else {
             std::snprintf(address, sizeof address, "%s", transport);
+        }
         wire::Hello hello{};
         hello.magic = wire::hello_magic;
         hello.protocol = wire::protocol_version;
@@ -295,6 +295,9 @@ bool Session::attach(wire::Hello& hello, ring::Channel& channel) {
             if (!told) log(LogLevel::Warn, "the server at %s says: %s; waiting", socket_path_, text);
             told = true;
             channel.server_page().attach_state.store(static_cast<uint32_t>(wire::AttachState::Waiting));
+        } else if (!told && waited_ms > silence_ms) {
+            log(LogLevel::Warn, "the server at %s does not answer: waiting for it", socket_path_);
+            told = true;
         }
         if (out_of_time) {
             log(LogLevel::Error, "gave up waiting for a server at %s after %lld s (CRICKET_RECONNECT_TIMEOUT)",

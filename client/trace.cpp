@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "client/log.h"
 #include "result_names.h"
 
 namespace cricket::client {
@@ -21,6 +22,8 @@ std::atomic<uint32_t> trace_state{2};
 namespace {
 
 char trace_path[PATH_MAX];  // empty: stderr; written before trace_state becomes 1
+
+std::atomic<bool> said_no_file{false};
 
 uint64_t now() {
     timespec time;
@@ -35,6 +38,8 @@ uint32_t read_environment() {
     const char* path = std::getenv("CRICKET_TRACE_FILE");
     if (on && path && std::strlen(path) < sizeof trace_path)
         std::memcpy(trace_path, path, std::strlen(path) + 1);
+    else if (on && path)
+        log(LogLevel::Warn, "CRICKET_TRACE_FILE is too long, so the trace goes to stderr: %.100s...", path);
     trace_state.store(on, std::memory_order_release);
     return on;
 }
@@ -76,6 +81,7 @@ TraceLine::~TraceLine() {
     put(">\n");
     int fd = STDERR_FILENO;
     if (trace_path[0]) fd = open(trace_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    if (fd < 0) log_once(said_no_file, LogLevel::Error, "nothing is traced, CRICKET_TRACE_FILE=%s: %s", trace_path, std::strerror(errno));
     if (fd >= 0) write_all(fd, buffer_, used_);
     if (trace_path[0] && fd >= 0) close(fd);
     errno = errno_;

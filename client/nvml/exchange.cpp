@@ -165,18 +165,10 @@ Outcome read_reply(Paper& paper, const Call& call, uint32_t xid) {
     return call.decode(&xdrs, call.user) ? Outcome::Done : Outcome::Broken;
 }
 
-int64_t patience_ms() {
-    const char* seconds = ::getenv("CRICKET_RECONNECT_TIMEOUT");
-    if (!seconds || !*seconds) return -1;
-    char* end = nullptr;
-    const long value = ::strtol(seconds, &end, 10);
-    return *end == 0 && value >= 0 ? value * 1000 : -1;
-}
-
 Outcome attempt_until_answered(const Call& call) {
     char path[108];
-    client::server_path(path);
-    const int64_t began = now_ms(), patience = patience_ms();
+    if (!client::server_path(path)) return Outcome::NoServer;
+    const int64_t began = now_ms(), patience = client::reconnect_timeout();  // seconds
     int accidents = 0;
     for (uint32_t xid = 1;; ++xid) {
         Paper paper;
@@ -194,7 +186,7 @@ Outcome attempt_until_answered(const Call& call) {
             pause_ms(1);
             continue;
         }
-        if (!call.wait_for_server || (patience >= 0 && waited > patience)) {
+        if (!call.wait_for_server || (patience >= 0 && waited > patience * 1000)) {
             client::log_once(said_no_server, LogLevel::Error,
                              "no cricket-server at %s (%s) for NVML: start one, or set CRICKET_SOCKET", path,
                              ::strerror(error));

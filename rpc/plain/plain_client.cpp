@@ -7,47 +7,60 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 namespace cricket::rpc {
 namespace {
 
-int connect_unix(const char* path, sockaddr_storage* peer, socklen_t* bytes) {
+// Both give a descriptor, or -1 and say why.
+int connect_unix(const char* path, sockaddr_storage* peer, socklen_t* bytes, const char** why) {
     auto* address = reinterpret_cast<sockaddr_un*>(peer);
     address->sun_family = AF_UNIX;
+    *why = "the path is too long for a socket";
     if (std::strlen(path) >= sizeof address->sun_path) return -1;
     std::strcpy(address->sun_path, path);
     *bytes = sizeof *address;
     const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd >= 0 && ::connect(fd, reinterpret_cast<sockaddr*>(peer), *bytes) == 0) return fd;
+    *why = std::strerror(errno);
     if (fd >= 0) ::close(fd);
     return -1;
 }
 
-int connect_tcp(const char* host_port, sockaddr_storage* peer, socklen_t* bytes) {
+int connect_tcp(const char* host_port, sockaddr_storage* peer, socklen_t* bytes, const char** why) {
     char host[256];
     const char* colon = std::strrchr(host_port, ':');
+    *why = "there is no HOST:PORT";
     if (!colon || static_cast<size_t>(colon - host_port) >= sizeof host) return -1;
     std::memcpy(host, host_port, static_cast<size_t>(colon - host_port));
     host[colon - host_port] = 0;
+    char* end = nullptr;
+    const unsigned long port = std::strtoul(colon + 1, &end, 10);
+    *why = "the port is no number from 0 to 65535";  // getaddrinfo would take what is left of it in 16 bits
+    if (end == colon + 1 || *end || port > 65535) return -1;
     addrinfo hints{};
     hints.ai_socktype = SOCK_STREAM;
     addrinfo* found = nullptr;
-    if (::getaddrinfo(host, colon + 1, &hints, &found) != 0) return -1;
+    if (const int error = ::getaddrinfo(host, colon + 1, &hints, &found); error != 0) {
+        *why = ::gai_strerror(error);
+        return -1;
+    }
     int fd = -1;
     for (addrinfo* one = found; one && fd < 0; one = one->ai_next) {
         fd = ::socket(one->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (fd < 0) continue;
-        if (::connect(fd, one->ai_addr, one->ai_addrlen) != 0) {
-            ::close(fd);
-            fd = -1;
-            continue;
+        if (fd >= 0 && ::connect(fd, one->ai_addr, one->ai_addrlen) == 0) {
+            const int yes = 1;
+            ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+            std::memcpy(peer, one->ai_addr, one->ai_addrlen);
+            *bytes = one->ai_addrlen;
+            break;
         }
-        const int yes = 1;
-        ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
-        std::memcpy(peer, one->ai_addr, one->ai_addrlen);
-        *bytes = one->ai_addrlen;
+        *why = std::strerror(errno);
+        if (fd >= 0) ::close(fd);
+        fd = -1;
     }
     ::freeaddrinfo(found);
     return fd;
@@ -91,10 +104,11 @@ bool PlainClient::open(const char* address, const wire::Hello& hello, char* why,
     sockaddr_storage peer{};
     socklen_t peer_bytes = 0;
     int fd = -1;
-    if (std::strncmp(address, "unix:", 5) == 0) fd = connect_unix(address + 5, &peer, &peer_bytes);
-    if (std::strncmp(address, "tcp:", 4) == 0) fd = connect_tcp(address + 4, &peer, &peer_bytes);
+    const char* reason = "an address of neither unix nor tcp";
+    if (std::strncmp(address, "unix:", 5) == 0) fd = connect_unix(address + 5, &peer, &peer_bytes, &reason);
+    if (std::strncmp(address, "tcp:", 4) == 0) fd = connect_tcp(address + 4, &peer, &peer_bytes, &reason);
     if (fd < 0) {
-        std::snprintf(why, why_bytes, "cannot connect to %s", address);
+        std::snprintf(why, why_bytes, "%s", reason);
         return false;
     }
     netbuf where{};

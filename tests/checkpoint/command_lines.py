@@ -144,6 +144,38 @@ def cricket_server(world):
             refused(world, soft, f"{variable}={value}", {variable: value})
 
 
+@part
+def environment(world):
+    """The shim's settings: one that leads nowhere ends the program with CUDA's own error, another is told and left out."""
+    server = world.start_server()
+    counter = [world.build / "examples/counter", "--steps", "3", "--quiet"]
+    preloaded = {"LD_PRELOAD": str(world.shim)}
+    (world.folder / "file").write_text("x")
+    for variable, value, naming in (
+            ("CRICKET_SOCKET", "none.sock", f"{world.folder}/none.sock"), ("CRICKET_SOCKET", str(world.folder / "file"), "file"),
+            ("CRICKET_SOCKET", "/" + "y" * 107, "108 characters"), ("CRICKET_SOCKET", "/" + LONG, "5001 characters"),
+            ("CRICKET_SOCKET", "/two\nlines", "two lines"), ("CRICKET_TRANSPORT", "nonsense", "nonsense"),
+            ("CRICKET_TRANSPORT", "unix:/nowhere/socket", "/nowhere/socket"), ("CRICKET_TRANSPORT", f"unix:{LONG}", "too long"),
+            ("CRICKET_TRANSPORT", "tcp:127.0.0.1", "HOST:PORT"), ("CRICKET_TRANSPORT", "tcp:127.0.0.1:99999", "99999"),
+            ("CRICKET_TRANSPORT", "tcp:127.0.0.1:1", "refused"), ("CUDA_VISIBLE_DEVICES", LONG, "CUDA_VISIBLE_DEVICES")):
+        refused(world, counter, naming, {**preloaded, variable: value})
+    for variable, value, naming in (
+            ("CRICKET_RECONNECT_TIMEOUT", "soon", "soon"), ("CRICKET_RECONNECT_TIMEOUT", "-1", "-1"),
+            ("CRICKET_LOG", "loud", "loud"), ("CRICKET_TRACE_FILE", "/nowhere/trace", "/nowhere/trace"),
+            ("CRICKET_TRACE_FILE", str(world.folder), "directory"), ("CUDA_MUCH", "x" * 60000, "CUDA_MUCH")):
+        result = world.run(counter, env=world.environment(**preloaded, CRICKET_TRACE="1" if "TRACE" in variable else "0", **{variable: value}))
+        told = [line for line in result.stdout.splitlines() if line.startswith("cricket[")]
+        check(result.returncode == 0 and len(told) == 1 and naming in told[0], f"{variable}={value}:\n{result.stdout}")
+    # Somebody has the socket and reads nothing: told, while it waits.
+    silent = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    silent.bind(str(world.folder / "silent.sock"))
+    app = world.start("counter", "--steps", "3", env={"CRICKET_SOCKET": str(world.folder / "silent.sock"), "CRICKET_RECONNECT_TIMEOUT": "12"})
+    status = world.children.wait(app.pid, "a program whose server is silent")
+    check_message(status, app.errors.read_text(), ["silent.sock does not answer", "gave up"], app.describe())
+    silent.close()
+    server.stop()
+
+
 def test(world, arguments):
     for name in arguments.names or PARTS:
         PARTS[name](world)
