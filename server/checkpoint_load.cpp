@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cstring>
 #include <map>
+#include <optional>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -20,6 +21,7 @@
 #include "device_pipe.h"
 #include "dispatch.h"
 #include "log.h"
+#include "placement.h"
 #include "session_names.h"
 #include "snapshot_store.h"
 #include "variables.h"
@@ -31,7 +33,7 @@ using nlohmann::json;
 [[noreturn]] void fail(const std::string& what) { fail_checkpoint(what); }
 
 // Runs one journalled call again; the numbers it gives out are those of its first life.
-void replay(Session& session, Executor& executor, const JournalEntry& entry) {
+void replay(Session& session, Executor& executor, const JournalEntry& entry, Placement* placement) {
     const DispatchEntry& dispatch = dispatch_table[entry.procedure - wire::first_cuda_proc];
     const std::string what = std::string(dispatch.name) + " (call " + std::to_string(entry.seq) + ")";
     XDR xdrs;
@@ -45,6 +47,10 @@ void replay(Session& session, Executor& executor, const JournalEntry& entry) {
     if (!(*dispatch.xdr_args)(&xdrs, static_cast<void*>(args.data()), 0))
         fail("repeating " + what + ": its arguments cannot be read");
     if (entry.effect.kind == Effect::Kind::Create) session.objects.force({entry.effect.object});
+    if (placement) {  // a module is loaded where it is made, a library in its first use in a context
+        const HandleKind loads = entry.effect.kind == Effect::Kind::Load ? HandleKind::Library : HandleKind::Module;
+        if (Objects::kind_of(entry.effect.object) == loads) placement->before_load(entry.effect.object, call.credential.context);
+    }
     executor.execute(dispatch, entry.procedure, call, args.data(), res.data());
     int32_t status = 0;
     std::memcpy(&status, res.data(), sizeof status);
@@ -59,7 +65,7 @@ void replay(Session& session, Executor& executor, const JournalEntry& entry) {
 }
 
 // Returns the entries that are repeated once memory is there.
-std::vector<JournalEntry> load_journal(Session& session, Executor& executor, SnapshotReader& reader, bool only_code) {
+std::vector<JournalEntry> load_journal(Session& session, Executor& executor, SnapshotReader& reader, bool only_code, Placement* placement) {
     std::vector<JournalEntry> by_value;
     std::map<uint64_t, Attachment> images;
     for (const json& one : reader.meta().at("journal")) {
@@ -97,8 +103,9 @@ std::vector<JournalEntry> load_journal(Session& session, Executor& executor, Sna
         else if (made_by_value(entry))
             by_value.push_back(std::move(entry));
         else
-            replay(session, executor, entry);
+            replay(session, executor, entry, placement);
     }
+    if (placement) placement->give_back();
     return by_value;
 }
 
@@ -265,8 +272,8 @@ void add_variables(Session& session, const json& list, DeviceContent& content) {
         auto found = now.find({one.at("image").get<uint64_t>(), context, name});
         if (found == now.end()) fail("variable " + name + " is not there any more after its module was loaded again");
         if (found->second.address != address || found->second.bytes != bytes)
-            fail(at_address("variable " + name + " was", address) + at_address(" and would now be", found->second.address) +
-                 ": pointers to it would be wrong");
+            throw Displaced(at_address("variable " + name + " was", address) + at_address(" and would now be", found->second.address) +
+                            ": pointers to it would be wrong");
         content.add("variables", one.at("at"), address, bytes, context, session.context_devices.at(context));
     }
 }
@@ -397,7 +404,7 @@ Variables saved_environment(const std::string& directory) {
     }
 }
 
-bool load_checkpoint(Session& session, Executor& executor, const std::string& directory, bool without_gpu,
+bool load_checkpoint(Session& session, Executor& executor, const std::string& directory, bool without_gpu, bool place,
                      const std::function<void()>& checked) {
     Steps steps;
     SnapshotReader reader(directory);
@@ -421,7 +428,9 @@ bool load_checkpoint(Session& session, Executor& executor, const std::string& di
     if (!without_gpu) require_devices(session.driver, reader);
     session.contexts_lost = without_gpu || meta.contains("lost");
     if (without_gpu) retain_empty(session, executor, meta);
-    std::vector<JournalEntry> by_value = load_journal(session, executor, reader, without_gpu);
+    std::optional<Placement> placement;
+    if (place && !without_gpu) placement.emplace(session, meta.value("variables", json::array()));
+    std::vector<JournalEntry> by_value = load_journal(session, executor, reader, without_gpu, placement ? &*placement : nullptr);
     if (!without_gpu) require_free_memory(session, meta);
     checked();
     steps.done("journal");

@@ -122,6 +122,7 @@ int main(int argc, char** argv) {
     app.add_option("--restore", worker.restore_dir)->group("")->needs(is_worker);
     app.add_option("--devices", worker.devices)->group("")->needs(is_worker);
     app.add_flag("--without-gpu", worker.without_gpu)->group("")->needs(is_worker);
+    app.add_flag("--place", worker.place)->group("")->needs(is_worker);
     CLI::Option* is_probe = app.add_option("--probe-driver", probe)->group("");
     NvmlWorkerConfig nvml_worker;
     CLI::Option* is_nvml = app.add_option("--nvml-worker", nvml_worker.socket)->group("");

@@ -2,14 +2,22 @@
 #include "worker.h"
 
 #include <dlfcn.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
 #include <malloc.h>
+#include <signal.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <latch>
+#include <string>
 #include <vector>
 
 #include "checkpoint.h"
@@ -80,9 +88,15 @@ OpResult Worker::start() {
         if (why.empty() && !config_.restore_dir.empty()) {
             log_info("session %llu: the driver is open after %.1f ms", id(), static_cast<double>(ring::now_ns() - began) / 1e6);
             try {
-                client_host_wins_ = load_checkpoint(session_, executor_, config_.restore_dir, config_.without_gpu, checked_);
+                client_host_wins_ = load_checkpoint(session_, executor_, config_.restore_dir, config_.without_gpu, config_.place, checked_);
                 session_.environment = with_devices(std::move(session_.environment), config_.devices);  // for ever
                 set_state(SessionState::Parked);
+            } catch (const Displaced& error) {
+                why = error.what();
+                if (!config_.place && displaced_) {
+                    log_info("%s; once more, with the driver led there", why.c_str());
+                    displaced_();  // comes back when it cannot
+                }
             } catch (const std::exception& error) {
                 why = error.what();
             }
@@ -515,6 +529,32 @@ static void settle_address_space() {
     for (std::thread& thread : threads) thread.join();
 }
 
+// This worker anew, in the same process for its supervisor: where the driver has put something cannot be undone in one that it
+// runs in. As it was started (worker_process.cpp), with one word more.
+static void begin_again(int link_fd) {
+    std::ifstream file("/proc/self/cmdline");
+    std::vector<std::string> words;
+    for (std::string word; std::getline(file, word, '\0');) words.push_back(word);
+    words.push_back("--place");
+    std::vector<char*> arguments;
+    for (std::string& word : words) arguments.push_back(word.data());
+    arguments.push_back(nullptr);
+    for (const int fd : {STDOUT_FILENO, STDERR_FILENO}) ::dup2(log_descriptor(), fd);
+    ::close_range(STDERR_FILENO + 1, ~0u, CLOSE_RANGE_CLOEXEC);
+    ::fcntl(link_fd, F_SETFD, 0);
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // of the thread that calls exec
+    rlimit stack{};
+    if (::getrlimit(RLIMIT_STACK, &stack) == 0) {
+        stack.rlim_cur = std::min<rlim_t>(room_for_stacks, stack.rlim_max);
+        ::setrlimit(RLIMIT_STACK, &stack);
+    }
+    sigset_t none;
+    sigemptyset(&none);
+    ::pthread_sigmask(SIG_SETMASK, &none, nullptr);
+    ::execv("/proc/self/exe", arguments.data());
+    log_warn("the worker cannot be started again: %s", std::strerror(errno));
+}
+
 int worker_main(const WorkerConfig& config, int link_fd) {
     DeviceText::take_standard_streams();
     leave_last_words();
@@ -537,6 +577,7 @@ int worker_main(const WorkerConfig& config, int link_fd) {
     WorkerLink link(link_fd, worker, &exchange);
     worker.on_end([&link] { link.stop(); });
     worker.on_checked([&link] { link.checked(); });
+    worker.on_displaced([link_fd] { begin_again(link_fd); });
     if (loaded.ok) loaded = worker.start();
     link.started(loaded);
     if (!loaded.ok) return EXIT_FAILURE;

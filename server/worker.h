@@ -44,6 +44,8 @@ class Worker final : public WorkerOps {
 
     // Called by start() when the snapshot to restore has been found to fit.
     void on_checked(std::function<void()> checked) { checked_ = std::move(checked); }
+    // Called by start() when the driver has put something in another place than it had: to begin anew with config.place.
+    void on_displaced(std::function<void()> displaced) { displaced_ = std::move(displaced); }
 
     // Waits for a snapshot that is being written.
     void finish_snapshot() { saver_.wait_idle(); }
@@ -108,7 +110,7 @@ class Worker final : public WorkerOps {
     uint64_t behind_callback_ = 0;  // calls looked at since a callback is due
     bool client_host_wins_ = false;  // restored from a coordinated checkpoint: its host memory was not saved here
     SessionState state_ = SessionState::Starting;
-    std::function<void()> end_, checked_ = [] {};
+    std::function<void()> end_, displaced_, checked_ = [] {};
     std::atomic<bool> plain_{false};  // a client over a plain transport has the executor to itself
     bool over_ = false;  // the session has ended; commands are still answered
 

@@ -16,10 +16,14 @@ struct WorkerConfig {
     std::string devices;      // when restoring: CUDA_VISIBLE_DEVICES in place of the snapshot's; empty: as it was
     bool without_gpu = false; // when restoring: nothing of what was in the GPU
     Variables environment;    // the application's CUDA_* variables; those of the snapshot, when restoring
+    bool place = false;       // when restoring once more: the driver is led to where variables were (placement.h)
 };
 
 // The variables with CUDA_VISIBLE_DEVICES set to `devices`; as they are when that is empty.
 Variables with_devices(Variables of_session, const std::string& devices);
+
+// What the limit of stacks is to be when a worker's program begins (worker_process.cpp), in bytes.
+inline constexpr uint64_t room_for_stacks = uint64_t(64) << 30;
 
 // Runs one session until it ends; returns the process's exit status, 0 when it ended in order. `link_fd` is
 // for WorkerLink. Runs in a process of its own that was started with address randomization off.

@@ -24,7 +24,7 @@ namespace {
 // The kernel puts mappings below the room that the stack may take. A worker maps pages of its application where the
 // application has them, and the applications' stacks lie in the highest 16 GiB (arch/x86/mm/mmap.c): nothing of its
 // own shall be there. usual_stacks() takes the limit back.
-constexpr rlim_t room_for_stacks = rlim_t(64) << 30, usual_stack = rlim_t(8) << 20;
+constexpr rlim_t usual_stack = rlim_t(8) << 20;
 
 // Between fork and exec in a process with threads: nothing that allocates or locks.
 [[noreturn]] void become_worker(char** arguments, char** environment, int link, pid_t supervisor) {

@@ -6,6 +6,7 @@
 
 #include "capture.h"
 #include "event.h"
+#include "memory.h"
 
 namespace softgpu {
 namespace {
@@ -189,6 +190,7 @@ CUgraphExec instantiate(CUgraph handle, cuuint64_t flags, CUgraphInstantiateResu
         fail(CUDA_ERROR_INVALID_VALUE);
     }
     auto made = std::make_shared<Exec>();
+    if (block_bytes()) module_addresses().allocate(block_bytes(), block_bytes());  // never given back
     ++source->executables;
     made->source = source;
     made->graph = clone(*source, false);

@@ -2,6 +2,8 @@
 #include "memory.h"
 
 #include <sys/mman.h>
+
+#include <cstdlib>
 #include <unistd.h>
 
 #include <cerrno>
@@ -211,6 +213,11 @@ AddressAllocator& device_addresses(int device) {
         return list;
     }();
     return *(*allocators)[static_cast<size_t>(device)];
+}
+
+uint64_t block_bytes() {
+    static const uint64_t bytes = std::getenv("SOFTGPU_BLOCKS") ? uint64_t(2) << 20 : 0;
+    return bytes;
 }
 
 AddressAllocator& module_addresses() {

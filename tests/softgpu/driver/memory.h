@@ -92,6 +92,9 @@ class AddressAllocator {
 };
 AddressAllocator& device_addresses(int device);
 AddressAllocator& module_addresses();
+// SOFTGPU_BLOCKS: as NVIDIA's driver places them, modules' variables lie in blocks of this size, of which executable graphs take
+// some, and ranges that are reserved without a wish, too. 0: not asked for.
+uint64_t block_bytes();
 
 // Memory of a fixed region becomes usable (zero) or gives its pages back. Pages are shared by neighbours, so
 // only pages lying wholly inside are given back.

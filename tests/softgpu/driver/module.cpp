@@ -20,8 +20,9 @@ Module::Module(std::shared_ptr<Context> context_, std::unique_ptr<ptx::Module> c
         size_ += std::max<uint64_t>(variable.size, 1);
     }
     if (size_) {
-        size_ = (size_ + 4095) / 4096 * 4096;
-        auto base = module_addresses().allocate(size_, 4096);
+        const uint64_t granule = std::max<uint64_t>(block_bytes(), 4096);
+        size_ = (size_ + granule - 1) / granule * granule;
+        auto base = module_addresses().allocate(size_, granule);
         require(base.has_value(), CUDA_ERROR_OUT_OF_MEMORY);
         base_ = *base;
         commit(base_, size_);

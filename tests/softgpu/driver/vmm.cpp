@@ -103,6 +103,8 @@ bool reserve_at(Space& s, uint64_t base, uint64_t size) {
     return false;
 }
 
+bool among_modules(uint64_t address) { return address >= kModuleBase && address < kModuleBase + kModuleSize; }
+
 uint64_t reserve_anywhere(Space& s, uint64_t size, uint64_t alignment) {
     std::vector<uint64_t> taken_by_others;
     std::optional<uint64_t> base;
@@ -162,6 +164,15 @@ CUresult cuMemAddressReserve(CUdeviceptr* out, size_t size, size_t alignment, CU
         alignment = std::max<size_t>(alignment, kGranularity);
         auto& s = space();
         std::unique_lock lock(s.mutex);
+        if (block_bytes() && (!hint || among_modules(hint))) {
+            std::optional<uint64_t> block;
+            if (hint && module_addresses().take(hint, size)) block = hint;
+            if (!block) block = module_addresses().allocate(size, std::max<uint64_t>(alignment, block_bytes()));
+            require(block.has_value(), CUDA_ERROR_OUT_OF_MEMORY);
+            s.reservations.emplace(*block, size);
+            *out = *block;
+            return;
+        }
         // The address is a wish, as with the real driver: the caller compares.
         uint64_t base = hint && is_multiple(hint, alignment) && reserve_at(s, hint, size)
                             ? hint
@@ -179,6 +190,11 @@ CUresult cuMemAddressFree(CUdeviceptr base, size_t size) {
         require(found != s.reservations.end() && found->second == size);
         auto mapped = s.mappings.lower_bound(base);
         require(mapped == s.mappings.end() || mapped->first >= base + size);
+        if (among_modules(base)) {
+            module_addresses().release(base, size);
+            s.reservations.erase(found);
+            return;
+        }
         munmap(reinterpret_cast<void*>(base), size);
         if (base >= kReserveBase && base < kReserveBase + kReserveSize) s.addresses.release(base, size);
         s.reservations.erase(found);
