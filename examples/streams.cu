@@ -52,6 +52,7 @@ struct Pair {
         for (int i = 0; i < kElements; ++i) initial[i] = i;
         CUDA_CHECK(cudaMalloc(&elements, kElements * sizeof(Word)));
         CUDA_CHECK(cudaMemcpy(elements, initial.data(), kElements * sizeof(Word), cudaMemcpyHostToDevice));
+        CUDA_CHECK(cudaDeviceSynchronize());  // such a copy may return before it is over, and the streams do not wait for it
         for (cudaEvent_t& event : handed_over)
             CUDA_CHECK(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
     }
