@@ -102,25 +102,28 @@ def orphans(mark):
     return found
 
 
-def gpu_files(pid, prefix):
-    """Descriptions of what `pid` holds whose path begins with `prefix`."""
+def gpu_files(pid, started, prefix):
+    """Descriptions of what the process with this number and start time holds whose path begins with `prefix`."""
     found = []
     try:
+        with open(f"/proc/{pid}/cmdline", "rb") as words:
+            name = f"pid {pid} ({words.read(200).replace(bytes(1), b' ').decode(errors='replace').strip()})"
         for entry in os.listdir(f"/proc/{pid}/fd"):
             try:
                 target = os.readlink(f"/proc/{pid}/fd/{entry}")
             except FileNotFoundError:
                 continue
             if target.startswith(prefix):
-                found.append(f"pid {pid} has {target} open as {entry}")
+                found.append(f"{name} has {target} open as {entry}")
         with open(f"/proc/{pid}/maps", "rb") as maps:
             text = maps.read()
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return found
     if prefix.encode() in text:
-        found += [f"pid {pid} maps {line.split(None, 5)[-1].strip().decode(errors='replace')}"
+        found += [f"{name} maps {line.split(None, 5)[-1].strip().decode(errors='replace')}"
                   for line in text.splitlines() if (b" " + prefix.encode()) in line]
-    return found
+    # Somebody else may have been given its number, before or while we looked.
+    return found if found and start_time(pid) == started else []
 
 
 class Stage:
@@ -167,8 +170,8 @@ class Stage:
                 break
             relatives.update(family(pid))
             if shim:
-                for one in list(relatives):
-                    for line in gpu_files(one, self.options.forbidden):
+                for one, born in list(relatives.items()):
+                    for line in gpu_files(one, born, self.options.forbidden):
                         if line not in result.gpu_files:
                             result.gpu_files.append(line)
                 result.looks += 1
