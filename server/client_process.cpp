@@ -9,24 +9,11 @@
 
 #include <cstdio>
 #include <cstring>
-#include <fstream>
 #include <sstream>
 
-#include "process_time.h"
+#include "process_files.h"
 
 namespace cricket::server {
-namespace {
-
-// A file of /proc/PID; empty when the process is gone or its files may not be read.
-std::string read_proc(pid_t pid, const char* name) {
-    std::ifstream file("/proc/" + std::to_string(pid) + "/" + name);
-    std::ostringstream text;
-    text << file.rdbuf();
-    return std::move(text).str();
-}
-
-}  // namespace
-
 bool ClientProcess::follow(pid_t pid) {
     pid_ = pid;
     pidfd_.reset(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
@@ -47,20 +34,18 @@ bool ClientProcess::exited() const {
 }
 
 bool ClientProcess::stopped() const {
-    const std::string stat = read_proc(pid_, "stat");
-    const size_t name_end = stat.rfind(')');
-    return name_end == stat.npos || name_end + 2 >= stat.size() || std::strchr("tTZX", stat[name_end + 2]);
+    constexpr size_t state = 3;
+    const std::vector<std::string> stat = process_stat(pid_);
+    return stat.size() < state || std::strchr("tTZX", stat[state - 1][0]);
 }
 
 // The program's name and where its code, stack and arguments lie: a new image has them elsewhere.
 std::string ClientProcess::signature() const {
-    const std::string stat = read_proc(pid_, "stat");
-    const size_t name_end = stat.rfind(')');
-    if (name_end == stat.npos) return {};
-    std::istringstream fields(stat.substr(name_end + 1));
-    std::string result = stat.substr(0, name_end), field;
-    for (int number = 3; fields >> field; ++number)
-        if ((number >= 26 && number <= 28) || number == 48 || number == 49) result += " " + field;
+    const std::vector<std::string> stat = process_stat(pid_);
+    if (stat.empty()) return {};
+    std::string result = stat[1];
+    for (const size_t number : {26, 27, 28, 48, 49})
+        if (number <= stat.size()) result += " " + stat[number - 1];
     return result;
 }
 
@@ -77,7 +62,7 @@ bool ClientProcess::became_another(int channel) {
 bool ClientProcess::maps(int channel) const {
     struct stat info {};
     if (::fstat(channel, &info) != 0) return true;
-    const std::string text = read_proc(pid_, "maps");
+    const std::string text = read_process_file(pid_, "maps");
     if (text.empty()) return true;
     std::istringstream lines(text);
     const std::string inode = std::to_string(info.st_ino);

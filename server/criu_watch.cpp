@@ -8,11 +8,10 @@
 
 #include <chrono>
 #include <cstdlib>
-#include <fstream>
-#include <iterator>
-#include <sstream>
 #include <string>
 #include <vector>
+
+#include "process_files.h"
 
 namespace cricket::server {
 namespace {
@@ -22,17 +21,9 @@ constexpr int look_again_ms = 2;
 constexpr std::chrono::milliseconds to_begin_ending{1000};
 constexpr unsigned long flag_exiting = 0x4;  // PF_EXITING, in the kernel since for ever
 
-std::string status_field(pid_t pid, const char* name) {
-    std::ifstream status("/proc/" + std::to_string(pid) + "/status");
-    const std::string wanted = std::string(name) + ":";
-    for (std::string line; std::getline(status, line);)
-        if (line.starts_with(wanted)) return line.substr(wanted.size());
-    return {};
-}
-
 bool kill_pending(pid_t pid) {
     for (const char* set : {"SigPnd", "ShdPnd"})
-        if (std::strtoull(status_field(pid, set).c_str(), nullptr, 16) >> (SIGKILL - 1) & 1) return true;
+        if (std::strtoull(process_status(pid, set).c_str(), nullptr, 16) >> (SIGKILL - 1) & 1) return true;
     return false;
 }
 
@@ -44,19 +35,13 @@ bool has_ended(int pidfd, int wait_ms) {
 }  // namespace
 
 bool is_ending(pid_t pid) {
-    std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
-    std::string stat;
-    if (!std::getline(file, stat)) return true;
-    const size_t name_end = stat.rfind(')');
-    if (name_end == std::string::npos) return false;
-    std::istringstream fields(stat.substr(name_end + 1));
-    const std::vector<std::string> all{std::istream_iterator<std::string>(fields), {}};
-    constexpr size_t flags = 9 - 3;  // the fields are counted from 1, and the third is the first here
-    return (all.size() > flags && std::strtoul(all[flags].c_str(), nullptr, 10) & flag_exiting) || kill_pending(pid);
+    constexpr size_t flags = 9;
+    const std::vector<std::string> stat = process_stat(pid);
+    if (stat.empty()) return true;
+    return (stat.size() >= flags && std::strtoul(stat[flags - 1].c_str(), nullptr, 10) & flag_exiting) || kill_pending(pid);
 }
 
-pid_t tracer_of(pid_t pid) { return std::atoi(status_field(pid, "TracerPid").c_str()); }
-pid_t parent_of(pid_t pid) { return std::atoi(status_field(pid, "PPid").c_str()); }
+pid_t tracer_of(pid_t pid) { return std::atoi(process_status(pid, "TracerPid").c_str()); }
 
 UniqueFd open_process(pid_t pid) { return UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0))); }
 

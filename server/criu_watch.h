@@ -14,7 +14,6 @@
 namespace cricket::server {
 
 pid_t tracer_of(pid_t pid);  // 0: none
-pid_t parent_of(pid_t pid);
 // Gone, or about to be: giving back a large memory takes a process seconds between its last instruction and its end.
 bool is_ending(pid_t pid);
 

@@ -18,7 +18,7 @@
 
 #include "log.h"
 #include "partial_directory.h"
-#include "process_time.h"
+#include "process_files.h"
 #include "worker_process.h"
 
 namespace cricket::server {

@@ -6,6 +6,7 @@
 
 #include "log.h"
 #include "partial_directory.h"
+#include "process_files.h"
 #include "session_names.h"
 #include "snapshot_store.h"
 #include "supervisor.h"

@@ -12,15 +12,16 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <map>
 #include <optional>
-#include <sstream>
 
 #include "command.h"
 #include "cricket/unique_fd.h"
+#include "process_files.h"
 
 namespace cricket::ctl {
 namespace {
@@ -180,17 +181,9 @@ void look_at_tcp(pid_t pid, const std::map<ino_t, Descriptor>& sockets, AppSurve
 }
 
 int terminal_of(pid_t pid) {
-    std::ifstream file(of_process(pid, "stat"));
-    std::string text;
-    std::getline(file, text);
-    const size_t behind_name = text.rfind(')');
-    if (behind_name == std::string::npos) return 0;
-    std::istringstream words(text.substr(behind_name + 1));
-    std::string word;
-    for (int i = 0; i < 4; ++i) words >> word;  // state, parent, group, session
-    int terminal = 0;
-    words >> terminal;
-    return terminal;
+    constexpr size_t terminal = 7;
+    const std::vector<std::string> stat = server::process_stat(pid);
+    return stat.size() < terminal ? 0 : std::atoi(stat[terminal - 1].c_str());
 }
 
 }  // namespace

@@ -4,11 +4,10 @@
 #include <unistd.h>
 
 #include <cstring>
-#include <fstream>
-#include <iterator>
 
 #include "control_client.h"
 #include "log.h"
+#include "process_files.h"
 
 namespace cricket::server {
 namespace {
@@ -148,18 +147,11 @@ void* NvmlHandles::real_of(HandleKind kind, uint64_t number) {
 }
 
 // Whether it is a child of the process whose child we are: other servers have workers too.
-static bool is_sibling(uint32_t pid) {
-    std::ifstream file("/proc/" + std::to_string(pid) + "/status");
-    const std::string wanted = "PPid:\t" + std::to_string(::getppid());
-    for (std::string line; std::getline(file, line);)
-        if (line == wanted) return true;
-    return false;
-}
+static bool is_sibling(uint32_t pid) { return parent_of(static_cast<pid_t>(pid)) == ::getppid(); }
 
 uint32_t NvmlHandles::application_of(uint32_t pid) {
     if (!is_sibling(pid)) return pid;
-    std::ifstream file("/proc/" + std::to_string(pid) + "/cmdline", std::ios::binary);
-    const std::string words{std::istreambuf_iterator<char>(file), {}};
+    const std::string words = read_process_file(static_cast<pid_t>(pid), "cmdline");
     const std::string option{"\0--worker\0", 10};
     const size_t at = words.find(option);
     if (words.compare(0, 15, std::string("cricket-server\0", 15)) != 0 || at == std::string::npos) return pid;
