@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "client/contexts.h"
+#include "client/locked.h"
 
 #include <pthread.h>
 
@@ -91,14 +92,6 @@ pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
 Context* registry = nullptr;
 std::atomic<uint64_t> registry_epoch{1};  // grows whenever what a thread may have cached becomes wrong
 
-class Locked {
-  public:
-    Locked() { pthread_mutex_lock(&registry_lock); }
-    ~Locked() { pthread_mutex_unlock(&registry_lock); }
-    Locked(const Locked&) = delete;
-    Locked& operator=(const Locked&) = delete;
-};
-
 Context* find(uint64_t number) {
     for (Context* context = registry; context; context = context->next)
         if (context->number == number) return context;
@@ -123,7 +116,7 @@ bool add_new(uint64_t number, CUdevice device, bool primary, uint64_t home) {
     auto fresh = static_cast<Context*>(std::malloc(sizeof(Context)));
     if (!fresh) return false;
     *fresh = {nullptr, number, device, primary, false, home, 0, nullptr, 0};
-    Locked locked;
+    Locked locked(registry_lock);
     if (find(number)) {
         std::free(fresh);
         return true;
@@ -186,7 +179,7 @@ CUresult current_device(CUdevice* device) {
     uint64_t epoch = registry_epoch.load(std::memory_order_acquire);
     if (stack.cached_epoch != epoch) {
         // The epoch was read first: a change in between makes the next call look again.
-        Locked locked;
+        Locked locked(registry_lock);
         stack.cached_result = device_locked(stack.current, &stack.cached_device);
         stack.cached_epoch = epoch;
     }
@@ -196,7 +189,7 @@ CUresult current_device(CUdevice* device) {
 
 static bool add_active(uint64_t number, CUdevice device, bool primary, uint64_t home) {
     if (!add_new(number, device, primary, home)) return false;
-    Locked locked;
+    Locked locked(registry_lock);
     if (Context* context = find(number)) context->active = true;
     changed();
     return true;
@@ -217,7 +210,7 @@ bool add_inactive_primary(uint64_t number, CUdevice device) {
 void remove(uint64_t number) {
     Context* gone = nullptr;
     {
-        Locked locked;
+        Locked locked(registry_lock);
         for (Context** at = &registry; *at; at = &(*at)->next)
             if ((*at)->number == number) {
                 gone = *at;
@@ -236,37 +229,37 @@ void remove(uint64_t number) {
 }
 
 void deactivate(uint64_t number) {
-    Locked locked;
+    Locked locked(registry_lock);
     if (Context* context = find(number)) context->active = false;
     changed();
 }
 
 bool known(uint64_t number) {
-    Locked locked;
+    Locked locked(registry_lock);
     return find(number) != nullptr;
 }
 
 bool is_primary(uint64_t number) {
-    Locked locked;
+    Locked locked(registry_lock);
     const Context* context = find(number);
     return context && context->primary;
 }
 
 bool is_green(uint64_t number) {
-    Locked locked;
+    Locked locked(registry_lock);
     const Context* context = find(number);
     return context && context->home != number;
 }
 
 bool attach(uint64_t number) {
-    Locked locked;
+    Locked locked(registry_lock);
     Context* context = find(number);
     if (context) ++context->attached;
     return context != nullptr;
 }
 
 bool detach(uint64_t number) {
-    Locked locked;
+    Locked locked(registry_lock);
     Context* context = find(number);
     if (!context || !context->attached) return false;
     --context->attached;
@@ -274,19 +267,19 @@ bool detach(uint64_t number) {
 }
 
 CUresult device_of(uint64_t number, CUdevice* device) {
-    Locked locked;
+    Locked locked(registry_lock);
     if (!find(number)) return CUDA_ERROR_INVALID_CONTEXT;
     return device_locked(number, device);
 }
 
 uint64_t driver_id(uint64_t number) {
-    Locked locked;
+    Locked locked(registry_lock);
     const Context* context = find(number);
     return context ? context->driver_id : 0;
 }
 
 void set_driver_id(uint64_t number, uint64_t id) {
-    Locked locked;
+    Locked locked(registry_lock);
     if (Context* context = find(number)) context->driver_id = id;
 }
 
@@ -294,7 +287,7 @@ CUresult put(uint64_t number, void* key, void* value, Destructor destructor) {
     if (!number) number = stack.current;
     auto fresh = static_cast<Value*>(std::malloc(sizeof(Value)));
     if (!fresh) return CUDA_ERROR_OUT_OF_MEMORY;
-    Locked locked;
+    Locked locked(registry_lock);
     Context* context = find_home(number);
     if (!context) {
         std::free(fresh);
@@ -313,7 +306,7 @@ CUresult put(uint64_t number, void* key, void* value, Destructor destructor) {
 
 CUresult get(uint64_t number, void* key, void** value) {
     if (!number) number = stack.current;
-    Locked locked;
+    Locked locked(registry_lock);
     Context* context = find_home(number);
     if (!context) return CUDA_ERROR_INVALID_CONTEXT;
     const Value* found = find_value(context, key);
@@ -326,7 +319,7 @@ CUresult erase(uint64_t number, void* key) {
     if (!number) number = stack.current;
     Value* gone = nullptr;
     {
-        Locked locked;
+        Locked locked(registry_lock);
         Context* context = find_home(number);
         if (!context) return CUDA_ERROR_INVALID_CONTEXT;
         Value** link;
@@ -343,7 +336,7 @@ void destroy_values(uint64_t number) {
     for (;;) {
         Value* value;
         {
-            Locked locked;
+            Locked locked(registry_lock);
             Context* context = find_home(number);
             if (!context || !context->values) return;
             value = context->values;

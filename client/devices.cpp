@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "client/contexts.h"
+#include "client/locked.h"
 #include "client/reply_guard.h"
 #include "custom.h"
 
@@ -72,14 +73,13 @@ CUresult count(int* count) {
 }
 
 void forget() {
-    pthread_mutex_lock(&fill_lock);
+    Locked locked(fill_lock);
     cached_count.store(-1, std::memory_order_relaxed);
     for (Cache& cache : caches) {
         if (cache.filled.load(std::memory_order_relaxed)) cache.filled.store(0, std::memory_order_release);
         for (auto& attribute : cache.attributes)
             if (attribute.load(std::memory_order_relaxed)) attribute.store(0, std::memory_order_relaxed);
     }
-    pthread_mutex_unlock(&fill_lock);
 }
 
 CUresult check(CUdevice device) {

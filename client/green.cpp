@@ -7,6 +7,7 @@
 
 #include "client/contexts.h"
 #include "client/function_cache.h"
+#include "client/locked.h"
 #include "client/primary.h"
 #include "client/reply_guard.h"
 #include "cricket/primary_contexts.h"
@@ -25,16 +26,8 @@ struct Green {
 pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 Green* greens = nullptr;
 
-class Locked {
-  public:
-    Locked() { pthread_mutex_lock(&lock); }
-    ~Locked() { pthread_mutex_unlock(&lock); }
-    Locked(const Locked&) = delete;
-    Locked& operator=(const Locked&) = delete;
-};
-
 bool device_of(uint64_t number, CUdevice* device) {
-    Locked locked;
+    Locked locked(lock);
     for (const Green* green = greens; green; green = green->next)
         if (green->number == number) {
             *device = green->device;
@@ -44,7 +37,7 @@ bool device_of(uint64_t number, CUdevice* device) {
 }
 
 void forget(uint64_t number) {
-    Locked locked;
+    Locked locked(lock);
     for (Green** at = &greens; *at; at = &(*at)->next)
         if ((*at)->number == number) {
             Green* gone = *at;
@@ -72,7 +65,7 @@ CUresult impl_cuGreenCtxCreate(CUgreenCtx* phCtx, CUdevResourceDesc desc, CUdevi
         return result;
     }
     {
-        Locked locked;
+        Locked locked(lock);
         *fresh = {greens, res.phCtx, dev};
         greens = fresh;
     }

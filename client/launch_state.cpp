@@ -8,6 +8,7 @@
 
 #include "calls.h"
 #include "client/contexts.h"
+#include "client/locked.h"
 #include "client/packed_parameters.h"
 #include "cricket/multi_launch.h"
 #include "custom.h"
@@ -30,14 +31,6 @@ struct State {
 
 pthread_mutex_t states_lock = PTHREAD_MUTEX_INITIALIZER;  // of the states and what is in them
 State* states = nullptr;
-
-class Locked {
-  public:
-    Locked() { pthread_mutex_lock(&states_lock); }
-    ~Locked() { pthread_mutex_unlock(&states_lock); }
-    Locked(const Locked&) = delete;
-    Locked& operator=(const Locked&) = delete;
-};
 
 CUresult usable(CUfunction function) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
@@ -70,7 +63,7 @@ CUresult set_parameter(CUfunction function, int offset, const void* value, unsig
     if (CUresult result = usable(function); result != CUDA_SUCCESS) return result;
     if (offset < 0 || !value || bytes > most_parameter_bytes || static_cast<unsigned>(offset) > most_parameter_bytes - bytes)
         return CUDA_ERROR_INVALID_VALUE;
-    Locked locked;
+    Locked locked(states_lock);
     State* state = state_of(function);
     if (!state || !reserve(state, static_cast<unsigned>(offset) + bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
     std::memcpy(state->parameters + offset, value, bytes);
@@ -80,7 +73,7 @@ CUresult set_parameter(CUfunction function, int offset, const void* value, unsig
 CUresult launch(CUfunction function, int width, int height, CUstream stream) {
     if (CUresult result = usable(function); result != CUDA_SUCCESS) return result;
     if (width <= 0 || height <= 0) return CUDA_ERROR_INVALID_VALUE;
-    Locked locked;  // over the launch too: it reads the parameters, and is only posted
+    Locked locked(states_lock);  // over the launch too: it reads the parameters, and is only posted
     State* state = state_of(function);
     if (!state || !reserve(state, state->parameter_bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
     size_t bytes = state->parameter_bytes;
@@ -96,7 +89,7 @@ CUresult launch(CUfunction function, int width, int height, CUstream stream) {
 CUresult impl_cuFuncSetBlockShape(CUfunction hfunc, int x, int y, int z) {
     if (CUresult result = usable(hfunc); result != CUDA_SUCCESS) return result;
     if (x <= 0 || y <= 0 || z <= 0) return CUDA_ERROR_INVALID_VALUE;
-    Locked locked;
+    Locked locked(states_lock);
     State* state = state_of(hfunc);
     if (!state) return CUDA_ERROR_OUT_OF_MEMORY;
     state->block[0] = static_cast<unsigned>(x);
@@ -107,7 +100,7 @@ CUresult impl_cuFuncSetBlockShape(CUfunction hfunc, int x, int y, int z) {
 
 CUresult impl_cuFuncSetSharedSize(CUfunction hfunc, unsigned int bytes) {
     if (CUresult result = usable(hfunc); result != CUDA_SUCCESS) return result;
-    Locked locked;
+    Locked locked(states_lock);
     State* state = state_of(hfunc);
     if (!state) return CUDA_ERROR_OUT_OF_MEMORY;
     state->shared_bytes = bytes;
@@ -117,7 +110,7 @@ CUresult impl_cuFuncSetSharedSize(CUfunction hfunc, unsigned int bytes) {
 CUresult impl_cuParamSetSize(CUfunction hfunc, unsigned int numbytes) {
     if (CUresult result = usable(hfunc); result != CUDA_SUCCESS) return result;
     if (numbytes > most_parameter_bytes) return CUDA_ERROR_INVALID_VALUE;
-    Locked locked;
+    Locked locked(states_lock);
     State* state = state_of(hfunc);
     if (!state) return CUDA_ERROR_OUT_OF_MEMORY;
     state->parameter_bytes = numbytes;

@@ -10,6 +10,7 @@
 #include "client/contexts.h"
 #include "client/file_bytes.h"
 #include "client/jit_options.h"
+#include "client/locked.h"
 #include "client/reply_guard.h"
 #include "client/session.h"
 #include "custom.h"
@@ -28,17 +29,9 @@ struct Link {
 pthread_mutex_t links_lock = PTHREAD_MUTEX_INITIALIZER;  // not held over a call
 Link* links = nullptr;
 
-class Locked {
-  public:
-    Locked() { pthread_mutex_lock(&links_lock); }
-    ~Locked() { pthread_mutex_unlock(&links_lock); }
-    Locked(const Locked&) = delete;
-    Locked& operator=(const Locked&) = delete;
-};
-
 // Links are destroyed by nobody but their one user: what is found stays.
 Link* find(CUlinkState state) {
-    Locked locked;
+    Locked locked(links_lock);
     for (Link* link = links; link; link = link->next)
         if (link->number == handle_number(state)) return link;
     return nullptr;
@@ -90,7 +83,7 @@ CUresult impl_cuLinkCreate_v2(unsigned int numOptions, CUjit_option* options, vo
         return result;
     }
     *stateOut = handle_pointer<CUlinkState>(link->number);
-    Locked locked;
+    Locked locked(links_lock);
     link->next = links;
     links = link;
     return CUDA_SUCCESS;
@@ -177,7 +170,7 @@ CUresult impl_cuLinkDestroy(CUlinkState state) {
     if (result != CUDA_SUCCESS) return result;
     Link* gone = nullptr;
     {
-        Locked locked;
+        Locked locked(links_lock);
         for (Link** at = &links; *at; at = &(*at)->next)
             if ((*at)->number == args.state) {
                 gone = *at;

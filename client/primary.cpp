@@ -8,6 +8,7 @@
 #include "client/contexts.h"
 #include "client/devices.h"
 #include "client/function_cache.h"
+#include "client/locked.h"
 #include "client/log.h"
 #include "client/reply_guard.h"
 #include "cricket/primary_contexts.h"
@@ -29,14 +30,6 @@ std::atomic<uint64_t> states[devices::max_cached];
 // refused.
 pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 unsigned retains[devices::max_cached], greens[devices::max_cached];
-
-class Locked {
-  public:
-    Locked() { pthread_mutex_lock(&lock); }
-    ~Locked() { pthread_mutex_unlock(&lock); }
-    Locked(const Locked&) = delete;
-    Locked& operator=(const Locked&) = delete;
-};
 
 CUresult usable(CUdevice device) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
@@ -62,7 +55,7 @@ void state_changed(CUdevice device) {
 
 CUresult retain(CUcontext* context, CUdevice device) {
     if (CUresult result = usable(device); result != CUDA_SUCCESS) return result;
-    Locked locked;
+    Locked locked(lock);
     cuDevicePrimaryCtxRetain_args args{};
     cuDevicePrimaryCtxRetain_res res{};
     args.dev = device;
@@ -83,7 +76,7 @@ CUresult retain(CUcontext* context, CUdevice device) {
 }
 
 bool green_made(CUdevice device) {
-    Locked locked;
+    Locked locked(lock);
     state_changed(device);
     if (device < 0 || device >= devices::max_cached) return true;
     ++greens[device];
@@ -92,12 +85,12 @@ bool green_made(CUdevice device) {
 
 bool green_is_last(CUdevice device) {
     if (device < 0 || device >= devices::max_cached) return false;
-    Locked locked;
+    Locked locked(lock);
     return greens[device] == 1 && !retains[device];
 }
 
 void green_gone(CUdevice device) {
-    Locked locked;
+    Locked locked(lock);
     state_changed(device);
     if (device < 0 || device >= devices::max_cached) return;
     if (greens[device] && --greens[device] == 0 && !retains[device]) gone(device);
@@ -124,11 +117,11 @@ CUresult impl_cuDevicePrimaryCtxRelease_v2(CUdevice dev) {
     if (CUresult result = usable(dev); result != CUDA_SUCCESS) return result;
     bool last;
     {
-        Locked locked;
+        Locked locked(lock);
         last = retains[dev] == 1 && !greens[dev];
     }
     if (last) contexts::destroy_values(primary_context_number(dev));
-    Locked locked;
+    Locked locked(lock);
     cuDevicePrimaryCtxRelease_v2_args args{};
     cuDevicePrimaryCtxRelease_v2_res res{};
     args.dev = dev;
@@ -152,11 +145,11 @@ CUresult impl_cuDevicePrimaryCtxReset_v2(CUdevice dev) {
     if (CUresult result = usable(dev); result != CUDA_SUCCESS) return result;
     bool green;
     {
-        Locked locked;
+        Locked locked(lock);
         green = greens[dev] != 0;
     }
     if (!green) contexts::destroy_values(primary_context_number(dev));  // else there is none
-    Locked locked;
+    Locked locked(lock);
     cuDevicePrimaryCtxReset_v2_args args{};
     cuDevicePrimaryCtxReset_v2_res res{};
     args.dev = dev;
