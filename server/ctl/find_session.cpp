@@ -48,14 +48,18 @@ std::vector<SessionStatus> sessions_below(ControlClient& control, pid_t root) {
     return below;
 }
 
-}  // namespace
-
-void check_alone(ControlClient& control, const Tree& tree) {
-    for (const SessionStatus& other : sessions_below(control, tree.root))
+void check_alone(const Tree& tree, const std::vector<SessionStatus>& below) {
+    for (const SessionStatus& other : below)
         if (other.id != tree.session.id)
             throw CommandError(describe(tree.session) + " and " + describe(other) +
                                " belong together, and a checkpoint holds one " +
                                "session: criu with cricketctl as its action script saves both");
+}
+
+}  // namespace
+
+void check_alone(ControlClient& control, const Tree& tree) {
+    check_alone(tree, sessions_below(control, tree.root));
 }
 
 Tree find_tree(ControlClient& control, const std::string& target) {
@@ -64,15 +68,19 @@ Tree find_tree(ControlClient& control, const std::string& target) {
         !target.empty() && target.size() < 10 && target.find_first_not_of("0123456789") == std::string::npos;
     std::vector<SessionStatus> below;
     if (number) below = sessions_below(control, found.root = std::stoi(target));
-    found.session = below.empty() ? find_session(control, target) : std::move(below[0]);
-    if (below.empty()) found.root = found.session.pid;
+    if (below.empty()) {
+        found.session = find_session(control, target);
+        below = sessions_below(control, found.root = found.session.pid);
+    } else {
+        found.session = below[0];
+    }
     if (found.session.state == SessionState::Parked)
         throw CommandError(describe(found.session) +
                            " is parked, its program is gone: take a snapshot instead");
     if (found.session.state != SessionState::Running)
         throw CommandError(describe(found.session) +
                            " is not running; cricketctl resume lets a stopped one go on");
-    check_alone(control, found);
+    check_alone(found, below);
     return found;
 }
 

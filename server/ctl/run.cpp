@@ -50,6 +50,11 @@ std::string beside(const std::vector<std::string>& places, const char* what) {
     throw CommandError(std::string("there is no ") + what + " beside " + here.string());
 }
 
+void wait_for_end(pid_t child) {
+    while (::waitpid(child, nullptr, 0) < 0 && errno == EINTR) {
+    }
+}
+
 int exit_status(int status) { return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status); }
 
 // A child in a session of its own, that a Ctrl-C meant for us does not reach; `prepare` runs in it. Throws what exec says.
@@ -185,8 +190,7 @@ class Run {
     void stop_server() noexcept {
         if (server_ <= 0) return;
         ::kill(server_, SIGTERM);
-        while (::waitpid(server_, nullptr, 0) < 0 && errno == EINTR) {
-        }
+        wait_for_end(server_);
         server_ = -1;
     }
 
@@ -199,9 +203,7 @@ class Run {
                 if (child != server_) children.push_back(child);
             if (children.empty()) return;
             for (const pid_t child : children) ::kill(child, SIGKILL);
-            for (const pid_t child : children)
-                while (::waitpid(child, nullptr, 0) < 0 && errno == EINTR) {
-                }
+            for (const pid_t child : children) wait_for_end(child);
         }
     }
 
@@ -307,15 +309,7 @@ class Run {
     // All that criu has ended, parents first: each orphan becomes our child, and as long as nobody has waited for it, its
     // process group has the number that the program needs to come back.
     void wait_tree(const std::vector<pid_t>& tree) {
-        for (const pid_t pid : tree)
-            while (::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
-            }
-        show_output();
-    }
-
-    void wait_program() {
-        while (::waitpid(program_, nullptr, 0) < 0 && errno == EINTR) {
-        }
+        for (const pid_t pid : tree) wait_for_end(pid);
         show_output();
     }
 
@@ -326,7 +320,7 @@ class Run {
                 if (leave_running) return true;
                 std::cerr << "cricketctl: nothing of the program uses CUDA now: it ends without another checkpoint\n";
                 signal_program(SIGTERM);
-                wait_program();
+                wait_tree({program_});
                 return true;
             }
             CheckpointOptions checkpoint_options;
