@@ -4,7 +4,6 @@
 #include <cstring>
 #include <string_view>
 
-#include "cricket/primary_contexts.h"
 #include "procedures.h"
 #include "record.h"
 #include "rpc/ring/message.h"
@@ -96,17 +95,6 @@ static bool needs_no_context(std::string_view function) {
            function.starts_with("cuLibraryGetKernel") || function == "cricketLibraryKernel";
 }
 
-// Without it cudaDeviceReset() does nothing. The primary context of a device that is not here any more has no handle to ask.
-static void answer_version(const Session& session, uint64_t context, cuCtxGetApiVersion_res* res) {
-    constexpr unsigned of_every_context = 3020;  // that has been made since CUDA 3.2
-    if (res->status != CUDA_ERROR_INVALID_CONTEXT) return;
-    for (const CUdevice device : session.lost) {
-        if (context != primary_context_number(device)) continue;
-        *res = {};
-        res->version = of_every_context;
-    }
-}
-
 void Executor::execute(const DispatchEntry& entry, uint32_t procedure, Call& call, void* args, void* res) {
     std::memset(res, 0, entry.res_size);
     CUresult current = session_.make_current(call.credential.context);
@@ -126,17 +114,13 @@ void Executor::execute(const DispatchEntry& entry, uint32_t procedure, Call& cal
         session_.graph_history.after(call, static_cast<Proc>(procedure), args, res);
     } else
         entry.serve(call, args, res);
-    if (status_of(res) != CUDA_SUCCESS) [[unlikely]] {
-        if (session_.contexts_lost && procedure == static_cast<uint32_t>(Proc::cuCtxGetApiVersion))
-            answer_version(session_, static_cast<cuCtxGetApiVersion_args*>(args)->ctx, static_cast<cuCtxGetApiVersion_res*>(res));
-        while (status_of(res) == CUDA_ERROR_OUT_OF_MEMORY && current == CUDA_SUCCESS &&
-               (session_.device_memory.release_spares() || (session_.snapshot_hooks && session_.snapshot_hooks->make_room()))) {
-            // What we keep for later, or a snapshot until it is written, counts as free memory: then the call would not have failed.
-            session_.give(std::exchange(call.wait_for, {}));
-            free_xdr(entry.xdr_res, res);
-            std::memset(res, 0, entry.res_size);
-            entry.serve(call, args, res);
-        }
+    while (status_of(res) == CUDA_ERROR_OUT_OF_MEMORY && current == CUDA_SUCCESS &&
+           (session_.device_memory.release_spares() || (session_.snapshot_hooks && session_.snapshot_hooks->make_room()))) {
+        // What we keep for later, or a snapshot until it is written, counts as free memory: then the call would not have failed.
+        session_.give(std::exchange(call.wait_for, {}));
+        free_xdr(entry.xdr_res, res);
+        std::memset(res, 0, entry.res_size);
+        entry.serve(call, args, res);
     }
     if (GraphTargets::concerns(procedure) && !call.replaying && status_of(res) == CUDA_SUCCESS)
         session_.graph_targets.after(call, static_cast<Proc>(procedure), args, res);

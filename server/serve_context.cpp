@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Contexts. The application's contexts are the driver's; which one is current travels with each call.
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
+#include "cricket/primary_contexts.h"
 #include "dispatch.h"
 #include "session.h"
 
@@ -65,6 +67,25 @@ void serve_cuCtxDestroy_v2(Call& call, const cuCtxDestroy_v2_args& args, cuCtxDe
     call.session.context_ends(args.ctx);
     res.status = call.driver.cuCtxDestroy(context);
     if (res.status == CUDA_SUCCESS) call.session.forget_context(args.ctx);
+}
+
+// Without it cudaDeviceReset() does nothing. The primary context of a device that is not here any more has no handle to ask.
+void serve_cuCtxGetApiVersion(Call& call, const cuCtxGetApiVersion_args& args, cuCtxGetApiVersion_res& res) {
+    constexpr unsigned of_every_context = 3020;  // that has been made since CUDA 3.2
+    if (!call.driver.cuCtxGetApiVersion) {
+        res.status = CUDA_ERROR_NOT_SUPPORTED;
+        return;
+    }
+    CUcontext context = nullptr;
+    if (driver_handle(call.objects, HandleKind::Context, args.ctx, &context)) {
+        res.status = call.driver.cuCtxGetApiVersion(context, &res.version);
+        return;
+    }
+    const auto lost = [&](CUdevice device) { return args.ctx == primary_context_number(device); };
+    if (std::ranges::any_of(call.session.lost, lost))
+        res.version = of_every_context;
+    else
+        res.status = CUDA_ERROR_INVALID_CONTEXT;
 }
 
 void serve_cuCtxSynchronize(Call& call, const cuCtxSynchronize_args&, cuCtxSynchronize_res& res) {
