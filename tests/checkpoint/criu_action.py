@@ -10,13 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from harness import check, check_message, children_of, free_tcp_address, main, running, wait_for
-
-
-def at_work(world, app, more=50):
-    wait_for(lambda: (world.session_of(app.pid) or {}).get("state") == "running", lambda: f"a running session of {app.describe()}")
-    before = world.session_of(app.pid)["calls"]
-    wait_for(lambda: (world.session_of(app.pid) or {"calls": 0})["calls"] > before + more, lambda: f"calls of {app.describe()}")
+from harness import at_work, check, check_message, children_of, free_tcp_address, main, running, wait_for
 
 
 def start(world, name, *options):
@@ -250,6 +244,14 @@ def goes_on_without(world, app, images):
         world.refused("verify", images, naming="not finished")
 
 
+def begin_dump(world, app, options):
+    """A dump whose script is at work: its folder, criu, and the script."""
+    images = world.folder / f"killed{world.next_number()}"
+    images.mkdir()
+    criu = Driven(world, "dump", "-t", app.pid, "-D", images, *options)
+    return images, criu, criu.script("post-dump")
+
+
 def killed(world):
     """The script, or criu itself, is killed at any moment of the script's work, after a time that is longer each time until it is over
     before that: the program goes on and nothing is left, or it has ended and is whole on the disk."""
@@ -261,10 +263,7 @@ def killed(world):
         for victim in count:
             seconds, over = 0.0, False
             while not over:
-                images = world.folder / f"killed{world.next_number()}"
-                images.mkdir()
-                criu = Driven(world, "dump", "-t", app.pid, "-D", images, *options)
-                script = criu.script("post-dump")
+                images, criu, script = begin_dump(world, app, options)
                 time.sleep(seconds)
                 over = not kill(script if victim == "script" else criu.pid)
                 count[victim] += not over
@@ -288,10 +287,7 @@ def killed(world):
 
     # Between the script's end and what criu makes of it.
     for options, left in (([], False), (["--leave-running"], True)):
-        images = world.folder / f"killed{world.next_number()}"
-        images.mkdir()
-        criu = Driven(world, "dump", "-t", app.pid, "-D", images, *options)
-        script = criu.script("post-dump")
+        images, criu, script = begin_dump(world, app, options)
         os.kill(criu.pid, signal.SIGSTOP)
         wait_for(lambda: not running(script), "the script to end")
         check(world.session_of(app.pid)["state"] == "quiesced", f"criu has not let it go, and its session is {world.session_of(app.pid)}")

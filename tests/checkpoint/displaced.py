@@ -2,17 +2,9 @@
 # SPDX-License-Identifier: MIT
 """Code that was loaded after things which are gone had moved where the driver places it (displaced.cu): it comes back at its old
 place, again and again, and nothing of what led the driver there stays."""
-from harness import check, main, wait_for
+from harness import at_work, check, main, there_and_back
 
 MOVED = "once more, with the driver led there"
-
-
-def at_work(world, app, more=100):
-    wait_for(lambda: (world.session_of(app.pid) or {}).get("state") == "running" or not app.alive(), lambda: f"a session of {app.describe()}")
-    check(app.alive(), app.describe())
-    before = world.session_of(app.pid)["calls"]
-    wait_for(lambda: (world.session_of(app.pid) or {"calls": 0})["calls"] > before + more or not app.alive(), lambda: f"calls of {app.describe()}")
-    check(app.alive(), app.describe())
 
 
 def test(world, arguments):
@@ -25,14 +17,7 @@ def test(world, arguments):
         app = world.start_program([world.build / "tests/checkpoint/displaced", "--steps", "0", "--quiet", *words])
         at_work(world, app)
         for cycle in range(2):
-            folder = world.folder / f"both{world.next_number()}"
-            world.control("checkpoint", app.pid, folder)
-            world.children.wait(app.pid, "the checkpointed program")
-            server.kill()
-            server = world.start_server(environment=blocks)
-            world.children.status.pop(app.pid, None)
-            world.control("restore", folder)
-            at_work(world, app)
+            server = there_and_back(world, app, server, world.folder / f"both{world.next_number()}", environment=blocks)
             moved = MOVED in server.log.read_text()
             print(f"{' '.join(words)} cycle {cycle}: {'led to its places' if moved else 'the order of loads was enough'}", flush=True)
             check(moved or world.driver != "soft", "nothing had moved it")

@@ -415,6 +415,27 @@ class World:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def at_work(world, app, more=100):
+    """Its session runs, and it makes so many more calls."""
+    wait_for(lambda: (world.session_of(app.pid) or {}).get("state") == "running" or not app.alive(), lambda: f"a running session of {app.describe()}")
+    check(app.alive(), f"it has ended: {app.describe()}")
+    before = world.session_of(app.pid)["calls"]
+    wait_for(lambda: (world.session_of(app.pid) or {"calls": 0})["calls"] > before + more or not app.alive(), lambda: f"calls of {app.describe()}")
+    check(app.alive(), f"it has ended: {app.describe()}")
+
+
+def there_and_back(world, app, server, folder, saved=(), restored=(), environment=None):
+    """A checkpoint that ends the program, and the way back on a server that knows nothing of it, which it returns."""
+    world.control("checkpoint", app.pid, folder, *saved)
+    world.children.wait(app.pid, "the checkpointed program")
+    server.kill()
+    server = world.start_server(environment=environment)
+    world.children.status.pop(app.pid, None)
+    world.control("restore", folder, *restored)
+    at_work(world, app)
+    return server
+
+
 def check_message(status, text, naming, what):
     check(status != 0, f"{what} should have been refused, but ended with status 0:\n{text}")
     check(status > 0, f"{what} died of signal {-status}:\n{text}")

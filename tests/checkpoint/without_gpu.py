@@ -4,17 +4,9 @@
 resets the device; then all works, further checkpoints with everything too. Nothing is lost without having been asked for."""
 import os
 
-from harness import check, main, wait_for
+from harness import at_work, check, main, there_and_back, wait_for
 
 ERROR = "cudaErrorContextIsDestroyed"
-
-
-def at_work(world, app, more=100):
-    wait_for(lambda: (world.session_of(app.pid) or {}).get("state") == "running", lambda: f"a running session of {app.describe()}")
-    before = world.session_of(app.pid)["calls"]
-    wait_for(lambda: (world.session_of(app.pid) or {"calls": 0})["calls"] > before + more or not app.alive(),
-             lambda: f"calls of {app.describe()}")
-    check(app.alive(), f"it has ended: {app.describe()}")
 
 
 def says(app, words):
@@ -33,24 +25,11 @@ def fewer_devices(world, program):
             server = world.start_server(environment=two)
             app = world.start_program([program, "--steps", "0", "--quiet", "--device", device])
             at_work(world, app)
-            folder = world.folder / f"devices{world.next_number()}"
-            world.control("checkpoint", app.pid, folder, *saved)
-            world.children.wait(app.pid, "the checkpointed program")
-            server.kill()
-            server = world.start_server(environment=there)
-            world.children.status.pop(app.pid, None)
-            world.control("restore", folder, *([] if saved else ["--without-gpu"]))
+            server = there_and_back(world, app, server, world.folder / f"devices{world.next_number()}", saved,
+                                    [] if saved else ["--without-gpu"], there)
             says(app, more)
-            at_work(world, app)
             # And from there on as always.
-            again = world.folder / f"devices{world.next_number()}"
-            world.control("checkpoint", app.pid, again)
-            world.children.wait(app.pid, "the checkpointed program")
-            server.kill()
-            server = world.start_server(environment=there)
-            world.children.status.pop(app.pid, None)
-            world.control("restore", again)
-            at_work(world, app)
+            server = there_and_back(world, app, server, world.folder / f"devices{world.next_number()}", environment=there)
             says(app, more)
             app.finish()
             server.stop()
@@ -86,14 +65,7 @@ def test(world, arguments):
         at_work(world, app)
 
         # After the reset there is nothing special about it: a whole checkpoint, and its way back.
-        folder = world.folder / f"whole{cycle}"
-        world.control("checkpoint", app.pid, folder)
-        world.children.wait(app.pid, "the checkpointed program")
-        server.kill()
-        server = world.start_server()
-        world.children.status.pop(app.pid, None)
-        world.control("restore", folder)
-        at_work(world, app)
+        server = there_and_back(world, app, server, world.folder / f"whole{cycle}")
         says(app, words)
 
     # A whole checkpoint, of which the application's half alone is wanted: here, where a first attempt has left all of it, and on a

@@ -17,7 +17,7 @@ struct Green {
 };
 
 // Of the smallest part with this number; false: there are no green contexts here.
-bool make(Green* green, unsigned part = 0) {
+bool try_make(Green* green, unsigned part) {
     CUdevResource all{}, parts[2]{}, rest{};
     unsigned groups = 2;
     if (cuDeviceGetDevResource(0, &all, CU_DEV_RESOURCE_TYPE_SM) != CUDA_SUCCESS ||
@@ -30,11 +30,15 @@ bool make(Green* green, unsigned part = 0) {
            cuCtxFromGreenCtx(&green->context, green->handle) == CUDA_SUCCESS;
 }
 
+bool make(Green* green, unsigned part = 0) {
+    const bool made = try_make(green, part);
+    if (!made) conform::say("there are no green contexts here");
+    return made;
+}
+
 // The conformance worker's primary context is current.
 bool set_up(Green* green, unsigned part = 0) {
-    const bool made = make(green, part);
-    if (!made) conform::say("there are no green contexts here");
-    return made && cuCtxGetCurrent(&green->primary) == CUDA_SUCCESS;
+    return make(green, part) && cuCtxGetCurrent(&green->primary) == CUDA_SUCCESS;
 }
 
 void who(const char* what, CUcontext context, const Green& green) {
@@ -584,10 +588,7 @@ CASE_ALONE(green_ends_with_streams) {
 
 CASE_BARE(green_holds_the_primary) {
     Green green;
-    if (!make(&green)) {
-        conform::say("there are no green contexts here");
-        return;
-    }
+    if (!make(&green)) return;
     unsigned flags = 0;
     int active = 7;
     CHECK(cuDevicePrimaryCtxGetState(0, &flags, &active));
@@ -620,10 +621,7 @@ CASE_BARE(green_holds_the_primary) {
 
 CASE_BARE(green_is_the_last_to_hold) {
     Green green;
-    if (!make(&green)) {
-        conform::say("there are no green contexts here");
-        return;
-    }
+    if (!make(&green)) return;
     NEED(cuCtxSetCurrent(green.context));
     CUdeviceptr memory = 0;
     NEED(cuMemAlloc(&memory, 4096));
@@ -644,10 +642,7 @@ CASE_BARE(green_is_the_last_to_hold) {
 
 CASE_BARE(green_is_not_released) {
     Green green;
-    if (!make(&green)) {
-        conform::say("there are no green contexts here");
-        return;
-    }
+    if (!make(&green)) return;
     CUdeviceptr memory = 0;
     unsigned flags = 0;
     int active = 7;
@@ -663,10 +658,7 @@ CASE_BARE(green_is_not_released) {
 CASE_BARE(green_and_a_reset) {
     Green green;
     NEED(cuDevicePrimaryCtxRetain(&green.primary, 0));
-    if (!make(&green)) {
-        conform::say("there are no green contexts here");
-        return;
-    }
+    if (!make(&green)) return;
     CUdeviceptr memory = 0, more = 0;
     CUcontext context = nullptr, current = nullptr;
     unsigned long long id = 0;
@@ -698,10 +690,7 @@ CASE_BARE(green_and_a_reset) {
 CASE_BARE(green_and_the_last_release) {
     Green green;
     NEED(cuDevicePrimaryCtxRetain(&green.primary, 0));
-    if (!make(&green)) {
-        conform::say("there are no green contexts here");
-        return;
-    }
+    if (!make(&green)) return;
     CUdeviceptr memory = 0;
     unsigned flags = 0;
     int active = 7;
