@@ -308,7 +308,7 @@ bool Executor::poll(ring::RingServer* ring) {
         CUresult status = CUDA_ERROR_NOT_READY;
         if (awaited.word.written())
             status = CUDA_SUCCESS;
-        else if (!session_.there(awaited.event))
+        else if (!session_.event_exists(awaited.event))
             status = CUDA_ERROR_CONTEXT_IS_DESTROYED;
         else if (ask || !awaited.word.place)
             status = session_.driver.cuEventQuery(awaited.event);
@@ -326,7 +326,7 @@ bool Executor::poll(ring::RingServer* ring) {
 void Executor::finish_waiting(ring::RingServer* ring) {
     for (Deferred& deferred : deferred_) {
         const CUevent event = deferred.awaited.event;
-        const CUresult status = session_.there(event) ? session_.driver.cuEventSynchronize(event) : CUDA_ERROR_CONTEXT_IS_DESTROYED;
+        const CUresult status = session_.event_exists(event) ? session_.driver.cuEventSynchronize(event) : CUDA_ERROR_CONTEXT_IS_DESTROYED;
         complete(ring, deferred, status);
     }
     deferred_.clear();

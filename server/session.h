@@ -36,8 +36,8 @@
 #include "objects.h"
 #include "rpc/ring/message.h"
 #include "rpc/ring/ring_server.h"
-#include "virtual_memory.h"
 #include "user_objects.h"
+#include "virtual_memory.h"
 
 namespace cricket::server {
 
@@ -151,7 +151,15 @@ class Session {
     const rpc::PostedError& posted() const { return posted_; }
     void set_posted(const rpc::PostedError& posted) { posted_ = posted; }
 
-    // Events for the server's own waiting, used again and again.
+    // Streams and events of our own (session_streams.cpp), used again and again.
+    CUevent take_event();  // of the current context's home; null when it cannot be had
+    void give_event(CUevent event);
+    bool event_exists(CUevent event) const { return event_contexts_.contains(event); }  // it has not gone with its context
+    // An event that completes when `stream`, of whatever context, has done all it has now; null: `status` says why.
+    CUevent record(CUstream stream, CUresult* status = nullptr);
+    // The same, for an answer that waits for it.
+    Awaited await(CUstream stream, CUresult* status = nullptr);
+    void give(Awaited awaited);
     // A non-blocking stream of our own in the current context, free for an event wait: waits on it would queue up
     // behind each other, so each call gets the next of a few; null when it cannot be had.
     CUstream waiting_stream();
@@ -168,16 +176,8 @@ class Session {
     void reclaim_after_captures(CUdeviceptr address) { freed_later_.push_back({current_home(), address}); }
     void reclaim_after(CUevent event, CUdeviceptr address) { freed_later_.push_back({current_home(), address, event}); }
     void captures_ended();
-    CUevent take_event();
-    void give_event(CUevent event);
-    bool there(CUevent event) const { return event_contexts_.contains(event); }  // it has not gone with its context
-    // An event that completes when `stream`, of whatever context, has done all it has now; null: `status` says why.
-    CUevent record(CUstream stream, CUresult* status = nullptr);
-    // The same, for an answer that waits for it.
-    Awaited await(CUstream stream, CUresult* status = nullptr);
-    void give(Awaited awaited);
 
-    // The channel's bulk buffers. Null channel: plain transport or nobody attached.
+    // The channel's bulk buffers (session_channel.cpp). Null: plain transport or nobody attached.
     ring::RingServer* ring = nullptr;
     const void* up_data(uint64_t offset, uint64_t bytes);    // registered where possible
     const void* up_pageable(uint64_t offset, uint64_t bytes);// the same bytes, never registered: copied at once
