@@ -331,6 +331,7 @@ CUresult call_with_data(Proc proc, xdrproc_t xdr_args, void* args, rpc::Bulk* bu
     }
     {
         auto order = ring.hold_order();
+        if (const auto status = ring.prepare_locked(request, &pending); status != ring::Status::Ok) return of_status(status);
         std::byte* place = ring.up_space_locked(size, &bulk->offset);
         if (!place) return of_status(ring::Status::Lost);
         std::memcpy(place, data, size);

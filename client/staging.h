@@ -89,10 +89,9 @@ CUresult stage_up_plain(const StagedCall<Args>& how, const HostBox& box, Describ
     return result;
 }
 
-// The last piece: its call is sent, the ring is free for other threads, and its answer is awaited.
-inline CUresult finish_staged(Session& session, Proc proc, const ring::Request& request, std::unique_lock<std::mutex>& order,
-                              xdrproc_t xdr_res, void* res) {
-    ring::Pending pending;
+// The last piece, prepared before the first: its call is sent, the ring is free for other threads, and its answer is awaited.
+inline CUresult finish_staged(Session& session, Proc proc, const ring::Request& request, ring::Pending& pending,
+                              std::unique_lock<std::mutex>& order, xdrproc_t xdr_res, void* res) {
     if (const auto status = session.ring()->begin_locked(request, &pending); status != ring::Status::Ok) return of_status(status);
     order.unlock();
     ReplyGuard guard;
@@ -108,6 +107,9 @@ CUresult stage_up(Session& session, const StagedCall<Args>& how, const HostBox& 
     ring::RingClient& ring = *session.ring();
     Pieces pieces(box.extent, ring_piece);
     auto order = ring.hold_order();
+    ring::Pending pending;
+    if (answer && !box.extent.empty())
+        if (const auto status = ring.prepare_locked({}, &pending); status != ring::Status::Ok) return of_status(status);
     Piece piece, after;
     for (bool more = pieces.next(&piece); more; piece = after) {
         more = pieces.next(&after);
@@ -121,7 +123,7 @@ CUresult stage_up(Session& session, const StagedCall<Args>& how, const HostBox& 
         const auto request = request_for(how.proc, xdr_routine(how.xdr_args), &args, how.flags, last);
         if (last) {
             Res res{};
-            return finish_staged(session, how.proc, request, order, xdr_routine(answer), &res);
+            return finish_staged(session, how.proc, request, pending, order, xdr_routine(answer), &res);
         }
         if (const auto status = ring.post_locked(request); status != ring::Status::Ok) return of_status(status);
     }
@@ -138,6 +140,8 @@ bool fetch_up(Session& session, const StagedCall<Args>& how, const void* source,
     ring::RingClient& ring = *session.ring();
     Pieces pieces({bytes, 1, 1}, fetched_piece);
     auto order = ring.hold_order();
+    ring::Pending pending;
+    if (const auto status = ring.prepare_locked({}, &pending); status != ring::Status::Ok) return *result = of_status(status), true;
     Piece piece, after;
     for (bool more = pieces.next(&piece); more; piece = after) {
         more = pieces.next(&after);
@@ -152,7 +156,7 @@ bool fetch_up(Session& session, const StagedCall<Args>& how, const void* source,
             continue;
         }
         int32_t answer = 0;
-        *result = finish_staged(session, how.proc, request, order, reinterpret_cast<xdrproc_t>(rpc::xdr_i32), &answer);
+        *result = finish_staged(session, how.proc, request, pending, order, reinterpret_cast<xdrproc_t>(rpc::xdr_i32), &answer);
         if (*result != static_cast<CUresult>(wire::fetch_refused)) return true;
         // What the earlier pieces had to say is the same; an error from before the copy stays.
         if (const int32_t earlier = take_posted_error(); earlier && earlier != wire::fetch_refused) session.note_posted_error(earlier);

@@ -173,8 +173,7 @@ void RingClient::try_post(const Request& request) {
     if (room > 2 * largest_record) post_locked(request);
 }
 
-Status RingClient::begin_locked(const Request& request, Pending* pending) {
-    if (lost()) return Status::Lost;
+Status RingClient::prepare_locked(const Request& request, Pending* pending) {
     auto take_slot = [&]() -> bool {
         for (unsigned word = 0; word < wire::max_slots / 64; ++word) {
             if (!free_slots_[word]) continue;
@@ -193,22 +192,33 @@ Status RingClient::begin_locked(const Request& request, Pending* pending) {
         if (lost()) return Status::Lost;
     }
     pending->reply_offset = pending->reply_bytes = 0;
-    if (request.reply_bytes > channel_.slot_capacity()) {
-        std::unique_lock adopted(order_, std::adopt_lock);
-        const bool have = down_alloc_locked(adopted, request.reply_bytes, &pending->reply_offset, true);
-        adopted.release();
-        if (!have) {
-            free_slots_[pending->slot / 64] |= uint64_t(1) << (pending->slot % 64);
-            return lost() ? Status::Lost : Status::TooLarge;
-        }
-        pending->reply_bytes = request.reply_bytes;
+    if (request.reply_bytes <= channel_.slot_capacity()) return Status::Ok;
+    std::unique_lock adopted(order_, std::adopt_lock);
+    const bool have = down_alloc_locked(adopted, request.reply_bytes, &pending->reply_offset, true);
+    adopted.release();
+    if (!have) {
+        give_back_locked(pending);
+        return lost() ? Status::Lost : Status::TooLarge;
     }
+    pending->reply_bytes = request.reply_bytes;
+    return Status::Ok;
+}
+
+void RingClient::give_back_locked(Pending* pending) {
+    free_slots_[pending->slot / 64] |= uint64_t(1) << (pending->slot % 64);
+    if (pending->reply_bytes) down_free_locked(pending->reply_offset, pending->reply_bytes);
+    pending->slot = wire::no_slot;
+}
+
+Status RingClient::begin_locked(const Request& request, Pending* pending) {
+    if (lost()) return Status::Lost;
+    if (pending->slot == wire::no_slot)
+        if (const Status status = prepare_locked(request, pending); status != Status::Ok) return status;
     pending->seq = next_seq_;
     channel_.client_page().acked_seq.store(oldest_ ? oldest_->seq - 1 : next_seq_ - 1, std::memory_order_relaxed);
     const Status status = encode_locked(request, pending->slot, pending->reply_offset, pending->reply_bytes);
     if (status != Status::Ok) {
-        free_slots_[pending->slot / 64] |= uint64_t(1) << (pending->slot % 64);
-        if (pending->reply_bytes) down_free_locked(pending->reply_offset, pending->reply_bytes);
+        give_back_locked(pending);
         return status;
     }
     pending->previous = newest_;
@@ -272,8 +282,7 @@ void RingClient::release(Pending* pending, bool order_held) {
         if (!order_held) order.lock();
         (pending->previous ? pending->previous->next : oldest_) = pending->next;
         (pending->next ? pending->next->previous : newest_) = pending->previous;
-        free_slots_[pending->slot / 64] |= uint64_t(1) << (pending->slot % 64);
-        if (pending->reply_bytes) down_free_locked(pending->reply_offset, pending->reply_bytes);
+        give_back_locked(pending);
     }
     freed_.notify_all();
 }

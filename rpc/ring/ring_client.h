@@ -31,7 +31,7 @@ struct Request {
 // A call that was sent and whose reply is awaited.
 struct Pending {
     uint64_t seq = 0;
-    uint32_t slot = 0;
+    uint32_t slot = wire::no_slot;
     uint64_t generation = 0;
     uint64_t reply_offset = 0, reply_bytes = 0;  // space in the down buffer that the reply may use
     Pending* previous = nullptr;                 // list of outstanding calls, in order
@@ -82,6 +82,11 @@ class RingClient {
     std::unique_lock<std::mutex> hold_order() { return std::unique_lock(order_); }
     Status post_locked(const Request& request);
     Status begin_locked(const Request& request, Pending* pending);
+    // Takes what the answer needs, for which other threads' records may be let in between: nothing of the call may have been
+    // sent, and no data of it have its space, before. begin_locked() does it for a call that is one record without data.
+    Status prepare_locked(const Request& request, Pending* pending);
+    // For a call that was prepared and is not begun.
+    void give_back_locked(Pending* pending);
 
     // Space in the up buffer for `bytes` (at most up_limit()) contiguous bytes, to be filled before the next record
     // is sent, which frees it once executed. Order held. Null when the session is lost. `window`: the first bytes of the

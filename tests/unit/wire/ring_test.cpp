@@ -218,6 +218,56 @@ TEST(BulkBuffers, NoDataCrossesACut) {
     }
 }
 
+// A server that does what the test tells it to.
+class ByHand : public Attacher {
+  public:
+    bool attach(wire::Hello& hello, Channel& client) override {
+        Channel channel;
+        std::string why;
+        if (!channel.map_as_server(UniqueFd(::dup(client.fd())), &why)) return ADD_FAILURE() << why, false;
+        server = RingServer(std::move(channel));
+        if (server.position(hello, 0, &why) != wire::Refusal::None || !server.channel().lock()) return false;
+        server.begin(0, 0);
+        return true;
+    }
+    RingServer server;
+};
+
+// A record's up_end frees what lies before it once it is executed: no other record may stand for data whose own is not sent.
+TEST(BulkBuffers, DataOfACallThatHasToWaitForASlotStaysItsOwn) {
+    ByHand by_hand;
+    RingClient client(by_hand);
+    ASSERT_TRUE(client.open());
+    uint64_t value = 1, begin = 0, other = 2;
+    std::vector<Pending> all(wire::max_slots);
+    for (Pending& one : all) ASSERT_EQ(client.begin(request(&value), &one), Status::Ok);
+    std::atomic<bool> began{false};
+    Pending late;
+    std::thread waits([&] {
+        auto order = client.hold_order();
+        began = true;
+        if (client.prepare_locked(request(&value), &late) != Status::Ok) return;
+        if (client.up_space_locked(1u << 20, &begin)) client.begin_locked(request(&value), &late);
+    });
+    while (!began) std::this_thread::yield();
+    {
+        auto order = client.hold_order();  // had when the other one waits
+        uint64_t offset = 0;
+        ASSERT_NE(client.up_space_locked(4096, &offset), nullptr);
+        ASSERT_EQ(client.post_locked(request(&other)), Status::Ok);
+    }
+    client.release(&all.front());
+    waits.join();
+    ASSERT_NE(late.seq, 0u);
+    const uint64_t data = begin - client.channel().geometry().up_offset;
+    for (auto record = by_hand.server.peek(); record; record = by_hand.server.peek()) {
+        if (record->seq < late.seq) {
+            EXPECT_LE(record->up_end, data) << "record " << record->seq << " frees data of record " << late.seq;
+        }
+        by_hand.server.advance(*record);
+    }
+}
+
 class Records : public ::testing::Test {
   protected:
     void SetUp() override {
