@@ -25,6 +25,7 @@
 #include "client/parameter_layout.h"
 #include "client/server_path.h"
 #include "client/unsupported.h"
+#include "client/waited.h"
 
 extern "C" {
 // libtirpc's objects name stderr in a way that a shared library cannot; the linker gives them this one instead.
@@ -43,12 +44,6 @@ std::atomic<bool> atfork_registered{false};
 std::atomic<int32_t> posted_error{0};
 std::atomic<uint32_t> next_thread{1};
 constinit thread_local uint32_t this_thread __attribute__((tls_model("initial-exec"))) = 0;
-
-int64_t now_ms() {
-    timespec t{};
-    ::clock_gettime(CLOCK_MONOTONIC, &t);
-    return int64_t(t.tv_sec) * 1000 + t.tv_nsec / 1000000;
-}
 
 void program_name(char (&name)[64]) {
     const int fd = ::open("/proc/self/comm", O_RDONLY | O_CLOEXEC);
@@ -226,7 +221,7 @@ bool Session::send_offer(wire::ImageOffer& offer, int file) {
 // Waits about a second for the server's page to answer this hello.
 bool Session::await_answer(const wire::Hello& hello, ring::Channel& channel, wire::Refusal* refusal) {
     auto& page = channel.server_page();
-    const int64_t end = now_ms() + 1000;
+    Waited waited;
     for (;;) {
         const auto state = static_cast<wire::AttachState>(page.attach_state.load(std::memory_order_acquire));
         if (state != wire::AttachState::Waiting && page.answered_epoch == hello.next_epoch) {
@@ -236,7 +231,7 @@ bool Session::await_answer(const wire::Hello& hello, ring::Channel& channel, wir
             // Only a living server's word counts: a restored copy of an old answer does not.
             return state == wire::AttachState::Refused || channel.server_alive();
         }
-        if (now_ms() >= end) return false;
+        if (waited.ms() >= 1000) return false;
         // A server that still has device work waiting for callbacks takes us only when they have run.
         if (callbacks::on_callback_thread() && callbacks::serve_shown(*this)) continue;
         ring::futex_wait(page.attach_state, static_cast<uint32_t>(state), 20000);
@@ -244,7 +239,7 @@ bool Session::await_answer(const wire::Hello& hello, ring::Channel& channel, wir
 }
 
 bool Session::attach(wire::Hello& hello, ring::Channel& channel) {
-    const int64_t begin = now_ms();
+    Waited waited;
     const bool first = epoch_ == 0;
     hello.token = token_;
     hello.pid = static_cast<uint32_t>(::getpid());
@@ -256,7 +251,7 @@ bool Session::attach(wire::Hello& hello, ring::Channel& channel) {
     bool told = false;
     for (;;) {
         hello.host_bytes = host_memory_.bytes();
-        const int64_t waited_ms = now_ms() - begin;
+        const int64_t waited_ms = waited.ms();
         const bool out_of_time = reconnect_timeout_ >= 0 && waited_ms > reconnect_timeout_ * 1000;
         int error = 0;
         wire::Refusal refusal = wire::Refusal::None;

@@ -19,6 +19,7 @@
 #include "client/descriptors.h"
 #include "client/log.h"
 #include "client/server_path.h"
+#include "client/waited.h"
 #include "cricket/nvml_wire.h"
 
 extern "C" {
@@ -40,12 +41,6 @@ constexpr int most_accidents = 3;
 constexpr int64_t resend_after_ms = 1000;
 
 std::atomic<bool> said_no_server{false}, said_waiting{false}, said_broken{false};
-
-int64_t now_ms() {
-    timespec t{};
-    ::clock_gettime(CLOCK_MONOTONIC, &t);
-    return int64_t(t.tv_sec) * 1000 + t.tv_nsec / 1000000;
-}
 
 void pause_ms(long ms) {
     const timespec pause{ms / 1000, ms % 1000 * 1000000};
@@ -137,12 +132,12 @@ int send(const char* path, int memfd) {
 
 // Returns the last state: Answered; Taken, by somebody who is no more; Waiting, after a second.
 NvmlState wait(Paper& paper) {
-    const int64_t sent = now_ms();
+    client::Waited waited;
     for (;;) {
         const NvmlState state = paper.state();
         if (state == NvmlState::Answered) return state;
         if (state == NvmlState::Taken && !paper.held()) return paper.state();
-        if (state == NvmlState::Waiting && now_ms() - sent > resend_after_ms) return state;
+        if (state == NvmlState::Waiting && waited.ms() > resend_after_ms) return state;
         const timespec timeout{0, 20000000};
         ::syscall(SYS_futex, &paper.page().state, FUTEX_WAIT, static_cast<uint32_t>(state), &timeout, nullptr, 0);
     }
@@ -168,7 +163,8 @@ Outcome read_reply(Paper& paper, const Call& call, uint32_t xid) {
 Outcome attempt_until_answered(const Call& call) {
     char path[108];
     if (!client::server_path(path)) return Outcome::NoServer;
-    const int64_t began = now_ms(), patience = client::reconnect_timeout();  // seconds
+    client::Waited since_begin;
+    const int64_t patience = client::reconnect_timeout();  // seconds
     int accidents = 0;
     for (uint32_t xid = 1;; ++xid) {
         Paper paper;
@@ -181,7 +177,7 @@ Outcome attempt_until_answered(const Call& call) {
             if (state == NvmlState::Taken && ++accidents == most_accidents) return Outcome::Broken;
             continue;
         }
-        const int64_t waited = now_ms() - began;
+        const int64_t waited = since_begin.ms();
         if (error == EAGAIN || error == ENOBUFS) {  // a moment's crowd
             pause_ms(1);
             continue;

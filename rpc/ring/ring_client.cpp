@@ -32,7 +32,8 @@ bool spin_patiently(Condition condition) {
     rounds.in_vain();
     const uint64_t patience = patience_ns.load(std::memory_order_relaxed);
     if (patience == 0) return false;
-    for (const uint64_t end = now_ns() + patience; now_ns() < end;)
+    // A difference: where it is restored meanwhile the clock may say less than when it began.
+    for (const uint64_t began = now_ns(); now_ns() - began < patience;)
         if (spin_until(condition, 64)) return true;
     return false;
 }

@@ -6,6 +6,7 @@ middle: the server has answered, the program has not seen it, and device work th
 of the program's host functions. The answer in the image is of an earlier life; a program that took it for the new server's
 would attach once more, and wait for ever.
 old-answer: the same from the program's side, against a server played by hand: it may not be believed when the lock is there.
+clock: where it is restored meanwhile, the clock says something else; it neither waits for its time to come nor gives up.
 once-more: the same from the server's side, by a program played by hand: a second attach on a channel is answered.
 """
 import os
@@ -115,6 +116,24 @@ def old_answer(world):
     server.close()
 
 
+def clock(world):
+    server = hello.PlayedServer(world.socket)
+    seconds = world.folder / "clock"
+    app = world.start("counter", "--steps", "1", preload=[world.build / "tests/checkpoint/libother_clock.so"],
+                      env={"CRICKET_TEST_CLOCK": str(seconds), "CRICKET_RECONNECT_TIMEOUT": "30"})
+    first = wait_for(server.next_hello, "a hello")
+    for offset in (-3600, 86400):
+        # Not a write in place: it may be read meanwhile.
+        (world.folder / "next").write_text(str(offset))
+        (world.folder / "next").rename(seconds)
+        for _ in range(3):
+            again = wait_for(server.next_hello, lambda: f"the hello again, the clock off by {offset} s; {app.describe()}", 15)
+            check(again.next_epoch == first.next_epoch, "the hello is another one")
+            check(app.alive(), f"it gave up: {app.describe()}")
+    app.kill()
+    server.close()
+
+
 def once_more(world):
     server = world.start_server()
     client = hello.Client(world.socket)
@@ -128,6 +147,6 @@ def once_more(world):
     server.stop()
 
 
-CASES = {"middle": middle, "old-answer": old_answer, "once-more": once_more}
+CASES = {"middle": middle, "old-answer": old_answer, "clock": clock, "once-more": once_more}
 main(__doc__, lambda world, arguments: CASES[arguments.case](world),
      lambda parser: parser.add_argument("case", choices=CASES))

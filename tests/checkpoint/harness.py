@@ -164,7 +164,7 @@ class Server:
 class App:
     """An application started as CRIU needs it: a session of its own, no terminal, output into files."""
 
-    def __init__(self, world, command, shim=True, env=None, close_fds=True):
+    def __init__(self, world, command, shim=True, env=None, close_fds=True, preload=()):
         self.world = world
         self.command = [str(word) for word in command]
         name = Path(self.command[0]).name
@@ -173,7 +173,7 @@ class App:
         self.errors = world.folder / f"{name}{number}.err"
         environment = world.environment(**(env or {}))
         if shim:
-            environment["LD_PRELOAD"] = str(world.shim)
+            environment["LD_PRELOAD"] = " ".join(str(library) for library in [*preload, world.shim])
         elif world.driver == "soft":
             environment["LD_LIBRARY_PATH"] = str(world.soft_driver.parent)
         with open(self.log, "wb") as out, open(self.errors, "wb") as err:
