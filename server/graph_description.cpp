@@ -8,6 +8,7 @@
 
 #include "checkpoint_parts.h"
 #include "dispatch.h"
+#include "graph_node_kinds.h"
 #include "graph_nodes.h"
 #include "log.h"
 #include "session.h"
@@ -40,17 +41,6 @@ constexpr CUlaunchAttributeID node_attributes[] = {
     CU_LAUNCH_ATTRIBUTE_NVLINK_UTIL_CENTRIC_SCHEDULING,
 };
 
-const char* type_name(CUgraphNodeType type) {
-    switch (type) {
-        case CU_GRAPH_NODE_TYPE_MEM_ALLOC: return "allocates memory, at an address that only the driver can choose";
-        case CU_GRAPH_NODE_TYPE_MEM_FREE: return "frees memory that a graph allocated, at an address that only the driver can choose";
-        case CU_GRAPH_NODE_TYPE_CONDITIONAL: return "is conditional: kernels hold its handle, which the driver chooses";
-        case CU_GRAPH_NODE_TYPE_EXT_SEMAS_SIGNAL:
-        case CU_GRAPH_NODE_TYPE_EXT_SEMAS_WAIT: return "uses an external semaphore";
-        default: return "is of an unknown type";
-    }
-}
-
 std::vector<std::byte> take(rpc::Blob& blob) {
     const auto* from = static_cast<const std::byte*>(blob.data);
     std::vector<std::byte> bytes(from, from + blob.size);
@@ -61,71 +51,8 @@ std::vector<std::byte> take(rpc::Blob& blob) {
 
 rpc::Blob blob_of(const std::vector<std::byte>& bytes) { return {bytes.data(), static_cast<uint32_t>(bytes.size()), true, false}; }
 
-uint64_t context_of_address(Call& call, CUdeviceptr address) {
-    const DeviceAllocation* allocation = call.session.device_memory.find(address);
-    return allocation && call.objects.get(HandleKind::Context, allocation->context) ? allocation->context : 0;
-}
-
 CUcontext context_handle(Call& call, uint64_t number) {
     return static_cast<CUcontext>(call.objects.get(HandleKind::Context, number));
-}
-
-template <class H>
-void require_known(Call& call, HandleKind kind, H handle, const char* what) {
-    if (!call.objects.find(kind, from_number<void*>(to_number(handle))))
-        fail(std::string("a graph has a node for ") + what + " that is gone, which cannot be restored");
-}
-
-// Names what the session does not know before it is turned into numbers, and finds the node's context.
-void prepare(Call& call, NodeDescription* one, CUgraphNodeParams* params) {
-    switch (params->type) {
-        case CU_GRAPH_NODE_TYPE_KERNEL: {
-            auto& kernel = params->kernel;
-            uint64_t context = kernel.ctx ? call.objects.find(HandleKind::Context, kernel.ctx) : 0;
-            if (kernel.func) {
-                const auto of = call.session.loading.kernel_of(kernel.func);
-                const uint64_t function = call.objects.find(HandleKind::Function, kernel.func);
-                if (!function && !of.kernel && !call.objects.find(HandleKind::Kernel, kernel.func))
-                    fail("a graph has a node for a kernel that the session does not know, which cannot be restored");
-                const uint64_t owner = of.context ? of.context : function ? call.session.journal.owner(call.session.journal.owner(function)) : 0;
-                if (owner && call.session.home(context) != owner) context = owner;
-            } else {
-                require_known(call, HandleKind::Kernel, kernel.kern, "a kernel");
-            }
-            if (context_handle(call, context)) one->context = context;
-            break;
-        }
-        case CU_GRAPH_NODE_TYPE_MEMCPY: {
-            auto& copy = params->memcpy.copyParams;
-            if (copy.srcMemoryType == CU_MEMORYTYPE_ARRAY) require_known(call, HandleKind::Array, copy.srcArray, "an array");
-            if (copy.dstMemoryType == CU_MEMORYTYPE_ARRAY) require_known(call, HandleKind::Array, copy.dstArray, "an array");
-            uint64_t context = context_of_address(call, copy.dstDevice);
-            if (!context) context = context_of_address(call, copy.srcDevice);
-            if (context) one->context = context;
-            params->memcpy.copyCtx = context_handle(call, one->context);
-            break;
-        }
-        case CU_GRAPH_NODE_TYPE_MEMSET:
-            if (const uint64_t context = context_of_address(call, params->memset.dst)) one->context = context;
-            params->memset.ctx = context_handle(call, one->context);
-            break;
-        case CU_GRAPH_NODE_TYPE_BATCH_MEM_OP:
-            if (const uint64_t context = call.objects.find(HandleKind::Context, params->memOp.ctx)) one->context = context;
-            params->memOp.ctx = context_handle(call, one->context);
-            break;
-        case CU_GRAPH_NODE_TYPE_HOST:
-            if (params->host.fn != Callbacks::host_function || !call.session.callbacks.id_of(params->host.userData))
-                fail("a graph has a host function that the session does not know, which cannot be restored");
-            break;
-        case CU_GRAPH_NODE_TYPE_EVENT_RECORD:
-            require_known(call, HandleKind::Event, params->eventRecord.event, "an event");
-            break;
-        case CU_GRAPH_NODE_TYPE_WAIT_EVENT:
-            require_known(call, HandleKind::Event, params->eventWait.event, "an event");
-            break;
-        default:
-            break;
-    }
 }
 
 std::vector<std::pair<uint32_t, CUlaunchAttributeValue>> attributes_of(Call& call, CUgraphNode node) {
@@ -143,11 +70,8 @@ std::vector<std::pair<uint32_t, CUlaunchAttributeValue>> attributes_of(Call& cal
 }
 
 std::vector<CUgraphNode> nodes_of(Call& call, CUgraph graph) {
-    size_t count = 0;
-    require(call, call.driver.cuGraphGetNodes(graph, nullptr, &count), "cuGraphGetNodes");
-    std::vector<CUgraphNode> nodes(count);
-    if (count) require(call, call.driver.cuGraphGetNodes(graph, nodes.data(), &count), "cuGraphGetNodes");
-    nodes.resize(std::min(count, nodes.size()));
+    std::vector<CUgraphNode> nodes;
+    require(call, list_nodes(call.driver, graph, &nodes), "cuGraphGetNodes");
     return nodes;
 }
 
@@ -280,32 +204,19 @@ NodeDescription describe_node(Call& call, CUgraphNode node, uint64_t context) {
     one.number = call.objects.find(HandleKind::GraphNode, node);
     one.context = context;
     require(call, call.driver.cuGraphNodeGetType(node, &one.type), "cuGraphNodeGetType");
+    const NodeKind& kind = node_kind(one.type);
+    if (kind.refusal) fail(std::string("a node of a graph ") + kind.refusal);
     CUgraphNodeParams params{};
     params.type = one.type;
-    switch (one.type) {
-        case CU_GRAPH_NODE_TYPE_EMPTY:
-            break;
-        case CU_GRAPH_NODE_TYPE_KERNEL:
-        case CU_GRAPH_NODE_TYPE_MEMCPY:
-        case CU_GRAPH_NODE_TYPE_MEMSET:
-        case CU_GRAPH_NODE_TYPE_HOST:
-        case CU_GRAPH_NODE_TYPE_GRAPH:
-        case CU_GRAPH_NODE_TYPE_WAIT_EVENT:
-        case CU_GRAPH_NODE_TYPE_EVENT_RECORD:
-        case CU_GRAPH_NODE_TYPE_BATCH_MEM_OP:
-            require(call, driver_node_params(call.driver, node, one.type, &params), "parameters of a node");
-            break;
-        default:
-            fail(std::string("a node of a graph ") + type_name(one.type));
-    }
-    prepare(call, &one, &params);
+    if (kind.get) require(call, kind.get(call.driver, node, &params), "parameters of a node");
+    if (kind.check) kind.check(call, params, &one.context);
     if (one.type == CU_GRAPH_NODE_TYPE_GRAPH) {
         one.child = std::make_shared<GraphDescription>(describe_graph(call, params.graph.graph, context));
         params.graph = {};
     }
     if (one.type == CU_GRAPH_NODE_TYPE_KERNEL) one.attributes = attributes_of(call, node);
     rpc::Blob message{}, data{};
-    if (one.type == CU_GRAPH_NODE_TYPE_GRAPH || one.type == CU_GRAPH_NODE_TYPE_EMPTY) {
+    if (one.child) {  // which is not the application's graph of that number
         if (!give_bytes(&message, &params, sizeof params)) fail("out of memory");
     } else {
         require(call, encode_node_params(call, node, params, &message, &data), "parameters of a node");

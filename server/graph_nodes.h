@@ -1,44 +1,16 @@
 // SPDX-License-Identifier: MIT
 // Parameters of graph nodes between messages and the driver (client/graph_nodes.h has the other end): CUgraphNodeParams as
-// it is, with handles as session numbers, and beside it what its pointers lead to.
+// it is, with handles as session numbers, and beside it what its pointers lead to. And which nodes a graph has.
 #pragma once
 
 #include <cuda.h>
 
-#include <cstddef>
+#include <cstdint>
 #include <vector>
 
-#include "call.h"
+#include "kernel_parameters.h"
 
 namespace cricket::server {
-
-// Packed parameters of a kernel as the driver's array of pointers; where the driver does not tell the kernel's layout,
-// as `extra`. Points into itself.
-class KernelParameters {
-  public:
-    KernelParameters() = default;
-    KernelParameters(const KernelParameters&) = delete;
-    CUresult unpack(Call& call, uint64_t function, const rpc::Blob& packed);
-    void** pointers() { return pointers_.empty() ? nullptr : pointers_.data(); }
-    void** extra() { return pointers_.empty() && !bytes_.empty() ? extra_ : nullptr; }
-
-  private:
-    std::vector<std::max_align_t> bytes_;
-    std::vector<void*> pointers_;
-    size_t size_ = 0;
-    void* extra_[5] = {};
-};
-
-// Offsets and sizes of a function's parameters. `number` is a CUfunction's or a CUkernel's.
-struct KernelParameter {
-    size_t offset, size;
-};
-CUresult kernel_parameters(Call& call, uint64_t number, std::vector<KernelParameter>* out);
-CUresult kernel_parameters(Call& call, CUfunction function, std::vector<KernelParameter>* out);
-
-// The events in attributes of kernels: numbers to handles; false when one is none of the session's. And back.
-bool attribute_to_driver(Call& call, CUlaunchAttributeID id, CUlaunchAttributeValue* value);
-void attribute_from_driver(Call& call, CUlaunchAttributeID id, CUlaunchAttributeValue* value);
 
 // One node's parameters for a call of the driver. `value` points into this object.
 class NodeParams {
@@ -46,26 +18,42 @@ class NodeParams {
     NodeParams() = default;
     NodeParams(const NodeParams&) = delete;
     CUresult decode(Call& call, const rpc::Blob& params, const rpc::Blob& data);
-    CUgraphNodeParams value{};
 
-  private:
-    KernelParameters kernel_;
-    std::vector<CUstreamBatchMemOpParams> operations_;
-    std::vector<CUmemAccessDesc> access_;
+    CUgraphNodeParams value{};
+    // What it points at.
+    KernelParameters kernel;
+    std::vector<CUstreamBatchMemOpParams> operations;
+    std::vector<CUmemAccessDesc> access;
 };
 
-// The structs of the functions before cuGraphAddNode begin like their newer versions.
-template <class Old, class New>
-Old* as_older(New* params) {
-    static_assert(sizeof(Old) <= sizeof(New));
-    return reinterpret_cast<Old*>(params);
+// Calls a function of the driver that it may not have.
+template <class Function, class... Params>
+CUresult if_supported(Function function, Params... params) {
+    return function ? function(params...) : CUDA_ERROR_NOT_SUPPORTED;
 }
 
-// Asks the driver about a node of a type that has parameters it tells; pointers in them are valid as long as the node.
+// Asks the driver about a node of a kind that has parameters it tells; pointers in them are valid as long as the node.
 CUresult driver_node_params(const DriverTable& driver, CUgraphNode node, CUgraphNodeType type, CUgraphNodeParams* out);
 
 // What the driver says about a node, as a message. `node` owns graphs that appear in it.
 CUresult encode_node_params(Call& call, CUgraphNode node, CUgraphNodeParams value, rpc::Blob* params, rpc::Blob* data);
+
+// The nodes of a graph, in the driver's order; without those of graphs inside it. Empty unless CUDA_SUCCESS.
+CUresult list_nodes(const DriverTable& driver, CUgraph graph, std::vector<CUgraphNode>* out);
+// The graph inside a child graph node; null for any other node.
+CUgraph child_graph(const DriverTable& driver, CUgraphNode node);
+// visit(node, child_graph(node)) for each node of the graph, and behind it for those of its child graph. What the driver does
+// not tell is left out.
+template <class Visit>
+void visit_nodes(const DriverTable& driver, CUgraph graph, Visit&& visit) {
+    std::vector<CUgraphNode> nodes;
+    list_nodes(driver, graph, &nodes);
+    for (CUgraphNode node : nodes) {
+        CUgraph child = child_graph(driver, node);
+        visit(node, child);
+        if (child) visit_nodes(driver, child, visit);
+    }
+}
 
 // Numbers of the nodes of a graph, of graphs inside it and of their nodes are dropped. Before the driver destroys it, since
 // it is asked which they are.

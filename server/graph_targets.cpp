@@ -4,44 +4,16 @@
 #include <cstring>
 
 #include "dispatch.h"
+#include "graph_node_kinds.h"
+#include "graph_nodes.h"
 #include "session.h"
 
 namespace cricket::server {
 namespace {
 
-constexpr size_t most_lines = 65536;
-
 template <class T>
 const T& as(const void* message) {
     return *static_cast<const T*>(message);
-}
-
-void add_line(std::vector<HostRange>* lines, uint64_t address, uint64_t bytes) {
-    if (bytes == 0 || wire::is_device_address(address)) return;
-    if (!lines->empty() && lines->back().address + lines->back().bytes == address)
-        lines->back().bytes += bytes;
-    else if (lines->size() < most_lines)
-        lines->push_back({address, bytes});
-}
-
-std::vector<HostRange> target_of(const CUDA_MEMCPY3D& copy) {
-    std::vector<HostRange> lines;
-    uint64_t base = 0;
-    if (copy.dstMemoryType == CU_MEMORYTYPE_HOST) base = reinterpret_cast<uint64_t>(copy.dstHost);
-    else if (copy.dstMemoryType == CU_MEMORYTYPE_UNIFIED || copy.dstMemoryType == CU_MEMORYTYPE_DEVICE) base = copy.dstDevice;
-    if (!base || wire::is_device_address(base)) return lines;
-    for (size_t z = 0; z < copy.Depth; ++z)
-        for (size_t y = 0; y < copy.Height && lines.size() < most_lines; ++y)
-            add_line(&lines, base + ((copy.dstZ + z) * copy.dstHeight + copy.dstY + y) * copy.dstPitch + copy.dstXInBytes,
-                     copy.WidthInBytes);
-    return lines;
-}
-
-std::vector<HostRange> target_of(const CUDA_MEMSET_NODE_PARAMS& set) {
-    std::vector<HostRange> lines;
-    for (size_t y = 0; y < set.height && lines.size() < most_lines; ++y)
-        add_line(&lines, set.dst + y * set.pitch, set.width * set.elementSize);
-    return lines;
 }
 
 }  // namespace
@@ -64,29 +36,20 @@ bool GraphTargets::concerns(uint32_t procedure) {
 }
 
 void GraphTargets::collect(Session& session, CUgraph graph, Targets* out) {
-    const DriverTable& driver = session.driver;
-    size_t count = 0;
-    if (driver.cuGraphGetNodes(graph, nullptr, &count) != CUDA_SUCCESS || count == 0) return;
-    std::vector<CUgraphNode> nodes(count);
-    if (driver.cuGraphGetNodes(graph, nodes.data(), &count) != CUDA_SUCCESS) return;
+    std::vector<CUgraphNode> nodes;
+    list_nodes(session.driver, graph, &nodes);
     for (CUgraphNode node : nodes) {
         CUgraphNodeType type{};
-        CUDA_MEMCPY3D copy{};
-        CUDA_MEMSET_NODE_PARAMS set{};
-        CUgraph child = nullptr;
-        if (driver.cuGraphNodeGetType(node, &type) != CUDA_SUCCESS) continue;
-        std::vector<HostRange> lines;
-        if (type == CU_GRAPH_NODE_TYPE_MEMCPY && driver.cuGraphMemcpyNodeGetParams(node, &copy) == CUDA_SUCCESS)
-            lines = target_of(copy);
-        else if (type == CU_GRAPH_NODE_TYPE_MEMSET && driver.cuGraphMemsetNodeGetParams(node, &set) == CUDA_SUCCESS)
-            lines = target_of(set);
-        else if (type == CU_GRAPH_NODE_TYPE_GRAPH && driver.cuGraphChildGraphNodeGetGraph(node, &child) == CUDA_SUCCESS)
-            collect(session, child, out);
-        else if (const auto inside = session.graphs_in_nodes.find(node);
-                 type == CU_GRAPH_NODE_TYPE_CONDITIONAL && inside != session.graphs_in_nodes.end())
+        if (session.driver.cuGraphNodeGetType(node, &type) != CUDA_SUCCESS) continue;
+        if (CUgraph child = child_graph(session.driver, node)) collect(session, child, out);
+        const auto inside = session.graphs_in_nodes.find(node);
+        if (type == CU_GRAPH_NODE_TYPE_CONDITIONAL && inside != session.graphs_in_nodes.end())
             for (const uint64_t number : inside->second)
                 if (void* body = session.objects.get(HandleKind::Graph, number)) collect(session, static_cast<CUgraph>(body), out);
-        if (!lines.empty()) (*out)[node] = std::move(lines);
+        CUgraphNodeParams params{};
+        const auto host_targets = node_kind(type).host_targets;
+        if (!host_targets || driver_node_params(session.driver, node, type, &params) != CUDA_SUCCESS) continue;
+        if (std::vector<HostRange> lines = host_targets(params); !lines.empty()) (*out)[node] = std::move(lines);
     }
 }
 
@@ -154,17 +117,9 @@ void GraphTargets::after(Call& call, Proc procedure, const void* args, const voi
             CUgraphNodeParams params;
             if (it.params.size != sizeof params) break;
             std::memcpy(static_cast<void*>(&params), it.params.data, sizeof params);
-            std::vector<HostRange> lines;
-            if (params.type == CU_GRAPH_NODE_TYPE_MEMCPY) {
-                lines = target_of(params.memcpy.copyParams);
-            } else if (params.type == CU_GRAPH_NODE_TYPE_MEMSET) {
-                CUDA_MEMSET_NODE_PARAMS set{};  // begins like its newer version
-                static_assert(sizeof set <= sizeof params.memset);
-                std::memcpy(&set, &params.memset, sizeof set);
-                lines = target_of(set);
-            } else {
-                break;
-            }
+            const auto host_targets = node_kind(params.type).host_targets;
+            if (!host_targets) break;
+            std::vector<HostRange> lines = host_targets(params);
             auto* node = static_cast<CUgraphNode>(call.objects.get(HandleKind::GraphNode, it.hNode));
             if (!lines.empty())
                 execs_[exec_of(it.hGraphExec)][node] = std::move(lines);

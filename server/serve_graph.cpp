@@ -11,6 +11,7 @@
 
 #include "cricket/unique_fd.h"
 #include "dispatch.h"
+#include "graph_node_kinds.h"
 #include "graph_nodes.h"
 #include "session.h"
 
@@ -34,87 +35,6 @@ bool node_of(Call& call, uint64_t number, CUgraphNode* out) {
 }
 
 uint64_t number_of(Call& call, CUgraphNode node) { return node ? call.objects.add(HandleKind::GraphNode, node) : 0; }
-
-struct NewNode {
-    CUgraph graph = nullptr;
-    std::vector<CUgraphNode> dependencies;
-    std::vector<CUgraphEdgeData> edges;
-    size_t count = 0;
-    CUgraphNode node = nullptr;
-};
-
-template <class Function, class... Params>
-CUresult add(Function function, NewNode* at, Params... params) {
-    if (!function) return CUDA_ERROR_NOT_SUPPORTED;
-    return function(&at->node, at->graph, at->dependencies.empty() ? nullptr : at->dependencies.data(), at->count, params...);
-}
-
-// The driver's function of before cuGraphAddNode for the node's type.
-CUresult add_legacy(const DriverTable& driver, NewNode* at, CUgraphNodeParams* p) {
-    switch (p->type) {
-        case CU_GRAPH_NODE_TYPE_KERNEL:
-            return add(driver.cuGraphAddKernelNode_v2, at, as_older<const CUDA_KERNEL_NODE_PARAMS>(&p->kernel));
-        case CU_GRAPH_NODE_TYPE_MEMCPY:
-            return add(driver.cuGraphAddMemcpyNode, at, &std::as_const(p->memcpy.copyParams), p->memcpy.copyCtx);
-        case CU_GRAPH_NODE_TYPE_MEMSET:
-            return add(driver.cuGraphAddMemsetNode, at, as_older<const CUDA_MEMSET_NODE_PARAMS>(&p->memset), p->memset.ctx);
-        case CU_GRAPH_NODE_TYPE_HOST:
-            return add(driver.cuGraphAddHostNode, at, as_older<const CUDA_HOST_NODE_PARAMS>(&p->host));
-        case CU_GRAPH_NODE_TYPE_GRAPH:
-            return add(driver.cuGraphAddChildGraphNode, at, p->graph.graph);
-        case CU_GRAPH_NODE_TYPE_WAIT_EVENT:
-            return add(driver.cuGraphAddEventWaitNode, at, p->eventWait.event);
-        case CU_GRAPH_NODE_TYPE_EVENT_RECORD:
-            return add(driver.cuGraphAddEventRecordNode, at, p->eventRecord.event);
-        case CU_GRAPH_NODE_TYPE_MEM_ALLOC:
-            return add(driver.cuGraphAddMemAllocNode, at, as_older<CUDA_MEM_ALLOC_NODE_PARAMS>(&p->alloc));
-        case CU_GRAPH_NODE_TYPE_MEM_FREE:
-            return add(driver.cuGraphAddMemFreeNode, at, p->free.dptr);
-        case CU_GRAPH_NODE_TYPE_BATCH_MEM_OP:
-            return add(driver.cuGraphAddBatchMemOpNode, at, as_older<const CUDA_BATCH_MEM_OP_NODE_PARAMS>(&p->memOp));
-        default:
-            return CUDA_ERROR_INVALID_VALUE;
-    }
-}
-
-template <class Function, class... Params>
-CUresult set(Function function, Params... params) {
-    return function ? function(params...) : CUDA_ERROR_NOT_SUPPORTED;
-}
-
-CUresult set_legacy(const DriverTable& driver, CUgraphNode node, CUgraphNodeParams* p) {
-    switch (p->type) {
-        case CU_GRAPH_NODE_TYPE_KERNEL:
-            return set(driver.cuGraphKernelNodeSetParams_v2, node, as_older<const CUDA_KERNEL_NODE_PARAMS>(&p->kernel));
-        case CU_GRAPH_NODE_TYPE_MEMCPY:
-            return set(driver.cuGraphMemcpyNodeSetParams, node, &p->memcpy.copyParams);
-        case CU_GRAPH_NODE_TYPE_MEMSET:
-            return set(driver.cuGraphMemsetNodeSetParams, node, as_older<const CUDA_MEMSET_NODE_PARAMS>(&p->memset));
-        case CU_GRAPH_NODE_TYPE_HOST:
-            return set(driver.cuGraphHostNodeSetParams, node, as_older<const CUDA_HOST_NODE_PARAMS>(&p->host));
-        case CU_GRAPH_NODE_TYPE_BATCH_MEM_OP:
-            return set(driver.cuGraphBatchMemOpNodeSetParams, node, as_older<const CUDA_BATCH_MEM_OP_NODE_PARAMS>(&p->memOp));
-        default:
-            return CUDA_ERROR_INVALID_VALUE;
-    }
-}
-
-CUresult set_legacy(const DriverTable& driver, CUgraphExec exec, CUgraphNode node, CUgraphNodeParams* p) {
-    switch (p->type) {
-        case CU_GRAPH_NODE_TYPE_KERNEL:
-            return set(driver.cuGraphExecKernelNodeSetParams_v2, exec, node, as_older<const CUDA_KERNEL_NODE_PARAMS>(&p->kernel));
-        case CU_GRAPH_NODE_TYPE_MEMCPY:
-            return set(driver.cuGraphExecMemcpyNodeSetParams, exec, node, &p->memcpy.copyParams, p->memcpy.copyCtx);
-        case CU_GRAPH_NODE_TYPE_MEMSET:
-            return set(driver.cuGraphExecMemsetNodeSetParams, exec, node, as_older<const CUDA_MEMSET_NODE_PARAMS>(&p->memset), p->memset.ctx);
-        case CU_GRAPH_NODE_TYPE_HOST:
-            return set(driver.cuGraphExecHostNodeSetParams, exec, node, as_older<const CUDA_HOST_NODE_PARAMS>(&p->host));
-        case CU_GRAPH_NODE_TYPE_BATCH_MEM_OP:
-            return set(driver.cuGraphExecBatchMemOpNodeSetParams, exec, node, as_older<const CUDA_BATCH_MEM_OP_NODE_PARAMS>(&p->memOp));
-        default:
-            return CUDA_ERROR_INVALID_VALUE;
-    }
-}
 
 }  // namespace
 
@@ -149,7 +69,7 @@ void serve_cuGraphChildGraphNodeGetGraph(Call& call, const cuGraphChildGraphNode
     CUgraphNode node = nullptr;
     CUgraph graph = nullptr;
     if (!node_of(call, args.hNode, &node)) res.status = CUDA_ERROR_INVALID_VALUE;
-    else res.status = set(call.driver.cuGraphChildGraphNodeGetGraph, node, &graph);
+    else res.status = if_supported(call.driver.cuGraphChildGraphNodeGetGraph, node, &graph);
     if (res.status != CUDA_SUCCESS || !graph) return;
     res.phGraph = call.objects.add(HandleKind::Graph, graph);
     call.session.graphs_in_nodes[node] = {res.phGraph};
@@ -170,13 +90,13 @@ void serve_cuGraphAddNode_v2(Call& call, const cuGraphAddNode_v2_args& args, cuG
     if (edges) std::memcpy(at.edges.data(), args.dependencyData.data, args.dependencyData.size);
     res.status = params.decode(call, args.params, args.data);
     if (res.status != CUDA_SUCCESS) return;
+    const NodeKind& kind = node_kind(params.value.type);
     if (args.legacy)
-        res.status = add_legacy(call.driver, &at, &params.value);
-    else if (!call.driver.cuGraphAddNode_v2)
-        res.status = CUDA_ERROR_NOT_SUPPORTED;
+        res.status = kind.add ? kind.add(call.driver, &at, params.value) : CUDA_ERROR_INVALID_VALUE;
     else
-        res.status = call.driver.cuGraphAddNode_v2(&at.node, at.graph, at.dependencies.empty() ? nullptr : at.dependencies.data(),
-                                                   edges ? at.edges.data() : nullptr, at.count, &params.value);
+        res.status = if_supported(call.driver.cuGraphAddNode_v2, &at.node, at.graph,
+                              at.dependencies.empty() ? nullptr : at.dependencies.data(), edges ? at.edges.data() : nullptr,
+                              at.count, &params.value);
     if (res.status != CUDA_SUCCESS || !at.node) return;
     res.phGraphNode = number_of(call, at.node);
     if (params.value.type == CU_GRAPH_NODE_TYPE_MEM_ALLOC) call.session.captured_memory = true;
@@ -193,8 +113,9 @@ void serve_cuGraphNodeSetParams(Call& call, const cuGraphNodeSetParams_args& arg
     NodeParams params;
     res.status = node_of(call, args.hNode, &node) ? params.decode(call, args.params, args.data) : CUDA_ERROR_INVALID_VALUE;
     if (res.status != CUDA_SUCCESS) return;
-    res.status = args.legacy ? set_legacy(call.driver, node, &params.value)
-                             : set(call.driver.cuGraphNodeSetParams, node, &params.value);
+    const auto set = node_kind(params.value.type).set;
+    if (!args.legacy) res.status = if_supported(call.driver.cuGraphNodeSetParams, node, &params.value);
+    else res.status = set ? set(call.driver, node, params.value) : CUDA_ERROR_INVALID_VALUE;
 }
 
 void serve_cuGraphExecNodeSetParams(Call& call, const cuGraphExecNodeSetParams_args& args, cuGraphExecNodeSetParams_res& res) {
@@ -204,8 +125,9 @@ void serve_cuGraphExecNodeSetParams(Call& call, const cuGraphExecNodeSetParams_a
     const bool known = driver_handle(call.objects, HandleKind::GraphExec, args.hGraphExec, &exec) && node_of(call, args.hNode, &node);
     res.status = known ? params.decode(call, args.params, args.data) : CUDA_ERROR_INVALID_VALUE;
     if (res.status != CUDA_SUCCESS) return;
-    res.status = args.legacy ? set_legacy(call.driver, exec, node, &params.value)
-                             : set(call.driver.cuGraphExecNodeSetParams, exec, node, &params.value);
+    const auto set = node_kind(params.value.type).set_exec;
+    if (!args.legacy) res.status = if_supported(call.driver.cuGraphExecNodeSetParams, exec, node, &params.value);
+    else res.status = set ? set(call.driver, exec, node, params.value) : CUDA_ERROR_INVALID_VALUE;
 }
 
 void serve_cricketGraphNodeGetParams(Call& call, const cricketGraphNodeGetParams_args& args, cricketGraphNodeGetParams_res& res) {
@@ -235,7 +157,7 @@ void serve_cuGraphKernelNodeGetAttribute(Call& call, const cuGraphKernelNodeGetA
     CUlaunchAttributeValue value{};
     const auto id = static_cast<CUlaunchAttributeID>(args.attr);
     if (!node_of(call, args.hNode, &node)) res.status = CUDA_ERROR_INVALID_VALUE;
-    else res.status = set(call.driver.cuGraphKernelNodeGetAttribute, node, id, &value);
+    else res.status = if_supported(call.driver.cuGraphKernelNodeGetAttribute, node, id, &value);
     if (res.status != CUDA_SUCCESS) return;
     attribute_from_driver(call, id, &value);
     res.value_out = value;
@@ -248,7 +170,7 @@ void serve_cuGraphKernelNodeSetAttribute(Call& call, const cuGraphKernelNodeSetA
     const auto id = static_cast<CUlaunchAttributeID>(args.attr);
     if (!node_of(call, args.hNode, &node)) res.status = CUDA_ERROR_INVALID_VALUE;
     else if (!attribute_to_driver(call, id, &value)) res.status = CUDA_ERROR_INVALID_HANDLE;
-    else res.status = set(call.driver.cuGraphKernelNodeSetAttribute, node, id, &std::as_const(value));
+    else res.status = if_supported(call.driver.cuGraphKernelNodeSetAttribute, node, id, &std::as_const(value));
 }
 
 // The driver writes into a file of ours, whose content the application's side puts where it was asked to, piece by piece.
@@ -260,7 +182,7 @@ void serve_cuGraphDebugDotPrint(Call& call, const cuGraphDebugDotPrint_args& arg
         if (!driver_handle(call.objects, HandleKind::Graph, args.hGraph, &graph)) res.status = CUDA_ERROR_INVALID_VALUE;
         else if (!file) res.status = CUDA_ERROR_OUT_OF_MEMORY;
         else
-            res.status = set(call.driver.cuGraphDebugDotPrint, graph,
+            res.status = if_supported(call.driver.cuGraphDebugDotPrint, graph,
                              ("/proc/self/fd/" + std::to_string(file.get())).c_str(), args.flags);
         struct stat info {};
         if (res.status != CUDA_SUCCESS) return;

@@ -8,7 +8,7 @@
 
 #include "cricket/multi_launch.h"
 #include "dispatch.h"
-#include "graph_nodes.h"
+#include "kernel_parameters.h"
 #include "launch_config.h"
 #include "session.h"
 #include "transfer.h"
@@ -38,8 +38,7 @@ CUresult launch_now(Call& call, const CUlaunchConfig& config, CUfunction functio
     if (call.session.captures.any()) {
         // What becomes a node shows its parameters as it was given them: one by one.
         KernelParameters unpacked;
-        const CUresult status = unpacked.unpack(call, number, params);
-        if (status != CUDA_SUCCESS) return status;
+        unpacked.unpack(call, number, params);
         return call.driver.cuLaunchKernelEx(&config, function, unpacked.pointers(), unpacked.extra());
     }
     size_t bytes = params.size;
@@ -147,10 +146,9 @@ void serve_cuLaunchCooperativeKernelMultiDevice(Call& call, const cuLaunchCooper
             res.status = CUDA_ERROR_INVALID_HANDLE;
         else if (one.param_bytes > args.params.size - used)
             res.status = CUDA_ERROR_INVALID_VALUE;
-        else
-            res.status = parameters[i].unpack(
-                call, one.function, {static_cast<const std::byte*>(args.params.data) + used, one.param_bytes, true, false});
         if (res.status != CUDA_SUCCESS) return;
+        parameters[i].unpack(call, one.function,
+                             {static_cast<const std::byte*>(args.params.data) + used, one.param_bytes, true, false});
         call.session.device_heaps.before_launch(call, one.function);
         used += one.param_bytes;
         launches[i] = {function,     one.grid[0],      one.grid[1], one.grid[2],           one.block[0],
@@ -169,32 +167,11 @@ void serve_cuFuncLoad(Call& call, const cuFuncLoad_args& args, cuFuncLoad_res& r
 
 // For each parameter 8 bytes of offset and 8 of size.
 void serve_cricketParameterLayout(Call& call, const cricketParameterLayout_args& args, cricketParameterLayout_res& res) {
-    if (!args.function) {
-        res.status = CUDA_ERROR_INVALID_HANDLE;
-        return;
-    }
-    std::vector<uint64_t> layout;
-    for (size_t index = 0;; ++index) {
-        size_t offset = 0, size = 0;
-        CUresult status;
-        if (Objects::kind_of(args.function) == HandleKind::Kernel) {
-            CUkernel kernel = nullptr;
-            if (!driver_handle(call.objects, HandleKind::Kernel, args.function, &kernel)) status = CUDA_ERROR_INVALID_HANDLE;
-            else status = call.driver.cuKernelGetParamInfo(kernel, index, &offset, &size);
-        } else {
-            CUfunction function = nullptr;
-            if (!driver_handle(call.objects, HandleKind::Function, args.function, &function)) status = CUDA_ERROR_INVALID_HANDLE;
-            else status = call.driver.cuFuncGetParamInfo(function, index, &offset, &size);
-        }
-        if (status == CUDA_ERROR_INVALID_VALUE) break;  // past the last one
-        if (status != CUDA_SUCCESS) {
-            res.status = status;
-            return;
-        }
-        layout.push_back(offset);
-        layout.push_back(size);
-    }
-    if (!give_bytes(&res.layout, layout.data(), layout.size() * sizeof(uint64_t))) res.status = CUDA_ERROR_OUT_OF_MEMORY;
+    static_assert(sizeof(KernelParameter) == 16);
+    std::vector<KernelParameter> layout;
+    res.status = kernel_parameters(call, args.function, &layout);
+    if (res.status == CUDA_SUCCESS && !give_bytes(&res.layout, layout.data(), layout.size() * sizeof(KernelParameter)))
+        res.status = CUDA_ERROR_OUT_OF_MEMORY;
 }
 
 }  // namespace cricket::server
