@@ -104,16 +104,16 @@ void Executor::execute(const DispatchEntry& entry, uint32_t procedure, Call& cal
         current = session_.make_current(0);  // among these is the reset that ends the loss
     const bool captures = session_.captures.any();
     if (captures) [[unlikely]] session_.captures.enter(call.credential);
-    if (current != CUDA_SUCCESS)
+    bool of_graphs = false;
+    if (current != CUDA_SUCCESS) {
         status_of(res) = current;
-    else if (captures && session_.captures.refuses(procedure))
+    } else if (captures && session_.captures.refuses(procedure)) {
         status_of(res) = session_.refused_by_capture();
-    else if (!call.replaying && GraphHistory::concerns(procedure)) [[unlikely]] {
-        session_.graph_history.before(call, static_cast<Proc>(procedure), args);
+    } else {
+        of_graphs = !call.replaying && GraphHistory::concerns(procedure);
+        if (of_graphs) [[unlikely]] session_.graph_history.before(call, static_cast<Proc>(procedure), args);
         entry.serve(call, args, res);
-        session_.graph_history.after(call, static_cast<Proc>(procedure), args, res);
-    } else
-        entry.serve(call, args, res);
+    }
     while (status_of(res) == CUDA_ERROR_OUT_OF_MEMORY && current == CUDA_SUCCESS &&
            (session_.device_memory.release_spares() || (session_.snapshot_hooks && session_.snapshot_hooks->make_room()))) {
         // What we keep for later, or a snapshot until it is written, counts as free memory: then the call would not have failed.
@@ -122,6 +122,7 @@ void Executor::execute(const DispatchEntry& entry, uint32_t procedure, Call& cal
         std::memset(res, 0, entry.res_size);
         entry.serve(call, args, res);
     }
+    if (of_graphs) [[unlikely]] session_.graph_history.after(call, static_cast<Proc>(procedure), args, res);
     if (GraphTargets::concerns(procedure) && !call.replaying && status_of(res) == CUDA_SUCCESS)
         session_.graph_targets.after(call, static_cast<Proc>(procedure), args, res);
     if (captures) [[unlikely]] session_.captures.leave();

@@ -91,6 +91,11 @@ class GraphHistory {
         int64_t references = 0;  // of the application itself
     };
 
+    // graph_history_calls.cpp
+    struct Watch;
+    class Watches;
+    static const Watch& watch(Proc procedure);
+
     SourceRef source_of(Call& call, CUgraph graph);
     SourceRef current_of(CUgraph graph);
     SourceRef holding(const void* member);  // a graph's source that has this node or inner graph in it

@@ -131,23 +131,11 @@ json GraphHistory::describe_clones(Call& call, const Saved& saved) {
     json list = json::array();
     for (const auto& [clone, original] : clone_of_) {
         json pairs = json::array();
-        const auto add = [&](auto& self, CUgraph of) -> void {
-            size_t count = 0;
-            if (call.driver.cuGraphGetNodes(of, nullptr, &count) != CUDA_SUCCESS || count == 0) return;
-            std::vector<CUgraphNode> nodes(count);
-            if (call.driver.cuGraphGetNodes(of, nodes.data(), &count) != CUDA_SUCCESS) return;
-            for (CUgraphNode node : nodes) {
-                CUgraphNode twin = nullptr;
-                if (call.driver.cuGraphNodeFindInClone(&twin, node, clone) == CUDA_SUCCESS && saved.living.count(twin))
-                    pairs.push_back({to_number(node), to_number(twin)});
-                CUgraphNodeType type{};
-                CUgraph child = nullptr;
-                if (call.driver.cuGraphNodeGetType(node, &type) == CUDA_SUCCESS && type == CU_GRAPH_NODE_TYPE_GRAPH &&
-                    call.driver.cuGraphChildGraphNodeGetGraph(node, &child) == CUDA_SUCCESS)
-                    self(self, child);
-            }
-        };
-        add(add, original);
+        visit_nodes(call.driver, original, [&](CUgraphNode node, CUgraph) {
+            CUgraphNode twin = nullptr;
+            if (call.driver.cuGraphNodeFindInClone(&twin, node, clone) == CUDA_SUCCESS && saved.living.count(twin))
+                pairs.push_back({to_number(node), to_number(twin)});
+        });
         list.push_back({{"clone", session_.objects.find(HandleKind::Graph, clone)}, {"pairs", std::move(pairs)}});
     }
     for (const auto& [clone, known] : clones_) {
@@ -316,14 +304,9 @@ void GraphHistory::recreate_exec(Call& call, const json& json, Rebuilt& rebuilt)
 
 // Puts the nodes of one graph in place of those of another that has as many of the same types in the same order.
 void GraphHistory::fail_unless_alike(Call& call, CUgraph was, CUgraph is, NodeMap* nodes) {
-    const auto list = [&](CUgraph graph) {
-        size_t count = 0;
-        call.driver.cuGraphGetNodes(graph, nullptr, &count);
-        std::vector<CUgraphNode> all(count);
-        if (count) call.driver.cuGraphGetNodes(graph, all.data(), &count);
-        return all;
-    };
-    const auto before = list(was), now = list(is);
+    std::vector<CUgraphNode> before, now;
+    list_nodes(call.driver, was, &before);
+    list_nodes(call.driver, is, &now);
     NodeMap instead;
     for (size_t i = 0; i < before.size() && i < now.size(); ++i) {
         CUgraphNodeType first{}, second{};
