@@ -67,11 +67,10 @@ bool ClientProcess::maps(int channel) const {
     std::istringstream lines(text);
     const std::string inode = std::to_string(info.st_ino);
     for (std::string line; std::getline(lines, line);) {
+        if (line.find("memfd:") == line.npos) continue;
         std::istringstream words(line);
         std::string range, access, offset, device, number;
-        if (words >> range >> access >> offset >> device >> number && number == inode &&
-            line.find("memfd:") != line.npos)
-            return true;
+        if (words >> range >> access >> offset >> device >> number && number == inode) return true;
     }
     return false;
 }

@@ -107,6 +107,7 @@ std::string Worker::begin_joining(const wire::Hello& hello, const ucred& peer, r
     joining->peer = peer;
     joining->channel_fd.reset(::fcntl(channel.fd(), F_DUPFD_CLOEXEC, 0));
     joining->pidfd.reset(static_cast<int>(::syscall(SYS_pidfd_open, peer.pid, 0)));
+    if (ClientProcess now; !now.follow(peer.pid) || !now.maps(channel.fd())) joining->pidfd.reset();  // gone, whoever has its number
     if (!session_.host_memory.begin_exchange(
             host_fd.get(), peer.pid, session_.untold_copies(channel.client_page().callback_begun.load()),
             &why))
@@ -234,7 +235,8 @@ void Worker::do_attach(const wire::Hello& hello, const ucred& peer, UniqueFd cha
     session_.attached_at = session_.executed;
     client_host_wins_ = false;
     session_.client_pid = peer.pid;
-    const bool there = client_.follow(peer.pid);
+    // The number may be another's by now: that of the same program, dumped and restored since it sent this hello.
+    const bool there = client_.follow(peer.pid) && client_.maps(ring_->channel().fd());
     if (!there) log_warn("session %llu: pid %d is gone already", id(), peer.pid);
     ring_->begin(session_.executed, session_.up_end);
     wire::ClientPage& page = ring_->channel().client_page();

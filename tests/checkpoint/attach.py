@@ -7,6 +7,8 @@ of the program's host functions. The answer in the image is of an earlier life; 
 would attach once more, and wait for ever.
 old-answer: the same from the program's side, against a server played by hand: it may not be believed when the lock is there.
 clock: where it is restored meanwhile, the clock says something else; it neither waits for its time to come nor gives up.
+late: it is dumped and restored again before its worker comes to the hello, which is then of a process that is no more, but
+has its number.
 once-more: the same from the server's side, by a program played by hand: a second attach on a channel is answered.
 """
 import os
@@ -16,7 +18,7 @@ import struct
 from pathlib import Path
 
 import hello
-from harness import Failure, check, main, tail, wait_for
+from harness import Failure, check, children_of, main, tail, wait_for
 
 ATTACH_STATE, CALLBACK_TICKET = 4096, 4096 + 448  # in the channel memfd (include/cricket/wire.h, ServerPage)
 WAITING, ATTACHED = 0, 1
@@ -134,6 +136,42 @@ def clock(world):
     server.close()
 
 
+def callback_runs(pid):
+    tasks = list(Path(f"/proc/{pid}/task").iterdir())
+    return any((task / "comm").read_text().strip() == "cuda-callbacks" and not in_futex(task) for task in tasks)
+
+
+def late(world):
+    dumped_twice(world, "counter")
+    dumped_twice(world, "hostfn", "--in-flight", "1", "--work-us", "2000000")
+    check("device work waits for" in world.servers[-1].log.read_text(errors="replace"), "no host function was awaited")
+
+
+def dumped_twice(world, *program):
+    world.criu
+    folder = world.folder / program[0]
+    server = world.start_server()
+    app = world.start(*program, "--steps", "0")
+    app.progress()
+    if program[0] == "hostfn":
+        wait_for(lambda: callback_runs(app.pid), "a host function")
+    app.dump(folder / "first")
+    world.wait_state(app.pid, "parked")
+    workers = children_of(server.pid)
+    for worker in workers:
+        os.kill(worker, signal.SIGSTOP)
+    app.restore(folder / "first")
+    # Asleep with its hello sent, whose page says that there is no answer; a host function is still at work.
+    wait_for(lambda: Channel(app.pid).attach_state() == WAITING and in_futex(Path(f"/proc/{app.pid}")), "the program to attach")
+    app.dump(folder / "second")
+    app.restore(folder / "second")
+    for worker in workers:
+        os.kill(worker, signal.SIGCONT)
+    app.progress(20)
+    print(app.finish().splitlines()[-1])
+    server.stop()
+
+
 def once_more(world):
     server = world.start_server()
     client = hello.Client(world.socket)
@@ -147,6 +185,6 @@ def once_more(world):
     server.stop()
 
 
-CASES = {"middle": middle, "old-answer": old_answer, "clock": clock, "once-more": once_more}
+CASES = {"middle": middle, "old-answer": old_answer, "clock": clock, "late": late, "once-more": once_more}
 main(__doc__, lambda world, arguments: CASES[arguments.case](world),
      lambda parser: parser.add_argument("case", choices=CASES))
