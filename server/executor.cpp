@@ -336,7 +336,7 @@ void Executor::finish_waiting(ring::RingServer* ring) {
 
 void Executor::save_bulk(ring::RingServer& ring) {
     for (auto& [seq, kept] : kept_) {
-        if (!kept.down_bytes || !kept.down.empty()) continue;
+        if (!kept.sent || !kept.down_bytes || !kept.down.empty()) continue;  // what is not sent may not be there yet
         const std::byte* from = ring.channel().base() + kept.down_offset;
         kept.down.assign(from, from + kept.down_bytes);
     }

@@ -9,6 +9,7 @@ old-answer: the same from the program's side, against a server played by hand: i
 clock: where it is restored meanwhile, the clock says something else; it neither waits for its time to come nor gives up.
 late: it is dumped and restored again before its worker comes to the hello, which is then of a process that is no more, but
 has its number.
+behind: a snapshot is asked for, and refused, while a copy of the parked session is still to be made.
 once-more: the same from the server's side, by a program played by hand: a second attach on a channel is answered.
 """
 import os
@@ -172,6 +173,21 @@ def dumped_twice(world, *program):
     server.stop()
 
 
+def behind(world):
+    world.criu
+    server = world.start_server()
+    app = world.start_program([world.build / "tests/checkpoint/behind", "--steps", "0", "--work-us", "1000000"])
+    app.progress()
+    wait_for(lambda: callback_runs(app.pid) and in_futex(Path(f"/proc/{app.pid}")), "a copy behind a host function")
+    app.dump(world.folder / "img")
+    world.wait_state(app.pid, "parked")
+    world.refused("snapshot", app.pid, world.folder / "gpu", naming="host function")
+    app.restore(world.folder / "img")
+    app.progress()
+    print(app.finish().splitlines()[-1])
+    server.stop()
+
+
 def once_more(world):
     server = world.start_server()
     client = hello.Client(world.socket)
@@ -185,6 +201,7 @@ def once_more(world):
     server.stop()
 
 
-CASES = {"middle": middle, "old-answer": old_answer, "clock": clock, "late": late, "once-more": once_more}
+CASES = {"middle": middle, "old-answer": old_answer, "clock": clock, "late": late, "behind": behind,
+         "once-more": once_more}
 main(__doc__, lambda world, arguments: CASES[arguments.case](world),
      lambda parser: parser.add_argument("case", choices=CASES))
