@@ -2,8 +2,11 @@
 #include "fetcher.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include <algorithm>
 
@@ -42,6 +45,7 @@ Fetcher::~Fetcher() {
 }
 
 bool Fetcher::follow(pid_t pid, uint64_t address, uint64_t expected) {
+    process_.reset(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
     pid_.store(pid, std::memory_order_relaxed);
     refused_.store(false, std::memory_order_relaxed);
     uint64_t found = 0;
@@ -121,6 +125,8 @@ Fetcher::Result Fetcher::fetch(std::byte* to, uint64_t from, uint64_t bytes) {
     if (sleeping_.load(std::memory_order_seq_cst)) ring::futex_wake_all(bell_);
     work(claim);
     while (done_.load(std::memory_order_acquire) < blocks) __builtin_ia32_pause();
+    pollfd ended{process_.get(), POLLIN, 0};
+    if (!process_ || ::poll(&ended, 1, 0) == 1) return Result::Gone;
     return static_cast<Result>(result_.load(std::memory_order_relaxed));
 }
 

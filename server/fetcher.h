@@ -16,6 +16,8 @@
 #include <thread>
 #include <vector>
 
+#include "cricket/unique_fd.h"
+
 namespace cricket::server {
 
 class Fetcher {
@@ -44,6 +46,7 @@ class Fetcher {
     static constexpr uint64_t block = 256 * 1024;
     const unsigned used_;
     std::atomic<pid_t> pid_{0};
+    UniqueFd process_;  // whose number that was: what is read once it has ended may be another's. Of the thread that fetches
     std::atomic<bool> refused_{false};
     // One fetch: its number in the upper half and the next block in the lower. What it is about is written while no block can
     // be had, and is believed by whoever then takes one with the number unchanged.

@@ -241,7 +241,7 @@ void Worker::do_attach(const wire::Hello& hello, const ucred& peer, UniqueFd cha
     ring_->begin(session_.executed, session_.up_end);
     wire::ClientPage& page = ring_->channel().client_page();
     ring_->channel().server_page().can_fetch =
-        session_.fetcher && session_.fetcher->follow(peer.pid, page.self, wire::channel_magic);
+        session_.fetcher && session_.fetcher->follow(peer.pid, page.self, wire::channel_magic) && !client_.exited();
     executor_.republish(*ring_);
     set_state(SessionState::Running);
     answer(ring_->channel(), hello, config_.session_id, wire::Refusal::None, "");

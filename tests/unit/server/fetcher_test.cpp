@@ -3,12 +3,15 @@
 #include "fetcher.h"
 
 #include <gtest/gtest.h>
+#include <linux/sched.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 
 using cricket::server::Fetcher;
@@ -96,6 +99,25 @@ TEST_F(FetcherTest, TellsWhatCannotBeRead) {
     EXPECT_EQ(fetch(fetcher, 0, 4096), Fetcher::Result::Refused);
     ASSERT_TRUE(follow(fetcher));
     end_child();
+    EXPECT_EQ(fetch(fetcher, 0, 4u << 20), Fetcher::Result::Gone);
+}
+
+// As criu gives a restored program its number back, while its memory is being put there.
+TEST_F(FetcherTest, ReadsNoOtherProcessThatGotTheNumber) {
+    Fetcher fetcher(3, 3);
+    ASSERT_TRUE(follow(fetcher));
+    pid_t number = child_;
+    end_child();
+    clone_args how{};
+    how.exit_signal = SIGCHLD;
+    how.set_tid = reinterpret_cast<uint64_t>(&number);
+    how.set_tid_size = 1;
+    const long other = ::syscall(SYS_clone3, &how, sizeof how);
+    if (other == 0)
+        for (;;) ::pause();
+    if (other < 0 && errno == EPERM) GTEST_SKIP() << "only root gives a process a number";
+    ASSERT_EQ(other, number) << std::strerror(errno);
+    child_ = number;
     EXPECT_EQ(fetch(fetcher, 0, 4u << 20), Fetcher::Result::Gone);
 }
 
