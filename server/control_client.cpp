@@ -59,16 +59,22 @@ ControlClient ControlClient::connect(const std::string& path) {
         throw ControlError("the server at '" + path + "' belongs to another user (uid " +
                            std::to_string(peer.uid) + ")");
     ControlClient client(std::move(fd), "the server at '" + path + "'");
-    client.greet();
+    client.greet(greeting_patience);
     return client;
 }
 
 // What listens there may be no server of ours and say nothing, and a command is waited for as long as it takes.
-void ControlClient::greet() {
+void ControlClient::greet(std::chrono::milliseconds patience) {
     CLIENT* client = static_cast<CLIENT*>(client_);
-    timeval limit{static_cast<time_t>(greeting_patience.count()), 0};
+    timeval limit{static_cast<time_t>(patience.count() / 1000), static_cast<suseconds_t>(patience.count() % 1000 * 1000)};
     clnt_control(client, CLSET_TIMEOUT, reinterpret_cast<char*>(&limit));
     require_answer(clnt_call(client, NULLPROC, nothing, nullptr, nothing, nullptr, limit));
+}
+
+int ControlClient::fd() const {
+    int fd = -1;
+    clnt_control(static_cast<CLIENT*>(client_), CLGET_FD, reinterpret_cast<char*>(&fd));
+    return fd;
 }
 
 ControlClient::~ControlClient() {

@@ -26,6 +26,10 @@ class ControlClient {
     // Connects to the server's control socket; refuses one that belongs to another user than ours or root.
     static ControlClient connect(const std::string& path);
     ~ControlClient();
+    // Waits for the other side to answer anything at all.
+    void greet(std::chrono::milliseconds patience);
+    // The socket, which stays ours: shutting it down ends a call under way with an error, from a signal handler too.
+    int fd() const;
     ControlClient(ControlClient&& other) noexcept;
     ControlClient(const ControlClient&) = delete;
 
@@ -49,7 +53,6 @@ class ControlClient {
     OpResult criu_restored(int32_t criu, int32_t program);
 
   private:
-    void greet();
     void require_answer(int status) const;  // clnt_stat
     template <typename Procedure, typename Arguments, typename Result>
     void call(Procedure procedure, Arguments* arguments, Result* result, std::chrono::seconds timeout);

@@ -82,7 +82,8 @@ int main(int argc, char** argv) {
         "Example: cricket-server --driver soft --socket /tmp/me.sock --state-dir /var/lib/cricket\n\n"
         "Environment: CRICKET_LOG=error|warn|info|debug (default: info), CRICKET_FETCH_THREADS (threads that read a program's\n"
         "pageable memory; default: 3 from 8 cores on, else 0), CRICKET_ASIDE_DEVICE, CRICKET_ASIDE_HOST (bytes that a snapshot's\n"
-        "copy may take on the device, in the host's memory; default: what is free, half of what is free).\n"
+        "copy may take on the device, in the host's memory; default: what is free, half of what is free), CRICKET_WORKER_PATIENCE\n"
+        "(seconds after which a worker that says nothing counts as unresponsive; default: 10).\n"
         "SIGTERM and SIGINT end it in order. Exit status: 0 ended so; 1 it could not start, and why; 100 and more: this command\n"
         "line is wrong.");
     SupervisorOptions options;

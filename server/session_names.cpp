@@ -29,4 +29,15 @@ bool parse_token(const std::string& text, wire::Token* token) {
     return true;
 }
 
+const char* state_name(SessionState state) {
+    switch (state) {
+        case SessionState::Starting: return "starting";
+        case SessionState::Running: return "running";
+        case SessionState::Parked: return "parked";
+        case SessionState::Quiesced: return "quiesced";
+        case SessionState::Unresponsive: return "unresponsive";
+    }
+    return "unknown";
+}
+
 }  // namespace cricket::server

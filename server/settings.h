@@ -11,6 +11,7 @@ namespace cricket::server::settings {
 inline constexpr char fetch_threads[] = "CRICKET_FETCH_THREADS";  // that read the application's pageable memory; 0: none
 inline constexpr char aside_device[] = "CRICKET_ASIDE_DEVICE";    // bytes that a snapshot's copy may take on a device
 inline constexpr char aside_host[] = "CRICKET_ASIDE_HOST";        // bytes that it may take in the host's memory
+inline constexpr char worker_patience[] = "CRICKET_WORKER_PATIENCE";  // seconds after which a worker that says nothing is unresponsive
 
 // Nothing where the variable is not set or empty.
 std::optional<uint64_t> number(const char* variable);

@@ -311,7 +311,7 @@ void Supervisor::on_control() {
     try {
         connection.thread = std::thread([this, &connection, pid = peer.pid] {
             {
-                SupervisorService service(*this, pid);
+                SupervisorService service(*this, connection.fd.get(), pid);
                 serve_control(connection.fd.get(), service);
                 ::shutdown(connection.fd.get(), SHUT_RDWR);
             }  // which may wait for a program or criu to end

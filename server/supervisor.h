@@ -58,6 +58,7 @@ struct SupervisedSession {
     std::string error;     // why it did not start, or how it ended
     bool gone = false;     // no longer among the sessions
     bool ending = false;   // told to end: whatever its worker's status is then, it is no accident
+    bool silent = false;   // its worker did not answer the last time: the next time less patience is due
     std::string loaded_from;  // a snapshot; empty: none
     std::string
         stored_at;  // its snapshot in the state folder, to be removed once it is older than the session
@@ -89,8 +90,12 @@ class Supervisor {
     std::vector<SessionStatus> statuses();
     // The session that `target` names, or null and why.
     SessionRef find(const std::string& target, std::string* error);
-    // Runs `function` with a fresh control connection to the session's worker. Never throws.
-    OpResult ask(const SessionRef& session, const std::function<OpResult(ControlClient&)>& function);
+    // Runs `function` with a fresh control connection to the session's worker, once that is ready. A failure that names the
+    // worker if it does not answer, does not go on answering while `function` waits, or ends; and if the other end of
+    // `caller`, a socket, hangs up meanwhile (-1: nobody's). Never throws.
+    OpResult ask(const SessionRef& session, const std::function<OpResult(ControlClient&)>& function, int caller = -1);
+    // The same, again and again until the worker has answered, the session is gone, or the server is ending.
+    void tell(const SessionRef& session, const std::function<void(ControlClient&)>& function);
     OpResult drop(const SessionRef& session, bool force);
     // Two steps: begin_load() refuses what cannot be restored here, and the session that it returns is loaded further; then
     // its end is waited for. What fails leaves no session.
@@ -128,6 +133,8 @@ class Supervisor {
     // Any thread
     SessionRef on_main(std::function<SessionRef()> function);
     SessionStatus status_of(const SessionRef& session);
+    std::string worker_name(const SessionRef& session);
+    ControlClient connect_worker(const SessionRef& session, std::chrono::milliseconds patience);
     OpResult wait_loaded(const SessionRef& session, bool only_checked);
     bool wait_gone(const SessionRef& session, std::chrono::seconds patience);
     void kill_worker(const SessionRef& session);
@@ -180,7 +187,8 @@ class Supervisor {
 // ends; a folder that it made goes unless it was finished.
 class SupervisorService : public ControlService {
   public:
-    SupervisorService(Supervisor& supervisor, pid_t peer) : supervisor_(supervisor), peer_(peer) {}
+    // `connection`: to cricketctl, the process `peer`.
+    SupervisorService(Supervisor& supervisor, int connection, pid_t peer) : supervisor_(supervisor), connection_(connection), peer_(peer) {}
     ~SupervisorService() override;
     ControlStatus status() override;
     OpResult quiesce(const std::string& target, uint32_t timeout_ms, bool hold) override;
@@ -217,6 +225,7 @@ class SupervisorService : public ControlService {
         std::string directory, checkpoint;
     };
     Supervisor& supervisor_;
+    const int connection_;
     const pid_t peer_;  // at the other end
     std::map<uint64_t, SessionRef> quiesced_;
     std::vector<std::string> guarded_;                     // folders that are made over this connection

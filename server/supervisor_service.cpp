@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <thread>
 
+#include "call_watch.h"
 #include "log.h"
 #include "partial_directory.h"
 #include "process_files.h"
@@ -29,18 +30,12 @@ SupervisorService::~SupervisorService() {
     leave_to_criu();
     // The GPU's half of what is not going to be whole.
     for (const auto& [session, id] : halves_)
-        supervisor_.ask(session, [id = id](ControlClient& client) {
-            client.abort_snapshot({}, id);
-            return OpResult{};
-        });
+        supervisor_.tell(session, [id = id](ControlClient& client) { client.abort_snapshot({}, id); });
     for (const Saved& one : saved_)
-        supervisor_.ask(one.session, [&](ControlClient& client) {
-            client.abort_snapshot({}, one.id);
-            return OpResult{};
-        });
+        supervisor_.tell(one.session, [&](ControlClient& client) { client.abort_snapshot({}, one.id); });
     for (const auto& [id, session] : quiesced_) {
-        const OpResult result =
-            supervisor_.ask(session, [](ControlClient& client) { return client.resume({}); });
+        OpResult result = OpResult::failure("it has ended");
+        supervisor_.tell(session, [&](ControlClient& client) { result = client.resume({}); });
         if (result.ok)
             log_info("session %s goes on: %s", session_name(id).c_str(),
                      held_ ? "so does its program, which criu held" : "whoever had stopped it went away");
@@ -143,9 +138,15 @@ OpResult SupervisorService::quiesce(const std::string& target, uint32_t timeout_
     std::string error;
     const SessionRef session = supervisor_.find(target, &error);
     if (!session) return OpResult::failure(error);
-    const OpResult result =
-        supervisor_.ask(session, [&](ControlClient& client) { return client.quiesce({}, timeout_ms, hold); });
-    if (result.ok && !hold) quiesced_[session->id] = session;
+    bool sent = false, answered = false;
+    const OpResult result = supervisor_.ask(session, [&](ControlClient& client) {
+        sent = true;
+        OpResult quiesced = client.quiesce({}, timeout_ms, hold);
+        answered = true;
+        return quiesced;
+    }, connection_);
+    // What cannot be known is as if it were quiesced.
+    if (answered ? result.ok && (!hold || hung_up(connection_)) : sent) quiesced_[session->id] = session;
     return result;
 }
 

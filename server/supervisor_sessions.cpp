@@ -12,7 +12,9 @@
 #include <ctime>
 #include <filesystem>
 
+#include "call_watch.h"
 #include "log.h"
+#include "settings.h"
 #include "snapshot_store.h"
 #include "supervisor.h"
 
@@ -22,10 +24,18 @@ namespace {
 namespace fs = std::filesystem;
 using namespace std::chrono_literals;
 
-constexpr auto status_patience = 3s;  // a worker that answers no status is stuck
+constexpr auto default_patience = 10s;   // a worker that says nothing for so long is stuck, or stopped
+constexpr auto silent_patience = 500ms;  // as one that was found so a moment ago
+constexpr auto between_greetings = 2s;   // of a worker that is at work for somebody
+constexpr auto status_patience = 3s;     // people look at the list of sessions
 constexpr auto drop_patience = 15s;   // a forced drop that takes longer becomes a kill
 constexpr auto exit_patience = 60s;   // freeing a GPU takes seconds; longer, and the worker is stuck
 constexpr uint32_t end_quiesce_ms = 30000;
+
+std::chrono::seconds worker_patience() {
+    const auto set = settings::number(settings::worker_patience);
+    return set ? std::chrono::seconds(*set) : default_patience;
+}
 
 template <typename Number>
 bool parse_number(const std::string& text, Number* value) {
@@ -35,22 +45,82 @@ bool parse_number(const std::string& text, Number* value) {
 
 }  // namespace
 
-OpResult Supervisor::ask(const SessionRef& session, const std::function<OpResult(ControlClient&)>& function) {
+std::string Supervisor::worker_name(const SessionRef& session) {
+    std::lock_guard lock(mutex_);
     const std::string name = "the worker of session " + session_name(session->id);
+    return session->worker > 0 ? name + " (process " + std::to_string(session->worker) + ")" : name;
+}
+
+// Throws ControlError.
+ControlClient Supervisor::connect_worker(const SessionRef& session, std::chrono::milliseconds patience) {
+    const std::string name = worker_name(session);
+    bool silent = false;
+    {
+        std::unique_lock lock(mutex_);
+        changed_.wait(lock, [&] { return session->started || session->gone || ending_; });
+        silent = session->silent;
+    }
     int ends[2];
     if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
-        return OpResult::failure(std::string("cannot make a socket pair: ") + std::strerror(errno));
+        throw ControlError(std::string("cannot make a socket pair: ") + std::strerror(errno));
     UniqueFd ours(ends[0]), theirs(ends[1]);
     LinkMessage message;
     message.kind = LinkKind::Control;
     if (!send_link_message(session->link.get(), message, {theirs.get()}))
-        return OpResult::failure(name + (errno == EAGAIN ? " does not answer" : " has ended"));
+        throw ControlError(name + (errno == EAGAIN ? " does not answer" : " has ended"));
     theirs.reset();
+    ControlClient client(std::move(ours), name);
+    const auto note = [&](bool answers) {
+        std::lock_guard lock(mutex_);
+        session->silent = !answers;
+    };
     try {
-        ControlClient client(std::move(ours), name);
-        return function(client);
-    } catch (const ControlError& error) {
+        client.greet(silent ? std::min(patience, silent_patience) : patience);
+    } catch (const ControlError&) {
+        note(false);
+        throw;
+    }
+    note(true);
+    return client;
+}
+
+OpResult Supervisor::ask(const SessionRef& session, const std::function<OpResult(ControlClient&)>& function, int caller) {
+    try {
+        ControlClient client = connect_worker(session, worker_patience());
+        auto looked = std::chrono::steady_clock::now();
+        CallWatch watch(client.fd(), [&]() -> std::string {
+            if (caller >= 0 && hung_up(caller)) return "whoever asked has gone away";
+            if (std::chrono::steady_clock::now() - looked < std::min<std::chrono::seconds>(between_greetings, worker_patience())) return {};
+            try {
+                connect_worker(session, worker_patience());
+            } catch (const ControlError& error) {
+                return error.what();
+            }
+            looked = std::chrono::steady_clock::now();
+            return {};
+        });
+        try {
+            return function(client);
+        } catch (const ControlError& error) {
+            const std::string why = watch.end();
+            return OpResult::failure(why.empty() ? error.what() : why);
+        }
+    } catch (const std::exception& error) {
         return OpResult::failure(error.what());
+    }
+}
+
+void Supervisor::tell(const SessionRef& session, const std::function<void(ControlClient&)>& function) {
+    bool answered = false;
+    for (;;) {
+        const OpResult result = ask(session, [&](ControlClient& client) {
+            function(client);
+            answered = true;
+            return OpResult{};
+        });
+        std::unique_lock lock(mutex_);
+        if (answered || changed_.wait_for(lock, between_greetings, [&] { return session->gone || ending_; })) return;
+        log_debug("%s: it is tried again", result.error.c_str());
     }
 }
 
@@ -67,14 +137,14 @@ SessionStatus Supervisor::status_of(const SessionRef& session) {
         started = session->started;
     }
     if (!started) return status;
-    const OpResult asked = ask(session, [&](ControlClient& client) {
-        const ControlStatus answer = client.status(status_patience);
-        if (answer.sessions.size() != 1) return OpResult::failure("it answered with no session");
+    try {
+        const ControlStatus answer = connect_worker(session, std::min(status_patience, worker_patience())).status(status_patience);
+        if (answer.sessions.size() != 1) throw ControlError("it answered with no session");
         status = answer.sessions[0];
-        return OpResult{};
-    });
-    if (!asked.ok)
-        log_debug("no status of session %s: %s", session_name(session->id).c_str(), asked.error.c_str());
+    } catch (const std::exception& error) {
+        log_debug("no status of session %s: %s", session_name(session->id).c_str(), error.what());
+        status.state = SessionState::Unresponsive;
+    }
     status.id = session->id;
     status.token = session->token;
     return status;

@@ -27,6 +27,7 @@
 #include "live_check.h"
 #include "log.h"
 #include "rpc/ring/spinning.h"
+#include "session_names.h"
 #include "variables.h"
 #include "worker_link.h"
 
@@ -49,16 +50,6 @@ constexpr auto status_patience = std::chrono::milliseconds(2);
 constexpr uint32_t settle_ms = 10'000;         // for a client that was just killed to be noticed as gone
 
 constexpr char plain_words[] = "its client speaks plain RPC (CRICKET_TRANSPORT), which has no checkpoints";
-
-const char* state_name(SessionState state) {
-    switch (state) {
-        case SessionState::Starting: return "starting";
-        case SessionState::Running: return "running";
-        case SessionState::Parked: return "parked";
-        case SessionState::Quiesced: return "quiesced";
-    }
-    return "unknown";
-}
 
 }  // namespace
 
@@ -117,8 +108,8 @@ OpResult Worker::start() {
     return result.get();
 }
 
-OpResult Worker::on_executor(const std::function<OpResult()>& command) {
-    std::packaged_task<OpResult()> task(command);
+std::future<OpResult> Worker::post(std::function<OpResult()> command) {
+    std::packaged_task<OpResult()> task(std::move(command));
     auto result = task.get_future();
     {
         std::lock_guard lock(mutex_);
@@ -126,8 +117,10 @@ OpResult Worker::on_executor(const std::function<OpResult()>& command) {
         have_commands_.store(true);
     }
     changed_.notify_all();
-    return result.get();
+    return result;
 }
+
+OpResult Worker::on_executor(const std::function<OpResult()>& command) { return post(command).get(); }
 
 void Worker::run_commands() {
     for (;;) {
@@ -327,16 +320,16 @@ void Worker::look_at_images() {
     }
 }
 
-OpResult Worker::quiesce(uint32_t timeout_ms) {
+OpResult Worker::quiesce(uint32_t timeout_ms, const std::function<bool()>& unwanted) {
     if (plain_) return OpResult::failure(plain_words);
     look_at_images();
-    return on_executor([this, timeout_ms]() -> OpResult {
+    return on_executor([this, timeout_ms, &unwanted]() -> OpResult {
         if (state_ == SessionState::Quiesced || state_ == SessionState::Parked) return {};
         if (!ring_) return OpResult::failure("the session has no client on a ring");
         // Kernels may run for as long as they like: the device is asked, not waited for, until the time is over. What only
         // the program can bring to an end, it is let go on with: a capture, a host function that waits for another thread.
         const uint64_t end = ring::now_ns() + uint64_t(timeout_ms) * 1'000'000;
-        uint64_t pending_since = 0;
+        uint64_t pending_since = 0, asked_wanted = 0;
         for (;;) {
             session_.callbacks.collect();
             session_.captures.look_for_ended();
@@ -347,6 +340,10 @@ OpResult Worker::quiesce(uint32_t timeout_ms) {
             if (pending && client_.stopped())  // as when criu holds it: it would be awaited in vain
                 return OpResult::failure("the device waits for " + session_.callbacks.describe_pending() + ", and process " +
                                          std::to_string(session_.client_pid) + " is stopped");
+            if (now - asked_wanted > between_looks_ns / 10) {
+                asked_wanted = now;
+                if (unwanted && unwanted()) return OpResult::failure("whoever wanted the session quiesced has gone away");
+            }
             if (timeout_ms && now > end)
                 return OpResult::failure(
                     (capturing ? session_.captures.describe() : std::string("the device is still busy")) + " after " + std::to_string(timeout_ms) +
@@ -401,7 +398,7 @@ OpResult Worker::stand_for_snapshot(bool live, bool* stopped) {
         changed_.wait_for(lock, std::chrono::milliseconds(settle_ms), settled);
         if (!live || published_.state != SessionState::Running) return {};
     }
-    const OpResult quiesced = quiesce(settle_ms);
+    const OpResult quiesced = quiesce(settle_ms, {});
     *stopped = quiesced.ok;
     return quiesced;
 }
@@ -560,7 +557,7 @@ int worker_main(const WorkerConfig& config, int link_fd) {
     leave_last_words();
     Fetcher fetcher(fetch_threads, Fetcher::default_threads());
     settle_address_space();
-    if (!config.restore_dir.empty()) 
+    if (!config.restore_dir.empty())
         set_variables(with_devices(saved_environment(config.restore_dir), config.devices));
     const Variables environment = current_variables();
     void* library = ::dlopen(config.driver_path.c_str(), RTLD_NOW | RTLD_LOCAL);

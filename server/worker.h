@@ -55,7 +55,7 @@ class Worker final : public WorkerOps {
     void offer(const wire::ImageOffer& offer, UniqueFd file) override { session_.images.offer(offer, std::move(file)); }
     void replaced(uint64_t process_started) override;
     SessionStatus status() override;
-    OpResult quiesce(uint32_t timeout_ms) override;
+    OpResult quiesce(uint32_t timeout_ms, const std::function<bool()>& unwanted) override;
     OpResult resume() override;
     OpResult snapshot(const std::string& directory, const std::string& checkpoint) override;
     ReportResult survey() override;
@@ -68,6 +68,8 @@ class Worker final : public WorkerOps {
 
   private:
     unsigned long long id() const { return config_.session_id; }
+    // A command for the executor's thread, behind those already there; on_executor() waits for its end.
+    std::future<OpResult> post(std::function<OpResult()> command);
     OpResult on_executor(const std::function<OpResult()>& command);
     void run();
     void run_commands();

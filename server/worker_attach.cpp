@@ -248,30 +248,28 @@ void Worker::do_attach(const wire::Hello& hello, const ucred& peer, UniqueFd cha
     if (!there) park();
 }
 
+// Nobody waits for these: the link's thread has others to listen to while the executor is in a long call.
 void Worker::attach(const wire::Hello& hello, const ucred& peer, UniqueFd channel, UniqueFd host) {
     auto channel_fd = std::make_shared<UniqueFd>(std::move(channel));
     auto host_fd = std::make_shared<UniqueFd>(std::move(host));
-    on_executor([=, this] {
+    post([=, this] {
         try {
             do_attach(hello, peer, std::move(*channel_fd), std::move(*host_fd));
-        } catch (const ring::BadRecord& bad) {
-            log_error("session %llu: %s", id(), bad.what());
+        } catch (const std::exception& error) {
+            log_error("session %llu: %s", id(), error.what());
             end();
         }
         return OpResult{};
     });
 }
 
+// Runs as long as the connection lives.
 void Worker::attach_stream(const ucred& peer, UniqueFd connection) {
     auto fd = std::make_shared<UniqueFd>(std::move(connection));
-    // Runs as long as the connection lives: nobody waits for it.
-    std::lock_guard lock(mutex_);
-    commands_.emplace_back([=, this] {
+    post([=, this] {
         serve_stream(peer, std::move(*fd));
         return OpResult{};
     });
-    have_commands_.store(true);
-    changed_.notify_all();
 }
 
 void Worker::serve_stream(const ucred& peer, UniqueFd connection) {
@@ -284,8 +282,7 @@ void Worker::serve_stream(const ucred& peer, UniqueFd connection) {
 }
 
 void Worker::replaced(uint64_t process_started) {
-    std::lock_guard lock(mutex_);
-    commands_.emplace_back([=, this] {
+    post([=, this] {
         // Parked or not: it was this process, which lives on as another program.
         if (process_started == 0 || client_.started() != process_started || over_) return OpResult{};
         // Unless it is the same program with a second shim in a namespace of the dynamic linker of its own.
@@ -295,8 +292,6 @@ void Worker::replaced(uint64_t process_started) {
         end();
         return OpResult{};
     });
-    have_commands_.store(true);
-    changed_.notify_all();
 }
 
 }  // namespace cricket::server

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <system_error>
 
+#include "call_watch.h"
 #include "control_service.h"
 #include "link_message.h"
 #include "log.h"
@@ -16,7 +17,9 @@ namespace {
 
 class WorkerService : public ControlService {
   public:
-    explicit WorkerService(WorkerOps& ops) : ops_(ops) {}
+    // `connection`: of the supervisor. It closes one whose answer it does not wait for any more, and what it does not hear of must not
+    // have happened.
+    WorkerService(WorkerOps& ops, int connection) : ops_(ops), connection_(connection) {}
 
     ControlStatus status() override {
         ControlStatus result;
@@ -24,7 +27,9 @@ class WorkerService : public ControlService {
         return result;
     }
     OpResult quiesce(const std::string&, uint32_t timeout_ms, bool) override {
-        return ops_.quiesce(timeout_ms);
+        OpResult result = ops_.quiesce(timeout_ms, [this] { return hung_up(connection_); });
+        if (result.ok && hung_up(connection_)) ops_.resume();
+        return result;
     }
     OpResult resume(const std::string&) override { return ops_.resume(); }
     OpResult snapshot(const std::string&, const std::string& directory,
@@ -32,7 +37,9 @@ class WorkerService : public ControlService {
         return ops_.snapshot(directory, checkpoint);
     }
     SnapshotState begin_snapshot(const std::string&, const SnapshotRequest& request) override {
-        return ops_.begin_snapshot(request);
+        SnapshotState state = ops_.begin_snapshot(request);
+        if (state.error.empty() && hung_up(connection_)) ops_.abort_snapshot(state.id);
+        return state;
     }
     SnapshotState wait_snapshot(const std::string&, uint64_t id) override { return ops_.wait_snapshot(id); }
     SnapshotState snapshot_state(const std::string&, uint64_t id) override { return ops_.snapshot_state(id); }
@@ -53,6 +60,7 @@ class WorkerService : public ControlService {
     static LoadResult no_load() { return {OpResult::failure("a worker begins from a snapshot or not at all"), {}}; }
 
     WorkerOps& ops_;
+    const int connection_;
     bool dropped_ = false;
 };
 
@@ -121,7 +129,7 @@ void WorkerLink::run() {
 }
 
 void WorkerLink::serve(Connection& connection) {
-    WorkerService service(ops_);
+    WorkerService service(ops_, connection.fd.get());
     serve_control(connection.fd.get(), service);
     connection.ended = true;
     if (service.finished()) stop();

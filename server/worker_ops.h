@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -22,7 +23,8 @@ struct OpResult {
     static OpResult failure(std::string why) { return {false, std::move(why)}; }
 };
 
-enum class SessionState : uint32_t { Starting = 0, Running = 1, Parked = 2, Quiesced = 3 };
+// Unresponsive: its worker does not answer, as the supervisor finds.
+enum class SessionState : uint32_t { Starting = 0, Running = 1, Parked = 2, Quiesced = 3, Unresponsive = 4 };
 
 // A function that the application used in vain.
 struct UnsupportedUse {
@@ -71,8 +73,9 @@ class WorkerOps {
     // The process that started at this time has begun another session: what it attached before, it has let go.
     virtual void replaced(uint64_t process_started) { (void)process_started; }
     virtual SessionStatus status() = 0;
-    // Stops execution at a call boundary and waits for the device, at most `timeout_ms`. Blocks.
-    virtual OpResult quiesce(uint32_t timeout_ms) = 0;
+    // Stops execution at a call boundary and waits for the device, at most `timeout_ms`, and until nobody wants it any more
+    // (`unwanted`, which is asked from another thread; empty: somebody does). Blocks.
+    virtual OpResult quiesce(uint32_t timeout_ms, const std::function<bool()>& unwanted) = 0;
     virtual OpResult resume() = 0;
     // Writes a snapshot of a parked or quiesced session into `directory` (must not exist or be an older
     // snapshot's). Blocks until it is complete and renamed into place. `checkpoint` names the checkpoint that

@@ -3,15 +3,10 @@
 // server writes the GPU's half. Where both are to end afterwards, criu is kept waiting in its post-dump
 // script until the whole checkpoint is under its name: only then may it end the application, and until then
 // every failure lets it go on.
-#include <fcntl.h>
-#include <signal.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
-#include <unistd.h>
 
-#include <atomic>
-#include <cstddef>
+#include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <future>
@@ -20,6 +15,7 @@
 #include "checkpoint_folder.h"
 #include "command.h"
 #include "criu.h"
+#include "interrupts.h"
 #include "partial_directory.h"
 #include "progress.h"
 #include "series.h"
@@ -37,29 +33,6 @@ using server::SnapshotState;
 
 constexpr auto look_again = std::chrono::milliseconds(20);
 
-std::atomic<bool> interrupted{false};
-
-// Ctrl-C and the like end a checkpoint in order: as a failure, with the application going on.
-class InterruptGuard {
-  public:
-    InterruptGuard() {
-        struct sigaction action {};
-        action.sa_handler = [](int) { interrupted = true; };
-        for (size_t i = 0; i < std::size(signals); ++i) ::sigaction(signals[i], &action, &before_[i]);
-    }
-    ~InterruptGuard() {
-        for (size_t i = 0; i < std::size(signals); ++i) ::sigaction(signals[i], &before_[i], nullptr);
-    }
-
-  private:
-    static constexpr int signals[] = {SIGINT, SIGTERM, SIGHUP};
-    struct sigaction before_[std::size(signals)];
-};
-
-void check_interrupted() {
-    if (interrupted) throw CommandError("interrupted");
-}
-
 std::string version_of(const std::string& criu) {
     std::string text;
     if (FILE* pipe = ::popen(("'" + criu + "' --version 2>/dev/null").c_str(), "re")) {
@@ -74,9 +47,16 @@ std::string version_of(const std::string& criu) {
 // Resumes the session unless it was let go of.
 class Quiesced {
   public:
-    Quiesced(ControlClient& control, std::string session, uint32_t quiesce_ms)
+    Quiesced(ControlClient& control, std::string session, uint32_t quiesce_ms, Interrupts& interrupts)
         : control_(control), session_(std::move(session)) {
-        require(control_.quiesce(session_, quiesce_ms, false));
+        // As long as a kernel runs. What is not waited for any more is not done, either.
+        const Interrupts::Ends ends(interrupts, Interrupts::First, control_);
+        try {
+            require(control_.quiesce(session_, quiesce_ms, false));
+        } catch (const server::ControlError&) {
+            interrupts.check();
+            throw;
+        }
     }
     ~Quiesced() {
         try {
@@ -108,19 +88,21 @@ void checkpoint(const std::string& socket, const CheckpointOptions& options) {
     CheckpointInfo info{new_epoch_id(), server::token_text(session.token), session.program, tree.root,
                         version_of(criu)};
 
-    const InterruptGuard guard;
+    Interrupts interrupts;
     require(control.guard(options.directory));
     server::PartialDirectory partial(options.directory, checkpoint_file);
     require(control.guard(partial.path()));
     const std::string app = partial.path() + "/app", log = app + "/dump.log", work = partial.path();
     if (::mkdir(app.c_str(), 0700) != 0)
         throw CommandError("cannot create '" + app + "': " + std::strerror(errno));
-    ControlClient saver = ControlClient::connect(socket);
+    // Not the connection that guards the folders: once that has ended, the server takes us for dead.
+    ControlClient saver = ControlClient::connect(socket), stopper = ControlClient::connect(socket);
+    const Interrupts::Ends saving(interrupts, Interrupts::Second, saver), stopping(interrupts, Interrupts::Second, stopper);
     std::vector<std::string> arguments = {"dump", "-t",      std::to_string(tree.root), "-D", app,
                                           "-o",   "dump.log"};
     arguments.insert(arguments.end(), options.criu_arguments.begin(), options.criu_arguments.end());
 
-    Quiesced quiesced(control, name, options.timeout * 1000);
+    Quiesced quiesced(stopper, name, options.timeout * 1000, interrupts);
     server::SnapshotRequest request = snapshot_request(options.store, info.session, work + "/gpu", options.directory);
     request.checkpoint = info.epoch_id;
     request.without_gpu = options.without_gpu;
@@ -137,14 +119,14 @@ void checkpoint(const std::string& socket, const CheckpointOptions& options) {
     const auto wait_complete = [&] {
         if (securing.valid()) require(securing.get());
         Progress progress("writing " + options.directory);
-        while (!interrupted && snapshot.phase == server::SnapshotPhase::Writing) {
+        while (!interrupts.any() && snapshot.phase == server::SnapshotPhase::Writing) {
             // Looked at in between, so that an interrupt is noticed.
             const SnapshotState now = saver.snapshot_state(name, snapshot.id);
             if (now.phase != server::SnapshotPhase::Writing) break;
             progress.update(now.done, now.total);
             std::this_thread::sleep_for(look_again);
         }
-        check_interrupted();
+        interrupts.check();
         snapshot = saver.wait_snapshot(name, snapshot.id);
         if (!snapshot.error.empty()) throw CommandError(snapshot.error);
     };
@@ -171,7 +153,7 @@ void checkpoint(const std::string& socket, const CheckpointOptions& options) {
         info.complete = static_cast<double>(snapshot.complete) / 1e6;
         mark_app(partial.path(), info.epoch_id);
         seal_checkpoint(partial.path(), info);
-        check_interrupted();
+        interrupts.check();
         partial.publish();
     };
     // A full disk takes criu's log, too, and the other half may not have noticed it yet.

@@ -77,6 +77,8 @@ void verify_live(const std::string& socket, const std::string& target, std::stri
 
 // The session that SESSION, a token or a PID names; throws when there is none, or several.
 server::SessionStatus find_session(server::ControlClient& control, const std::string& target);
+// Throws what `session` is instead of running, and what helps.
+void require_running(const server::SessionStatus& session);
 // A process with all below it, one of which has a session: what criu dumps at once.
 struct Tree {
     pid_t root = 0;

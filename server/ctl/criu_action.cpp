@@ -91,9 +91,7 @@ void after_dump(const std::string& images) {
     for (SessionStatus& session : control.status().sessions) {
         if (std::ranges::find(tree, session.pid) == tree.end() || session.state == SessionState::Parked)
             continue;
-        if (session.state != SessionState::Running)
-            throw CommandError(describe(session) +
-                               " is not running; cricketctl resume lets a stopped one go on");
+        require_running(session);
         found.push_back(std::move(session));
     }
     ::unlink((images + "/" + sessions_file).c_str());  // of an older dump in the same folder

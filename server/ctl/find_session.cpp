@@ -36,6 +36,17 @@ SessionStatus find_session(ControlClient& control, const std::string& target) {
     return std::move(*found);
 }
 
+void require_running(const SessionStatus& session) {
+    if (session.state == SessionState::Running) return;
+    const std::string who = describe(session);
+    switch (session.state) {
+        case SessionState::Unresponsive:
+            throw CommandError(who + " is unresponsive: its worker does not answer (is it stopped, or stuck in the driver?)");
+        case SessionState::Starting: throw CommandError(who + " is only starting");
+        default: throw CommandError(who + " is " + state_name(session.state) + ", not running; cricketctl resume lets a quiesced one go on");
+    }
+}
+
 namespace {
 
 // Of processes that are there.
@@ -77,9 +88,7 @@ Tree find_tree(ControlClient& control, const std::string& target) {
     if (found.session.state == SessionState::Parked)
         throw CommandError(describe(found.session) +
                            " is parked, its program is gone: take a snapshot instead");
-    if (found.session.state != SessionState::Running)
-        throw CommandError(describe(found.session) +
-                           " is not running; cricketctl resume lets a stopped one go on");
+    require_running(found.session);
     check_alone(found, below);
     return found;
 }

@@ -39,6 +39,8 @@ namespace {
 namespace fs = std::filesystem;
 using server::ControlClient;
 
+constexpr auto between_attempts = std::chrono::seconds(3);  // to save a program that is to stop
+
 [[noreturn]] void fail(const std::string& what) { throw CommandError(what + ": " + std::strerror(errno)); }
 
 std::string beside(const std::vector<std::string>& places, const char* what) {
@@ -252,20 +254,27 @@ class Run {
     }
 
     int follow() {
+        bool told_to_stop = false;
+        auto attempt = std::chrono::steady_clock::now();  // the next, once it is told to stop
         for (;;) {
             pollfd waiting[] = {{signals_.get(), POLLIN, 0}, {timer_.get(), POLLIN, 0}, {changes_.get(), POLLIN, 0}};
-            ::poll(waiting, 3, -1);
+            ::poll(waiting, 3, told_to_stop ? 500 : -1);
             if (waiting[2].revents) drain(changes_.get());
             show_output();
-            bool told_to_stop = false;
             signalfd_siginfo signal;
             while (::read(signals_.get(), &signal, sizeof signal) == sizeof signal)
-                told_to_stop |= signal.ssi_signo != SIGCHLD;
+                if (signal.ssi_signo != SIGCHLD) {
+                    told_to_stop = true;
+                    attempt = std::chrono::steady_clock::now();
+                }
             if (int status = 0; ended(&status)) return finish(status);
-            if (told_to_stop && save(false)) return saved_and_stopped;
+            if (told_to_stop && std::chrono::steady_clock::now() >= attempt) {
+                if (save(false)) return saved_and_stopped;
+                attempt = std::chrono::steady_clock::now() + between_attempts;
+            }
             if (waiting[1].revents) {
                 drain(timer_.get());
-                save(true);
+                if (!told_to_stop) save(true);
             }
         }
     }
@@ -293,11 +302,12 @@ class Run {
         return status;
     }
 
-    // Whether there is something that can be saved.
+    // Whether there is something to be saved.
     bool has_session() {
         const std::vector<pid_t> tree = process_tree(program_);
         return std::ranges::any_of(ControlClient::connect(control_).status().sessions, [&](const server::SessionStatus& session) {
-            return session.state == server::SessionState::Running && std::ranges::find(tree, session.pid) != tree.end();
+            return session.state != server::SessionState::Parked && session.state != server::SessionState::Starting &&
+                   std::ranges::find(tree, session.pid) != tree.end();
         });
     }
 
@@ -332,7 +342,9 @@ class Run {
             checkpoint(control_, checkpoint_options);
             if (!leave_running) wait_tree(tree);
         } catch (const std::exception& error) {
-            std::cerr << "cricketctl: no checkpoint: " << error.what() << "\n";
+            if (error.what() != last_error_ || leave_running)
+                std::cerr << "cricketctl: no checkpoint: " << error.what() << (leave_running ? "" : "; it is tried again") << "\n";
+            last_error_ = error.what();
             return false;
         }
         try {
@@ -350,6 +362,7 @@ class Run {
     UniqueFd lock_, signals_, timer_, changes_, output_;
     uint64_t position_ = 0;  // in the output, of what was shown
     pid_t server_ = -1, program_ = -1;
+    std::string last_error_;  // of a checkpoint
 };
 
 }  // namespace

@@ -13,22 +13,7 @@
 namespace cricket::ctl {
 namespace {
 
-using server::SessionState;
 using server::SessionStatus;
-
-const char* state_name(SessionState state) {
-    switch (state) {
-        case SessionState::Starting:
-            return "starting";
-        case SessionState::Running:
-            return "running";
-        case SessionState::Parked:
-            return "parked";
-        case SessionState::Quiesced:
-            return "quiesced";
-    }
-    return "unknown";
-}
 
 std::string age_text(int64_t seconds) {
     char text[32];
@@ -58,7 +43,7 @@ void show_status(const std::string& socket, bool as_json) {
                                 {"epoch", server::hex64(session.epoch)},
                                 {"pid", session.pid},
                                 {"program", session.program},
-                                {"state", state_name(session.state)},
+                                {"state", server::state_name(session.state)},
                                 {"device_bytes", session.device_bytes},
                                 {"host_bytes", session.host_bytes},
                                 {"calls", session.calls},
@@ -76,11 +61,11 @@ void show_status(const std::string& socket, bool as_json) {
     std::printf("server %d, cricket %s, driver %s, %zu session%s\n", status.pid, status.version.c_str(),
                 status.driver.c_str(), status.sessions.size(), status.sessions.size() == 1 ? "" : "s");
     if (status.sessions.empty()) return;
-    std::printf("%-8s %8s  %-20s %-9s %12s %12s %12s %10s\n", "SESSION", "PID", "PROGRAM", "STATE", "DEVICE",
+    std::printf("%-8s %8s  %-20s %-12s %12s %12s %12s %10s\n", "SESSION", "PID", "PROGRAM", "STATE", "DEVICE",
                 "HOST", "CALLS", "AGE");
     for (const SessionStatus& session : status.sessions) {
-        std::printf("%-8s %8d  %-20s %-9s %12s %12s %12llu %10s\n", server::session_name(session.id).c_str(),
-                    session.pid, session.program.c_str(), state_name(session.state),
+        std::printf("%-8s %8d  %-20s %-12s %12s %12s %12llu %10s\n", server::session_name(session.id).c_str(),
+                    session.pid, session.program.c_str(), server::state_name(session.state),
                     bytes_text(session.device_bytes).c_str(), bytes_text(session.host_bytes).c_str(),
                     static_cast<unsigned long long>(session.calls), age_text(now - session.started).c_str());
         for (const server::UnsupportedUse& use : session.unsupported)

@@ -140,7 +140,8 @@ def cricket_server(world):
             for path in world.folder.glob("other.sock*"):
                 path.unlink()
         for variable, value in (("CRICKET_FETCH_THREADS", "abc"), ("CRICKET_FETCH_THREADS", "-1"), ("CRICKET_FETCH_THREADS", "1000000"),
-                                ("CRICKET_ASIDE_DEVICE", "1G"), ("CRICKET_ASIDE_HOST", "much")):
+                                ("CRICKET_ASIDE_DEVICE", "1G"), ("CRICKET_ASIDE_HOST", "much"), ("CRICKET_WORKER_PATIENCE", "0"),
+                                ("CRICKET_WORKER_PATIENCE", "soon")):
             refused(world, soft, f"{variable}={value}", {variable: value})
 
 

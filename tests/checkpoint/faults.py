@@ -358,22 +358,106 @@ def cricketctl_interrupted(world):
     server.stop()
 
 
-@fault
-def timeout(world):
-    """A kernel that does not end in time: nothing is done."""
-    server = world.start_server()
-    place = place_of(world)
-    app = world.start("copies", "--steps", "0", "--mib", "8", "--rounds", "3000000000",
-                      "--quiet")
+def in_long_kernel(world):
+    """A program that makes no call for a long time to come."""
+    app = world.start("copies", "--steps", "0", "--mib", "8", "--rounds", "3000000000", "--quiet")
     last = [0, time.monotonic()]
 
-    def in_kernel():  # no call comes for half a second
+    def no_calls():  # for half a second
         now = world.session_of(app.pid)
         if not now or not now["device_bytes"] or now["calls"] != last[0]:
             last[:] = [now and now["calls"], time.monotonic()]
         return time.monotonic() - last[1] > 0.5
 
-    wait_for(in_kernel, lambda: f"the kernel of {app.describe()}")
+    wait_for(no_calls, lambda: f"the kernel of {app.describe()}")
+    return app
+
+
+def waiting_checkpoint(world, app, place):
+    """(pid, file with its words) of a cricketctl that waits for the program's kernel."""
+    said = world.folder / f"said{world.next_number()}"
+    with open(said, "wb") as out:
+        control = world.children.start([world.control_program, "checkpoint", app.pid, place / "one", "--timeout", "600"],
+                                       stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=world.tool_environment())
+    wait_for(lambda: os.listdir(place) or world.children.ended(control), "the checkpoint to begin")
+    return control, said
+
+
+@fault
+def interrupted_while_waiting(world):
+    """Whoever goes away while a kernel is waited for, waits no more, and nothing of the session does: the next one has its turn."""
+    server = world.start_server()
+    place = place_of(world)
+    app = in_long_kernel(world)
+    for how in (signal.SIGINT, signal.SIGKILL):
+        control, said = waiting_checkpoint(world, app, place)
+        os.kill(control, how)
+        status = world.children.wait(control, "cricketctl, which waited for a kernel,")
+        check(status == (1 if how == signal.SIGINT else -how), f"cricketctl ended with status {status}: {said.read_text()}")
+        check(how == signal.SIGKILL or "interrupted" in said.read_text(), f"it said: {said.read_text()}")
+        nothing_half_made(place)
+        result = world.control("checkpoint", app.pid, place / "one", "--timeout", "1", accept_failure=True)
+        if result.returncode == 0:
+            raise Skip("the kernel ends too soon here")
+        check_message(result.returncode, result.stdout, "busy", "a checkpoint of a busy session")
+        empty(place)
+    check(app.alive(), "it has ended")
+    app.kill()
+    server.kill()
+
+
+@fault
+def worker_stopped(world):
+    """One that says nothing is named, by its process, and not waited for; when it goes on, so does all else."""
+    server = world.start_server(environment={"CRICKET_WORKER_PATIENCE": "1"})
+    app, place = start(world), place_of(world)
+    worker = children_of(server.pid)[0]
+    words = ["unresponsive", "does not answer"]
+    with stopped(worker):
+        world.wait_state(app.pid, "unresponsive")
+        for command in (["checkpoint", app.pid, place / "one"], ["checkpoint", app.pid, place / "one", "--dry-run"]):
+            world.refused(*command, naming=words)
+        world.refused("quiesce", app.pid, naming=[str(worker), "does not answer"])
+        empty(place)
+    unharmed(world, app)
+    for words in BOTH:  # in the middle of it
+        control = hanging_checkpoint(world, app, place / "one", *words)
+        with stopped(worker):
+            fails_without_criu(world, control, "cricketctl, whose session's worker was stopped,")
+            check(not (place / "one").exists(), "there is a checkpoint")
+        unharmed(world, app)
+        nothing_half_made(place)
+        empty(place)
+    works_after_all(world, app, place)
+
+    app = in_long_kernel(world)
+    worker = next(child for child in children_of(server.pid) if child != worker)
+    control, said = waiting_checkpoint(world, app, place_of(world))
+    with stopped(worker):
+        status = world.children.wait(control, "cricketctl, which waited for a worker that was stopped meanwhile,")
+        check_message(status, said.read_text(), [str(worker), "does not answer"], "cricketctl")
+    wait_for(lambda: (world.session_of(app.pid) or {}).get("state") == "running", "the session to run")
+    app.kill()
+    server.kill()
+
+
+class stopped:
+    def __init__(self, pid):
+        self.pid = pid
+
+    def __enter__(self):
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def __exit__(self, *_):
+        os.kill(self.pid, signal.SIGCONT)
+
+
+@fault
+def timeout(world):
+    """A kernel that does not end in time: nothing is done."""
+    server = world.start_server()
+    place = place_of(world)
+    app = in_long_kernel(world)
     refused = 0
     for _ in range(5):
         result = world.control("checkpoint", app.pid, place / "one", "--timeout", "1", accept_failure=True)

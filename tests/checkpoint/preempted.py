@@ -154,6 +154,25 @@ def wrapped(world):
     check(all(losses(part) == losses(undisturbed) for part in parts), "the losses are not those of an undisturbed run")
 
 
+def stuck(world):
+    """Told to stop while it cannot be saved: it goes on, and is saved as soon as that can be."""
+    job = Job(world, 40000, every=600)
+    job.begin(CRICKET_WORKER_PATIENCE="1")
+    job.at_work()
+    program = next(child for child in children_of(job.pid) if "train" in os.readlink(f"/proc/{child}/exe"))
+    server = next(child for child in children_of(job.pid) if child != program)
+    worker = children_of(server)[0]
+    os.kill(worker, signal.SIGSTOP)
+    os.kill(job.pid, signal.SIGTERM)
+    wait_for(lambda: "does not answer" in job.said(), lambda: f"it to say that it cannot be saved: {job.said()}")
+    check(running(program) and not job.numbers(), f"the program was ended: {job.said()}")
+    os.kill(worker, signal.SIGCONT)
+    said = job.wait_end(75)
+    check(said.count("does not answer") == 1, f"it said: {said}")
+    check(len(job.numbers()) == 1, f"checkpoints: {job.numbers()}")
+    world.control("verify", job.checkpoints / job.newest())
+
+
 def change(path, at=None):
     """One bit of a file; in the middle, if no place is named."""
     with open(path, "r+b") as file:
@@ -256,7 +275,7 @@ def damaged(world):
     job.right_result()
 
 
-PARTS = {"interrupted": interrupted, "wrapped": wrapped, "damaged": damaged}
+PARTS = {"interrupted": interrupted, "wrapped": wrapped, "stuck": stuck, "damaged": damaged}
 
 
 def test(world, arguments):

@@ -44,7 +44,7 @@ struct Ops : WorkerOps {
         result.state_since = -1;
         return result;
     }
-    OpResult quiesce(uint32_t timeout_ms) override {
+    OpResult quiesce(uint32_t timeout_ms, const std::function<bool()>&) override {
         return OpResult::failure("took " + std::to_string(timeout_ms));
     }
     OpResult resume() override { return OpResult::failure(std::string(100000, 'x')); }

@@ -53,7 +53,7 @@ class WorkerDouble : public WorkerOps {
         std::lock_guard lock(mutex_);
         return status_;
     }
-    OpResult quiesce(uint32_t timeout_ms) override {
+    OpResult quiesce(uint32_t timeout_ms, const std::function<bool()>&) override {
         std::lock_guard lock(mutex_);
         if (status_.program == "busy")
             return OpResult::failure("a kernel runs longer than " + std::to_string(timeout_ms) + " ms");
