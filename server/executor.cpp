@@ -183,13 +183,19 @@ bool Executor::step(ring::RingServer& ring) {
                 session_.give(call.wait_for);
                 // Every call says that the contents are lost, until a reset, which is not to be told of it.
                 const bool known = status_of(res) == CUDA_ERROR_CONTEXT_IS_DESTROYED && !session_.lost.empty();
-                if (status_of(res) != CUDA_SUCCESS && !known)
+                if (status_of(res) == wire::fetch_refused)
+                    session_.refused_fetch = call.credential.thread;
+                else if (status_of(res) != CUDA_SUCCESS && !known)
                     session_.note_posted(static_cast<CUresult>(status_of(res)), record->seq);
                 if (entry->res_size > sizeof(int32_t)) free_xdr(entry->xdr_res, res);
             } else {
                 KeptReply& kept = kept_[record->seq];
                 kept.down_offset = call.down_offset;
                 kept.down_bytes = call.down_bytes;
+                if (session_.refused_fetch && session_.refused_fetch == call.credential.thread) [[unlikely]] {
+                    session_.refused_fetch = 0;
+                    status_of(res) = wire::fetch_refused;
+                }
                 if (call.wait_for && status_of(res) == CUDA_SUCCESS) {
                     const auto* bytes = static_cast<const std::byte*>(res);
                     deferred_.push_back(
