@@ -270,7 +270,8 @@ void Executor::send(ring::RingServer* ring, uint64_t seq, const KeptReply& kept,
 
 void Executor::forget_acked(ring::RingServer& ring) {
     const uint64_t acked = ring.acked_seq();
-    while (!kept_.empty() && kept_.begin()->first <= acked) kept_.erase(kept_.begin());
+    // Only what was sent can be: whatever a client says, an answer to come has its place.
+    while (!kept_.empty() && kept_.begin()->first <= acked && kept_.begin()->second.sent) kept_.erase(kept_.begin());
     auto& copies = session_.copies_to_host;
     if (copies.empty()) return;
     const uint64_t begun = ring.channel().client_page().callback_begun.load(std::memory_order_acquire);

@@ -147,5 +147,23 @@ TEST_F(ExecutorTest, APieceThatCannotBeFetchedIsToldToItsOwnThread) {
     ::munmap(memory, 8192);
 }
 
+// Whoever has no answer yet cannot have said that it has it: then there would be no slot for it.
+TEST_F(ExecutorTest, AnAnswerThatIsNotSentIsNotForgotten) {
+    device_is_done = false;
+    cuStreamSynchronize_args wait{};
+    cuStreamQuery_args query{};
+    ring::Pending waits, asks;
+    ASSERT_EQ(client_.begin(request(Proc::cuStreamSynchronize, xdr_cuStreamSynchronize_args, wait, 1), &waits), ring::Status::Ok);
+    ASSERT_EQ(client_.begin(request(Proc::cuStreamQuery, xdr_cuStreamQuery_args, query, 2), &asks), ring::Status::Ok);
+    client_.channel().client_page().acked_seq.store(UINT64_MAX);
+    ASSERT_TRUE(executor_.step(loopback_.server));
+    ASSERT_TRUE(executor_.step(loopback_.server));
+    EXPECT_EQ(answer(asks).status, CUDA_ERROR_NOT_READY);
+    device_is_done = true;
+    executor_.finish_waiting(&loopback_.server);
+    ASSERT_TRUE(answered(waits));
+    EXPECT_EQ(answer(waits).status, CUDA_SUCCESS);
+}
+
 }  // namespace
 }  // namespace cricket::server
