@@ -15,6 +15,7 @@
 #include "client/managed_variables.h"
 #include "client/pointer_cache.h"
 #include "client/session.h"
+#include "client/thread_number.h"
 
 namespace cricket::client {
 

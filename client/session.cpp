@@ -26,7 +26,6 @@
 #include "client/server_path.h"
 #include "client/unsupported.h"
 #include "client/waited.h"
-#include "rpc/ring/not_cancelled.h"
 
 extern "C" {
 // libtirpc's objects name stderr in a way that a shared library cannot; the linker gives them this one instead.
@@ -43,8 +42,6 @@ constexpr int64_t silence_ms = 10000;  // a worker's start takes some seconds wh
 std::mutex start_mutex;
 std::atomic<bool> atfork_registered{false};
 std::atomic<int32_t> posted_error{0};
-std::atomic<uint32_t> next_thread{1};
-constinit thread_local uint32_t this_thread __attribute__((tls_model("initial-exec"))) = 0;
 
 void program_name(char (&name)[64]) {
     const int fd = ::open("/proc/self/comm", O_RDONLY | O_CLOEXEC);
@@ -84,11 +81,6 @@ void Session::end() {
     session->ring_.try_post(goodbye);
 }
 
-uint32_t thread_number() {
-    if (this_thread == 0) this_thread = next_thread.fetch_add(1, std::memory_order_relaxed);
-    return this_thread;
-}
-
 bool initialized() { return Session::any() != nullptr; }
 
 CUresult need_context() {
@@ -99,7 +91,6 @@ CUresult need_context() {
 Session::Session() : ring_(*this) {}
 
 CUresult Session::start() {
-    const ring::NotCancelled whole;
     std::lock_guard lock(start_mutex);
     if (current_.load()) return CUDA_SUCCESS;
     if (ended_.load()) return CUDA_ERROR_DEINITIALIZED;
@@ -322,7 +313,6 @@ void Session::forget_in_child() {
     device_text::forget_in_child();
     captures::forget();
     forget_unsupported_in_child();
-    this_thread = 0;
     posted_error.store(0);
     ended_.store(false);
     new (&start_mutex) std::mutex;

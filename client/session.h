@@ -79,9 +79,6 @@ class Session final : public ring::Attacher {
     int64_t reconnect_timeout_ = -1;  // seconds, -1: for ever
 };
 
-// Number of the calling thread within the session, from 1.
-uint32_t thread_number();
-
 // Runs a call whose arguments hold bulk data of any size: stages, calls, waits. For module images and the like.
 // `bulk` points at the field in `args` to fill.
 CUresult call_with_data(Proc proc, xdrproc_t xdr_args, void* args, rpc::Bulk* bulk, const void* data, uint64_t size,
