@@ -39,5 +39,7 @@ CUresult share(Session& session, const void* address, uint64_t bytes, bool from_
 // [start, end) is not registered any more, in pages of the memfd from `offset` on. Where graphs may use part of it the worker
 // is to see it on; false: nothing of it was ever shared.
 bool share_again(Session& session, uint64_t start, uint64_t end, uint64_t offset);
+// Whether [start, end) is shared as a whole, in pages of the memfd that follow each other, and where these are.
+bool shared_whole(Session& session, uint64_t start, uint64_t end, uint64_t* offset);
 
 }  // namespace cricket::client::captures

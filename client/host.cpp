@@ -112,13 +112,19 @@ CUresult impl_cuMemHostRegister_v2(void* p, size_t bytesize, unsigned int Flags)
         log(LogLevel::Error, "cuMemHostRegister(%p, %zu): %s", p, bytesize, why);
         return CUDA_ERROR_INVALID_VALUE;
     }
-    fork_pages::note();
-    void* copy = host.allocate(end - start);
-    if (!copy) return CUDA_ERROR_OUT_OF_MEMORY;
-    const uint64_t offset = reinterpret_cast<uint64_t>(copy) - wire::host_base;
-    if (!replace_pages(start, end - start, PROT_READ | PROT_WRITE, host.fd(), offset, copy)) {
-        host.free(copy);
-        return CUDA_ERROR_OUT_OF_MEMORY;
+    // What graphs have made the worker's already stays where it is.
+    uint64_t offset = 0;
+    const bool shared = captures::shared_whole(*session, start, end, &offset);
+    void* copy = nullptr;
+    if (!shared) {
+        fork_pages::note();
+        copy = host.allocate(end - start);
+        if (!copy) return CUDA_ERROR_OUT_OF_MEMORY;
+        offset = reinterpret_cast<uint64_t>(copy) - wire::host_base;
+        if (!replace_pages(start, end - start, PROT_READ | PROT_WRITE, host.fd(), offset, copy)) {
+            host.free(copy);
+            return CUDA_ERROR_OUT_OF_MEMORY;
+        }
     }
     cuMemHostRegister_v2_args args{};
     cuMemHostRegister_v2_res res{};
@@ -130,7 +136,8 @@ CUresult impl_cuMemHostRegister_v2(void* p, size_t bytesize, unsigned int Flags)
     const CUresult result = call(args, res);
     if (result == CUDA_SUCCESS) {
         host.note_registered(start, end - start, offset);
-    } else if (replace_pages(start, end - start, PROT_READ | PROT_WRITE, -1, 0, copy)) {
+    } else if (!captures::share_again(*session, start, end, offset) && copy &&
+               replace_pages(start, end - start, PROT_READ | PROT_WRITE, -1, 0, copy)) {
         host.free(copy);
     }
     return result;

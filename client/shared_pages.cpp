@@ -12,7 +12,6 @@
 #include "client/own_maps.h"
 #include "client/pinned.h"
 #include "client/reply_guard.h"
-#include "rpc/ring/not_cancelled.h"
 
 namespace cricket::client::captures {
 namespace {
@@ -104,6 +103,26 @@ bool share_again(Session& session, uint64_t start, uint64_t end, uint64_t offset
     return tell(all, start, end, offset) == CUDA_SUCCESS;
 }
 
+bool shared_whole(Session& session, uint64_t start, uint64_t end, uint64_t* offset) {
+    Known& all = known();
+    std::lock_guard lock(all.mutex);
+    if (all.session != &session || all.told.empty()) return false;
+    const auto next = all.told.upper_bound(start);
+    if (next == all.told.begin()) return false;
+    const auto& [address, range] = *std::prev(next);
+    *offset = range.offset + (start - address);
+    if (!is_told(all, start, end, *offset)) return false;
+    OwnMaps maps(session.host_memory().fd());
+    uint64_t covered = start;
+    for (OwnMapping map; maps && covered < end && maps.next(&map);) {
+        if (map.end <= covered) continue;
+        if (map.start > covered || map.inode != maps.memfd_inode() || !map.shared()) return false;
+        if (map.offset + (covered - map.start) != *offset + (covered - start)) return false;
+        covered = map.end;
+    }
+    return covered >= end;
+}
+
 CUresult share(Session& session, const void* address, uint64_t bytes, bool from_host) {
     const auto number = reinterpret_cast<uint64_t>(address);
     if (bytes == 0) return CUDA_SUCCESS;
@@ -113,7 +132,6 @@ CUresult share(Session& session, const void* address, uint64_t bytes, bool from_
     const uint64_t end = (number + bytes + page - 1) / page * page;
     if (number + bytes < number) return CUDA_ERROR_INVALID_VALUE;
     Known& all = known();
-    const ring::NotCancelled whole;
     std::lock_guard lock(all.mutex);
     if (all.session != &session) {
         all.told.clear();
