@@ -53,7 +53,7 @@ void DeviceMemory::keep_or_destroy(uint64_t address) {
     if (found == chunks_.end()) return;
     Chunk& chunk = found->second;
     const bool ours = chunk.kind == ChunkKind::Own || chunk.kind == ChunkKind::Shared;
-    if (!ours || chunk.published || chunk.bytes > largest_spare) return destroy_chunk(address);
+    if (!ours || chunk.exported || chunk.bytes > largest_spare) return destroy_chunk(address);
     note_room(chunk, 0);
     bytes_ -= chunk.bytes;
     spare_bytes_ += chunk.bytes;
@@ -176,7 +176,7 @@ void DeviceMemory::destroy_chunk(uint64_t address) {
     if (found == chunks_.end()) return;
     Chunk& chunk = found->second;
     note_room(chunk, 0);
-    if (chunk.published && exchange) exchange->withdraw(chunk.name);
+    if (!chunk.shared.empty() && exchange) exchange->withdraw(chunk.name);
     if (chunk.kind != ChunkKind::Imported) bytes_ -= chunk.bytes;
     destroy(chunk);
     chunks_.erase(found);
@@ -232,6 +232,7 @@ void DeviceMemory::reclaim(CUdeviceptr address) {
     const DeviceAllocation gone = found->second;
     freed_.erase(found);
     Chunk& chunk = chunk_of(gone.address);
+    no_longer_shared(chunk, gone.address);
     if (chunk.kind == ChunkKind::Shared) {
         const uint64_t part = chunk.free.give(gone.address, round_up(gone.bytes, alignment));
         if (!chunk.free.is_whole(chunk.address, chunk.bytes)) return note_room(chunk, std::max(chunk.room, part));
@@ -308,17 +309,30 @@ CUresult DeviceMemory::share(CUdeviceptr address, SharedKind kind, SharedHandle*
     const DeviceAllocation* allocation = find(address);
     if (!allocation || allocation->imported) return CUDA_ERROR_INVALID_VALUE;
     Chunk& chunk = chunk_of(allocation->address);
-    if (!chunk.published) {
+    if (chunk.shared.empty()) {
         int fd = -1;
         const CUresult status =
             driver_.cuMemExportToShareableHandle(&fd, chunk.handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0);
         if (status != CUDA_SUCCESS) return status;
         const UniqueFd exported(fd);
         if (!exchange || !exchange->publish(exported.get(), &chunk.name)) return CUDA_ERROR_OUT_OF_MEMORY;
-        chunk.published = true;
+        chunk.exported = true;
     }
+    chunk.shared.insert(allocation->address);
     *out = {shared_magic, kind, 0, chunk.name, chunk.bytes, allocation->address - chunk.address, allocation->bytes, 0};
     return CUDA_SUCCESS;
+}
+
+// What others make of memory that its owner has freed is undefined: nobody can open it from now on, and its neighbours in the
+// chunk are this session's alone.
+void DeviceMemory::no_longer_shared(Chunk& chunk, uint64_t allocation) {
+    if (!chunk.shared.erase(allocation) || !chunk.shared.empty()) return;
+    if (exchange) exchange->withdraw(chunk.name);
+    chunk.name = {};
+}
+
+void DeviceMemory::forget(CUdeviceptr address) {
+    if (allocations_.erase(address)) no_longer_shared(chunk_of(address), address);
 }
 
 CUresult DeviceMemory::open(const SharedHandle& shared, SharedKind kind, uint64_t context, uint64_t pool, CUdeviceptr* out) {
@@ -328,7 +342,7 @@ CUresult DeviceMemory::open(const SharedHandle& shared, SharedKind kind, uint64_
     Chunk* chunk = nullptr;
     for (auto& [address, one] : chunks_) {
         if (!(one.name == shared.name)) continue;
-        if (one.published) return CUDA_ERROR_INVALID_CONTEXT;  // our own
+        if (!one.shared.empty()) return CUDA_ERROR_INVALID_CONTEXT;  // our own
         if (one.kind == ChunkKind::Imported && one.bytes == shared.chunk) chunk = &one;
     }
     if (!chunk) {
@@ -372,7 +386,7 @@ CUresult DeviceMemory::close(CUdeviceptr address) {
 std::string DeviceMemory::refusal() const {
     for (const auto& [address, chunk] : chunks_) {
         if (chunk.kind == ChunkKind::Imported) return "the session uses memory of another session (cuIpcOpenMemHandle, cuMemPoolImportPointer)";
-        if (chunk.published) return "the session's memory is shared with others (cuIpcGetMemHandle, cuMemPoolExportPointer)";
+        if (!chunk.shared.empty()) return "the session's memory is shared with others (cuIpcGetMemHandle, cuMemPoolExportPointer)";
     }
     return {};
 }

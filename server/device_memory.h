@@ -61,7 +61,7 @@ class DeviceMemory {
     CUresult create_arena(CUdevice device, uint64_t bytes, CUdeviceptr* out);
     void destroy_arena(CUdeviceptr address) { destroy_chunk(address); }
     void note(const DeviceAllocation& allocation) { allocations_[allocation.address] = allocation; }
-    void forget(CUdeviceptr address) { allocations_.erase(address); }
+    void forget(CUdeviceptr address);
     // Which other devices see a chunk: the pools' business for theirs, cuCtxEnablePeerAccess' for the rest.
     CUresult set_access(CUdeviceptr chunk, CUdevice device, CUmemAccess_flags flags);
     CUresult allow_peer(CUdevice owner, CUdevice peer);
@@ -103,8 +103,9 @@ class DeviceMemory {
         CUmemGenericAllocationHandle handle = 0;
         AddressRanges free;       // of a shared one
         uint64_t room = 0;        // of a shared one: no part of `free` is larger
-        bool published = false;
-        SharedName name;          // published or imported
+        std::set<uint64_t> shared;  // living allocations in it that other sessions may use
+        bool exported = false;    // at some time: another session may still have it mapped
+        SharedName name;          // while any allocation is shared, or imported
         std::map<uint64_t, unsigned> opened;  // of an imported one: allocation -> times
     };
     CUresult chunk_for(uint64_t bytes, CUdevice device, ChunkKind kind, Chunk** out);
@@ -118,6 +119,7 @@ class DeviceMemory {
     bool take_spare(uint64_t bytes, CUdevice device, ChunkKind kind, Chunk** out);
     void note_room(Chunk& chunk, uint64_t room);
     bool take_piece(CUdevice device, uint64_t bytes, uint64_t* address);
+    void no_longer_shared(Chunk& chunk, uint64_t allocation);
     Chunk& chunk_of(uint64_t address) { return std::prev(chunks_.upper_bound(address))->second; }
 
     const DriverTable& driver_;
