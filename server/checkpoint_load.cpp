@@ -95,6 +95,7 @@ std::vector<JournalEntry> load_journal(Session& session, Executor& executor, Sna
                 reader.read("images", at, to, bytes);
                 image = place ? std::make_shared<const ImageBytes>(place, bytes, std::span<const std::byte>(to, bytes))
                               : std::make_shared<const ImageBytes>(std::move(data));
+                if (!place) session.images.note(image);
             }
             entry.attachment = image;
         }
@@ -425,7 +426,6 @@ bool load_checkpoint(Session& session, Executor& executor, const std::string& di
     for (const json& one : meta.value("unsupported", json::array())) session.unsupported[{one[0], one[1]}] = one[2];
     session.client_pid = meta.at("pid");
     session.set_posted({meta.at("posted")[0], meta.at("posted")[1]});
-    session.refused_fetch = meta.value("refused_fetch", 0u);  // earlier snapshots do not say
     if (!without_gpu) require_devices(session.driver, reader);
     session.contexts_lost = without_gpu || meta.contains("lost");
     if (without_gpu) retain_empty(session, executor, meta);

@@ -94,6 +94,27 @@ Attachment Images::map(const Offered& offered) {
     return image;
 }
 
+std::pair<uint64_t, uint64_t> Images::key(std::span<const std::byte> image) {
+    return {image.size(), wire::sampled_hash(image.data(), image.size())};
+}
+
+Attachment Images::hold(std::span<const std::byte> image) {
+    const auto known = held_.find(key(image));
+    if (known != held_.end())
+        if (Attachment same = known->second.lock(); same && std::memcmp(same->data(), image.data(), image.size()) == 0) return same;
+    auto copy = std::make_shared<const ImageBytes>(std::vector<std::byte>(image.begin(), image.end()));
+    note(copy);
+    return copy;
+}
+
+void Images::note(const Attachment& image) {
+    if (held_.size() >= look_at_) {
+        std::erase_if(held_, [](const auto& one) { return one.second.expired(); });
+        look_at_ = 2 * held_.size() + 64;
+    }
+    held_[key(image->span())] = image;
+}
+
 // The image of a call, copied out of the channel; null when it is not where the call says.
 Attachment take_image(Call& call, const rpc::Bulk& bulk) {
     if (!call.attachment && bulk.where == rpc::Bulk::Where::Offered) {
@@ -103,7 +124,7 @@ Attachment take_image(Call& call, const rpc::Bulk& bulk) {
     if (!call.attachment) {
         const auto* data = static_cast<const std::byte*>(call.read(bulk));
         if (!data || bulk.size == 0) return nullptr;
-        call.attachment = std::make_shared<const ImageBytes>(std::vector<std::byte>(data, data + bulk.size));
+        call.attachment = call.session.images.hold({data, bulk.size});
     }
     return call.attachment;
 }
