@@ -77,7 +77,7 @@ LABELS = {
 def target_of(name):
     if name.startswith("curve_"):
         return ("ratio", 0.9) if int(name.split("_")[3][:-1]) >= 64 else None
-    if name.startswith("growth_"):
+    if name.startswith(("growth_", "cpu_growth_")):
         return ("below", 1.5)  # the last tenth of the calls, in times of the first
     return TARGETS.get(name)
 
@@ -199,18 +199,36 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def cpu_nanoseconds(pid):
+    """Finer than cpu_seconds(), of the threads that there are."""
+    total = 0
+    for task in pathlib.Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        try:
+            total += int(task.read_text().split()[0])
+        except OSError:
+            pass  # it has ended
+    return total
+
+
 def resident_kib(pid):
-    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS"):
-            return int(line.split()[1])
+    try:
+        for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS"):
+                return int(line.split()[1])
+    except OSError:
+        pass
     return 0
 
 
 def descendants(pid):
+    """Those that end meanwhile are left out."""
     found = []
-    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            found += [int(child), *descendants(int(child))]
+    try:
+        for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                found += [int(child), *descendants(int(child))]
+    except OSError:
+        pass
     return found
 
 
@@ -243,11 +261,15 @@ def eight(bench):
 
 
 def growth(bench):
+    """Times and memory of a session that grows. growth: the last tenth of each kind of calls in times of the first; cpu_growth: the
+    same of the CPU time of program and worker, which says more on a busy machine. memory: what came between the first tenth and the
+    end; memory_end: all of it, when the program has done everything."""
     counts = bench.options.growth.split(",")
-    for side in bench.sides():
-        process = bench.start(side, [bench.program("growth"), *counts], stdin=subprocess.PIPE)
+    for side in bench.sides() * bench.options.runs:
+        bench.check_time()
         before = set(descendants(bench.server.pid))
-        memory = {}
+        process = bench.start(side, [bench.program("growth"), *counts], stdin=subprocess.PIPE)
+        memory, kib, cpu = {}, {}, {}
         for line in process.stdout:
             if not line.startswith("mark "):
                 for name, (first, last) in json.loads(line).items():
@@ -257,18 +279,22 @@ def growth(bench):
             name, when = line[5:].strip().rsplit(" ", 1)
             pids = {"app": [process.pid]}
             if side == "shim":
-                workers = set(descendants(bench.server.pid))
-                pids["worker"] = [pid for pid in workers if pid in workers - before or len(workers) == 1] or list(workers)
-            for who, those in pids.items():
-                kib = sum(map(resident_kib, those))
+                pids["worker"] = set(descendants(bench.server.pid)) - before
+            cpu[when] = sum(cpu_nanoseconds(pid) for those in pids.values() for pid in those)
+            if when == "last":
+                bench.add(side, f"cpu_growth_{name}", (cpu["last"] - cpu["late"]) / max(1, cpu["first"] - cpu["begin"]))
+            for who, those in pids.items() if when in ("first", "last") else ():
+                kib[who] = sum(map(resident_kib, those))
                 if when == "first":
-                    memory[name, who] = kib
+                    memory[name, who] = kib[who]
                 else:
-                    bench.add(side, f"memory_{name}_{who}_MiB", (kib - memory[name, who]) / 1024)
+                    bench.add(side, f"memory_{name}_{who}_MiB", (kib[who] - memory[name, who]) / 1024)
             process.stdin.write("\n")
             process.stdin.flush()
         if process.wait():
             raise SystemExit("growth ended with an error")
+        for who, size in kib.items():
+            bench.add(side, f"memory_end_{who}_MiB", size / 1024)
 
 
 PARTS = {
@@ -347,7 +373,7 @@ def show(report):
 
 def put_into(page, report):
     """Replaces the page's table; the curve is in a plot, and growth in the JSON."""
-    shown = {name: values for name, values in report["rows"].items() if not name.startswith(("curve_", "grow", "memory_"))}
+    shown = {name: values for name, values in report["rows"].items() if not name.startswith(("curve_", "grow", "cpu_grow", "memory_"))}
     lines, _ = rows_of(dict(report, rows=shown))
     text = page.read_text()
     begin, end = text.index("| row | native"), text.index("\n\n", text.index("| row | native"))
@@ -366,7 +392,7 @@ def main():
     parser.add_argument("--only", help=f"parts, with commas: {', '.join(PARTS)}")
     parser.add_argument("--budget", type=float, help="seconds after which no further run begins")
     parser.add_argument("--python", default="python3", help="an interpreter that has PyTorch")
-    parser.add_argument("--growth", default="2000000,100000,10000", help="calls, allocations, functions")
+    parser.add_argument("--growth", default="10000000,100000,10000", help="calls, allocations, functions")
     parser.add_argument("--cores", type=int, help="run all of it on so few cores")
     parser.add_argument("--json", type=pathlib.Path, help="write all values there")
     parser.add_argument("--merge", type=pathlib.Path, nargs="+", metavar="JSON", help="only one table of earlier parts")

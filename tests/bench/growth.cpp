@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A session that grows: what a call takes at its beginning and at its end. compare.py reads the memory of this process and
-// of its worker whenever a line says "mark", and answers with one; the last line is JSON.
+// A session that grows: what a call takes at its beginning and at its end. compare.py reads memory and CPU time of this process
+// and of its worker whenever a line says "mark", and answers with one; the last line is JSON.
 //
 //     growth CALLS ALLOCATIONS FUNCTIONS
 #include <cuda.h>
@@ -51,7 +51,9 @@ template <class Call>
 void tenths(const char* name, long count, Call call) {
     const long part = std::max(1L, count / 10);
     double first = 0, last = 0;
+    mark((std::string(name) + " begin").c_str());
     for (int tenth = 0; tenth < 10; ++tenth) {
+        if (tenth == 9) mark((std::string(name) + " late").c_str());
         const double begin = now_ns();
         for (long i = tenth * part; i < (tenth + 1) * part; ++i) call(i);
         CHECK(cuCtxSynchronize());
@@ -96,7 +98,7 @@ int main(int argc, char** argv) {
     if (allocations) {
         std::vector<CUdeviceptr> all(static_cast<size_t>(allocations));
         tenths("allocation", allocations, [&](long i) { CHECK(cuMemAlloc(&all[static_cast<size_t>(i)], 4096)); });
-        tenths("call_with_allocations", 20000, [&](long) { CHECK(cuMemsetD32Async(all[0], 1, 1, stream)); });
+        tenths("call_with_allocations", 200000, [&](long) { CHECK(cuMemsetD32Async(all[0], 1, 1, stream)); });
         tenths("free", allocations, [&](long i) { CHECK(cuMemFree(all[static_cast<size_t>(i)])); });
     }
     if (functions) {
