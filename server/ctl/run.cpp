@@ -220,6 +220,8 @@ class Run {
         const UniqueFd output(::open(output_path_.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));
         if (!output) fail("cannot open '" + output_path_ + "'");
         const std::string shim = beside({"../client/libcudashim.so", CRICKET_BINDIR_TO_LIBDIR "/libcudashim.so"}, "libcudashim.so");
+        if (shim.find_first_of(" :") != std::string::npos)
+            throw CommandError("'" + shim + "' cannot be preloaded: in LD_PRELOAD a path has no space and no colon");
         const char* others = std::getenv("LD_PRELOAD");
         const std::string preload = shim + (others && *others ? std::string(":") + others : "");
         program_ = start(options_.program, output.get(), [&] {
