@@ -11,6 +11,7 @@
 
 #include "client/reply_guard.h"
 #include "client/session.h"
+#include "rpc/ring/not_cancelled.h"
 
 namespace cricket::client::device_text {
 namespace {
@@ -47,6 +48,7 @@ void note(uint64_t total) {
 void deliver() {
     if (told.load(std::memory_order_relaxed) <= written.load(std::memory_order_relaxed) || delivering) return;
     const int saved = errno;
+    const ring::NotCancelled whole;
     delivering = true;
     {
         std::lock_guard lock(mutex);

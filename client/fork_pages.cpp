@@ -13,6 +13,7 @@
 #include "client/held_writers.h"
 #include "client/own_maps.h"
 #include "client/session.h"
+#include "rpc/ring/not_cancelled.h"
 
 namespace cricket::client::fork_pages {
 namespace {
@@ -89,6 +90,7 @@ void* share_again(void* argument) {
 
 // The pages may be the caller's stack: it stands still, signals held back, while another thread exchanges them.
 void aside(void* (*work)(void*), Fork& fork) {
+    const ring::NotCancelled whole;
     sigset_t all, before;
     ::sigfillset(&all);
     ::pthread_sigmask(SIG_SETMASK, &all, &before);

@@ -9,6 +9,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "rpc/ring/not_cancelled.h"
+
 namespace cricket::client {
 namespace {
 
@@ -33,6 +35,7 @@ int read_threshold() {
 }
 
 void write_line(LogLevel level, const char* format, va_list arguments) {
+    const ring::NotCancelled whole;
     int saved = errno;
     char line[512];
     constexpr int room = sizeof line - 1;  // one byte stays for the newline

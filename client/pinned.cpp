@@ -11,6 +11,7 @@
 
 #include "client/held_writers.h"
 #include "client/own_maps.h"
+#include "rpc/ring/not_cancelled.h"
 
 namespace cricket::client {
 
@@ -71,6 +72,7 @@ void* exchange(void* argument) {
 
 bool replace_pages(uint64_t address, uint64_t bytes, int protection, int fd, uint64_t offset, void* copy) {
     Exchange work{address, bytes, protection, fd, offset, copy};
+    const ring::NotCancelled whole;  // joining a thread is a place to be cancelled
     sigset_t all, before;
     ::sigfillset(&all);
     ::pthread_sigmask(SIG_SETMASK, &all, &before);

@@ -26,6 +26,7 @@
 #include "client/server_path.h"
 #include "client/unsupported.h"
 #include "client/waited.h"
+#include "rpc/ring/not_cancelled.h"
 
 extern "C" {
 // libtirpc's objects name stderr in a way that a shared library cannot; the linker gives them this one instead.
@@ -91,6 +92,7 @@ CUresult need_context() {
 Session::Session() : ring_(*this) {}
 
 CUresult Session::start() {
+    const ring::NotCancelled whole;
     std::lock_guard lock(start_mutex);
     if (current_.load()) return CUDA_SUCCESS;
     if (ended_.load()) return CUDA_ERROR_DEINITIALIZED;

@@ -12,6 +12,7 @@
 #include "client/own_maps.h"
 #include "client/pinned.h"
 #include "client/reply_guard.h"
+#include "rpc/ring/not_cancelled.h"
 
 namespace cricket::client::captures {
 namespace {
@@ -132,6 +133,7 @@ CUresult share(Session& session, const void* address, uint64_t bytes, bool from_
     const uint64_t end = (number + bytes + page - 1) / page * page;
     if (number + bytes < number) return CUDA_ERROR_INVALID_VALUE;
     Known& all = known();
+    const ring::NotCancelled whole;
     std::lock_guard lock(all.mutex);
     if (all.session != &session) {
         all.told.clear();

@@ -157,10 +157,7 @@ bool fetch_up(Session& session, const StagedCall<Args>& how, const void* source,
         }
         int32_t answer = 0;
         *result = finish_staged(session, how.proc, request, pending, order, reinterpret_cast<xdrproc_t>(rpc::xdr_i32), &answer);
-        if (*result != static_cast<CUresult>(wire::fetch_refused)) return true;
-        // What the earlier pieces had to say is the same; an error from before the copy stays.
-        if (const int32_t earlier = take_posted_error(); earlier && earlier != wire::fetch_refused) session.note_posted_error(earlier);
-        return false;
+        return *result != static_cast<CUresult>(wire::fetch_refused);  // of any piece
     }
     return false;
 }

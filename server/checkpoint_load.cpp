@@ -426,6 +426,7 @@ bool load_checkpoint(Session& session, Executor& executor, const std::string& di
     for (const json& one : meta.value("unsupported", json::array())) session.unsupported[{one[0], one[1]}] = one[2];
     session.client_pid = meta.at("pid");
     session.set_posted({meta.at("posted")[0], meta.at("posted")[1]});
+    session.refused_fetch = meta.value("refused_fetch", 0u);  // earlier snapshots do not say
     if (!without_gpu) require_devices(session.driver, reader);
     session.contexts_lost = without_gpu || meta.contains("lost");
     if (without_gpu) retain_empty(session, executor, meta);

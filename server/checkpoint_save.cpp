@@ -195,6 +195,7 @@ void capture_session(Session& session, Executor& executor, bool coordinated, boo
     meta["up_end"] = session.up_end;
     meta["last_index"] = session.objects.last_index();
     meta["posted"] = {session.posted().result, session.posted().seq};
+    meta["refused_fetch"] = session.refused_fetch;
     for (const auto& [device, count] : session.primary_retained) meta["primary_retained"].push_back({device, count});
     for (const auto& [number, device] : session.context_devices) meta["contexts"].push_back({number, device});
     for (const auto& [seq, kept] : executor.kept()) {

@@ -183,13 +183,19 @@ bool Executor::step(ring::RingServer& ring) {
                 session_.give(call.wait_for);
                 // Every call says that the contents are lost, until a reset, which is not to be told of it.
                 const bool known = status_of(res) == CUDA_ERROR_CONTEXT_IS_DESTROYED && !session_.lost.empty();
-                if (status_of(res) != CUDA_SUCCESS && !known)
+                if (status_of(res) == wire::fetch_refused)
+                    session_.refused_fetch = call.credential.thread;
+                else if (status_of(res) != CUDA_SUCCESS && !known)
                     session_.note_posted(static_cast<CUresult>(status_of(res)), record->seq);
                 if (entry->res_size > sizeof(int32_t)) free_xdr(entry->xdr_res, res);
             } else {
                 KeptReply& kept = kept_[record->seq];
                 kept.down_offset = call.down_offset;
                 kept.down_bytes = call.down_bytes;
+                if (session_.refused_fetch && session_.refused_fetch == call.credential.thread) [[unlikely]] {
+                    session_.refused_fetch = 0;
+                    status_of(res) = wire::fetch_refused;
+                }
                 if (call.wait_for && status_of(res) == CUDA_SUCCESS) {
                     const auto* bytes = static_cast<const std::byte*>(res);
                     deferred_.push_back(
@@ -264,7 +270,8 @@ void Executor::send(ring::RingServer* ring, uint64_t seq, const KeptReply& kept,
 
 void Executor::forget_acked(ring::RingServer& ring) {
     const uint64_t acked = ring.acked_seq();
-    while (!kept_.empty() && kept_.begin()->first <= acked) kept_.erase(kept_.begin());
+    // Only what was sent can be: whatever a client says, an answer to come has its place.
+    while (!kept_.empty() && kept_.begin()->first <= acked && kept_.begin()->second.sent) kept_.erase(kept_.begin());
     auto& copies = session_.copies_to_host;
     if (copies.empty()) return;
     const uint64_t begun = ring.channel().client_page().callback_begun.load(std::memory_order_acquire);

@@ -150,6 +150,9 @@ class Session {
     rpc::PostedError take_posted() { return std::exchange(posted_, {}); }
     const rpc::PostedError& posted() const { return posted_; }
     void set_posted(const rpc::PostedError& posted) { posted_ = posted; }
+    // The thread whose copy in pieces has had one, posted, that could not be fetched: the answer to its last piece says so,
+    // and no other. 0: none.
+    uint32_t refused_fetch = 0;
 
     // Streams and events of our own (session_streams.cpp), used again and again.
     CUevent take_event();  // of the current context's home; null when it cannot be had

@@ -155,7 +155,7 @@ struct SlotHeader {  // at the start of each reply slot; server writes
     uint64_t offset;               // of the message in the memfd: behind this header, or in the down buffer
 };
 
-// Answers a copy whose bytes the server was to fetch and cannot read: the client brings them instead.
+// Answers a copy, at its last piece, whose bytes the server was to fetch and cannot read: the client brings them instead.
 inline constexpr int32_t fetch_refused = 0x43460001;
 
 inline constexpr uint32_t no_slot = 0xffffffff;

@@ -9,6 +9,7 @@
 
 #include "spinning.h"
 #include "message.h"
+#include "not_cancelled.h"
 
 namespace cricket::ring {
 namespace {
@@ -187,6 +188,7 @@ Status RingClient::prepare_locked(const Request& request, Pending* pending) {
     };
     // Slots are given back without the server's help, by threads that finish their calls.
     while (!take_slot()) {
+        const NotCancelled whole;
         std::unique_lock adopted(order_, std::adopt_lock);
         freed_.wait_for(adopted, std::chrono::milliseconds(20));
         adopted.release();
@@ -332,6 +334,7 @@ bool RingClient::down_alloc_locked(std::unique_lock<std::mutex>& order, uint64_t
             return true;
         }
         if (!wait || lost()) return false;
+        const NotCancelled whole;
         freed_.wait_for(order, std::chrono::milliseconds(20));
     }
 }
@@ -365,6 +368,7 @@ bool RingClient::reattach(uint64_t seen_generation, bool order_held) {
 bool RingClient::reattach_locked(uint64_t seen_generation) {
     if (lost()) return false;
     if (generation_.load() != seen_generation) return true;  // another thread did
+    const NotCancelled whole;
     // From here to the answer no reply in the slots is believed: they may be torn copies of an earlier life.
     generation_.fetch_add(1, std::memory_order_acq_rel);
     const auto& geometry = channel_.geometry();

@@ -18,6 +18,7 @@ std::optional<Record> RingServer::read_at(uint64_t* at) {
         const uint64_t room = std::min(geometry.ring_bytes - offset, tail - *at);
         const uint64_t to_end = geometry.ring_bytes - offset;
         if (to_end < sizeof(wire::RecordHeader)) {
+            if (to_end > tail - *at) throw BadRecord("ring tail " + std::to_string(tail) + " is where no record ends");
             *at += to_end;
             continue;
         }

@@ -10,6 +10,7 @@ clock: where it is restored meanwhile, the clock says something else; it neither
 late: it is dumped and restored again before its worker comes to the hello, which is then of a process that is no more, but
 has its number.
 behind: a snapshot is asked for, and refused, while a copy of the parked session is still to be made.
+cancelled: the thread that attaches is cancelled (pthread_cancel); the others can go on.
 once-more: the same from the server's side, by a program played by hand: a second attach on a channel is answered.
 """
 import os
@@ -188,6 +189,22 @@ def behind(world):
     server.stop()
 
 
+def cancelled(world):
+    played = hello.PlayedServer(world.socket)
+    app = world.start_program([world.build / "tests/checkpoint/cancelled"])
+    wait_for(played.next_hello, "a hello")
+    os.kill(app.pid, signal.SIGUSR1)
+    wait_for(lambda: "cancelled" in app.output(), "the thread to be cancelled")
+    for _ in range(2):  # the first may have been under way
+        wait_for(played.next_hello, "a further hello of the thread that is in its call", 10)
+    played.close()
+    world.socket.unlink()
+    server = world.start_server()
+    os.kill(app.pid, signal.SIGUSR1)
+    print(app.finish(stop=False).splitlines()[-1])
+    server.stop()
+
+
 def once_more(world):
     server = world.start_server()
     client = hello.Client(world.socket)
@@ -201,7 +218,7 @@ def once_more(world):
     server.stop()
 
 
-CASES = {"middle": middle, "old-answer": old_answer, "clock": clock, "late": late, "behind": behind,
+CASES = {"middle": middle, "old-answer": old_answer, "clock": clock, "late": late, "behind": behind, "cancelled": cancelled,
          "once-more": once_more}
 main(__doc__, lambda world, arguments: CASES[arguments.case](world),
      lambda parser: parser.add_argument("case", choices=CASES))

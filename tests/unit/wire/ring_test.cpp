@@ -312,6 +312,17 @@ TEST_F(Records, WhatDoesNotHoldUpIsRefusedBeforeItIsUsed) {
     refused([](auto& r) { r.kind = wire::record_pad; });
 }
 
+// The rest of the ring is too short for a header, and the tail lies in it. Behind it is padding, round after round.
+TEST_F(Records, ATailWithinWhatIsSkippedIsRefused) {
+    const uint64_t size = client_.geometry().ring_bytes;
+    put({static_cast<uint32_t>(size), wire::record_pad, 0, 0, 0, 0, 0, 0}, size - 8);
+    wire::Hello hello{};
+    hello.first_seq = hello.next_seq = 1;
+    hello.first_offset = size - 16;
+    std::string why;
+    EXPECT_EQ(server_.position(hello, 0, &why), wire::Refusal::BadChannel) << why;
+}
+
 TEST(ChannelGeometry, IsCheckedAgainstTheFile) {
     for (int field = 0; field < 6; ++field) {
         Channel client;

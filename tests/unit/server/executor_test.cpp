@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: MIT
+// The executor with a real ring and a driver that does what the test says: what is told to whom, and when.
+#include "executor.h"
+
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "messages.h"
+#include "procedures.h"
+#include "rpc/ring/message.h"
+#include "rpc/ring/ring_client.h"
+
+namespace cricket::server {
+namespace {
+
+bool device_is_done = true;
+uint64_t events_made = 0;
+
+DriverTable driver_table() {
+    DriverTable table{};
+    table.cuInit = [](unsigned) { return CUDA_SUCCESS; };
+    table.cuMemAddressReserve = [](CUdeviceptr* out, size_t, size_t, CUdeviceptr wanted, unsigned long long) {
+        *out = wanted;
+        return CUDA_SUCCESS;
+    };
+    table.cuCtxSetCurrent = [](CUcontext) { return CUDA_SUCCESS; };
+    table.cuEventCreate = [](CUevent* event, unsigned) {
+        *event = reinterpret_cast<CUevent>(++events_made);
+        return CUDA_SUCCESS;
+    };
+    table.cuEventRecord = [](CUevent, CUstream) { return CUDA_SUCCESS; };
+    table.cuEventQuery = [](CUevent) { return device_is_done ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY; };
+    table.cuEventSynchronize = [](CUevent) { return CUDA_SUCCESS; };
+    table.cuStreamQuery = [](CUstream) { return device_is_done ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY; };
+    table.cuMemHostRegister = [](void*, size_t, unsigned) { return CUDA_ERROR_NOT_SUPPORTED; };
+    table.cuMemcpyHtoDAsync = [](CUdeviceptr, const void*, size_t, CUstream) { return CUDA_SUCCESS; };
+    return table;
+}
+
+class Loopback final : public ring::Attacher {
+  public:
+    bool attach(wire::Hello& hello, ring::Channel& client) override {
+        ring::Channel channel;
+        std::string why;
+        if (!channel.map_as_server(UniqueFd(::dup(client.fd())), &why)) return ADD_FAILURE() << why, false;
+        server = ring::RingServer(std::move(channel));
+        if (server.position(hello, 0, &why) != wire::Refusal::None || !server.channel().lock()) return false;
+        server.begin(0, 0);
+        return true;
+    }
+    ring::RingServer server;
+};
+
+struct Answer {
+    int32_t status;
+    rpc::PostedError posted;
+};
+
+class ExecutorTest : public ::testing::Test {
+  protected:
+    void SetUp() override {
+        device_is_done = true;
+        ASSERT_EQ(session_.open(), "");
+        context_ = session_.objects.add(HandleKind::Context, &object_);
+        session_.context_devices[context_] = 0;
+        ASSERT_TRUE(client_.open());
+        session_.ring = &loopback_.server;
+        session_.channel_arrived();
+    }
+    void TearDown() override {
+        session_.channel_leaves();
+        ::munmap(reinterpret_cast<void*>(wire::host_base), wire::host_span);
+    }
+    template <class Args>
+    ring::Request request(Proc proc, bool_t (*routine)(XDR*, Args*), Args& args, uint32_t thread, uint32_t flags = 0) {
+        return {static_cast<uint32_t>(proc), {0, context_, thread, flags}, reinterpret_cast<xdrproc_t>(routine), &args, 0};
+    }
+    bool answered(const ring::Pending& pending) { return client_.channel().slot(pending.slot).seq.load() == pending.seq; }
+    Answer answer(ring::Pending& pending) {
+        Answer result{-1, {}};
+        EXPECT_EQ(client_.wait(&pending), ring::Status::Ok);
+        EXPECT_EQ(rpc::decode_reply(pending.message, pending.message_bytes, static_cast<uint32_t>(pending.seq), &result.posted,
+                                    reinterpret_cast<xdrproc_t>(rpc::xdr_i32), &result.status),
+                  RPC_SUCCESS);
+        client_.release(&pending);
+        return result;
+    }
+
+    const DriverTable driver_ = driver_table();
+    Session session_{driver_};
+    Executor executor_{session_};
+    Loopback loopback_;
+    ring::RingClient client_{loopback_};
+    int object_ = 0;
+    uint64_t context_ = 0;
+};
+
+// The pieces of a copy are posted and the last one is answered: that one has failed of which no other thread may learn.
+TEST_F(ExecutorTest, APieceThatCannotBeFetchedIsToldToItsOwnThread) {
+    Fetcher fetcher(1, 1);
+    session_.fetcher = &fetcher;
+    uint64_t mark = 7;
+    ASSERT_TRUE(fetcher.follow(::getpid(), reinterpret_cast<uint64_t>(&mark), mark));
+    auto* memory = static_cast<std::byte*>(::mmap(nullptr, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    ASSERT_EQ(::mprotect(memory, 4096, PROT_NONE), 0);
+    const uint64_t up = client_.channel().geometry().up_offset;
+
+    device_is_done = false;
+    cuStreamSynchronize_args wait{};
+    ring::Pending waits, last;
+    ASSERT_EQ(client_.begin(request(Proc::cuStreamSynchronize, xdr_cuStreamSynchronize_args, wait, 1), &waits), ring::Status::Ok);
+    ASSERT_TRUE(executor_.step(loopback_.server));
+    ASSERT_FALSE(answered(waits));
+
+    const auto piece = [&](unsigned i) {
+        cuMemcpyHtoDAsync_v2_args copy{};
+        copy.dstDevice = wire::device_base;
+        copy.ByteCount = 4096;
+        copy.data = {rpc::Bulk::Where::Fetched, up + 4096 * i, 4096, {}, reinterpret_cast<uint64_t>(memory) + 4096 * i};
+        return copy;
+    };
+    cuMemcpyHtoDAsync_v2_args copy = piece(0);
+    ASSERT_EQ(client_.post(request(Proc::cuMemcpyHtoDAsync_v2, xdr_cuMemcpyHtoDAsync_v2_args, copy, 2)), ring::Status::Ok);
+    ASSERT_TRUE(executor_.step(loopback_.server));
+    device_is_done = true;
+    for (int i = 0; i < 1000 && !answered(waits); ++i) executor_.poll(&loopback_.server), ::usleep(100);
+    const Answer other = answer(waits);
+    EXPECT_EQ(other.status, CUDA_SUCCESS);
+    EXPECT_EQ(other.posted.result, CUDA_SUCCESS) << "told to a thread that copies nothing";
+
+    copy = piece(1);
+    ASSERT_EQ(client_.begin(request(Proc::cuMemcpyHtoDAsync_v2, xdr_cuMemcpyHtoDAsync_v2_args, copy, 2, wire::answer_at_once), &last),
+              ring::Status::Ok);
+    ASSERT_TRUE(executor_.step(loopback_.server));
+    EXPECT_EQ(answer(last).status, wire::fetch_refused) << "the copy is taken for made";
+
+    // The next one has nothing to do with it.
+    copy = piece(1);
+    ASSERT_EQ(client_.begin(request(Proc::cuMemcpyHtoDAsync_v2, xdr_cuMemcpyHtoDAsync_v2_args, copy, 2, wire::answer_at_once), &last),
+              ring::Status::Ok);
+    ASSERT_TRUE(executor_.step(loopback_.server));
+    EXPECT_EQ(answer(last).status, CUDA_SUCCESS);
+    session_.fetcher = nullptr;
+    ::munmap(memory, 8192);
+}
+
+// Whoever has no answer yet cannot have said that it has it: then there would be no slot for it.
+TEST_F(ExecutorTest, AnAnswerThatIsNotSentIsNotForgotten) {
+    device_is_done = false;
+    cuStreamSynchronize_args wait{};
+    cuStreamQuery_args query{};
+    ring::Pending waits, asks;
+    ASSERT_EQ(client_.begin(request(Proc::cuStreamSynchronize, xdr_cuStreamSynchronize_args, wait, 1), &waits), ring::Status::Ok);
+    ASSERT_EQ(client_.begin(request(Proc::cuStreamQuery, xdr_cuStreamQuery_args, query, 2), &asks), ring::Status::Ok);
+    client_.channel().client_page().acked_seq.store(UINT64_MAX);
+    ASSERT_TRUE(executor_.step(loopback_.server));
+    ASSERT_TRUE(executor_.step(loopback_.server));
+    EXPECT_EQ(answer(asks).status, CUDA_ERROR_NOT_READY);
+    device_is_done = true;
+    executor_.finish_waiting(&loopback_.server);
+    ASSERT_TRUE(answered(waits));
+    EXPECT_EQ(answer(waits).status, CUDA_SUCCESS);
+}
+
+}  // namespace
+}  // namespace cricket::server
