@@ -7,6 +7,14 @@
 
 namespace cricket::server {
 
+void Completions::Page::look_at_late() {
+    std::erase_if(late, [this](const Word& word) {
+        if (!word.written()) return false;
+        idle.push_back(word.place);
+        return true;
+    });
+}
+
 Completions::Page Completions::make() {
     if (spare_.empty()) {
         auto* place = reinterpret_cast<void*>(completions_place + made_ * page_bytes);
@@ -25,7 +33,7 @@ Completions::Page Completions::make() {
         return {};
     }
     spare_.pop_back();
-    Page page{base, {}};
+    Page page{base, {}, {}};
     for (unsigned i = 0; i < words; ++i)
         page.idle.push_back(reinterpret_cast<Place*>(base + i * word_stride));
     return page;
@@ -35,6 +43,7 @@ Completions::Word Completions::behind(uint64_t context, CUstream stream) {
     auto found = pages_.find(context);
     if (found == pages_.end()) found = pages_.emplace(context, make()).first;
     std::vector<Place*>& idle = found->second.idle;
+    if (idle.empty()) found->second.look_at_late();
     if (idle.empty()) return {};
     const Word word{idle.back(), idle.back()->load(std::memory_order_relaxed) + 1};
     if (driver_.cuStreamWriteValue32(stream, reinterpret_cast<CUdeviceptr>(word.place), word.value,
@@ -45,16 +54,22 @@ Completions::Word Completions::behind(uint64_t context, CUstream stream) {
 }
 
 void Completions::give(Word word) {
-    if (!word.written()) return;  // may be written yet
+    if (!word.place) return;
     const auto at = reinterpret_cast<uint64_t>(word.place);
-    for (auto& [context, page] : pages_)
-        if (at - reinterpret_cast<uint64_t>(page.base) < page_bytes) page.idle.push_back(word.place);
+    for (auto& [context, page] : pages_) {
+        if (at - reinterpret_cast<uint64_t>(page.base) >= page_bytes) continue;
+        if (word.written())
+            page.idle.push_back(word.place);
+        else
+            page.late.push_back(word);
+    }
 }
 
 void Completions::context_ends(uint64_t context) {
     const auto found = pages_.find(context);
     if (found == pages_.end() || !found->second.base) return;
     Page& page = found->second;
+    page.look_at_late();
     // One with a word that is still awaited stays as it is.
     if (page.idle.size() == words && driver_.cuMemHostUnregister(page.base) == CUDA_SUCCESS)
         spare_.push_back(page.base);

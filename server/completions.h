@@ -44,6 +44,8 @@ class Completions {
     struct Page {
         std::byte* base = nullptr;  // null: this context has none
         std::vector<Place*> idle;
+        std::vector<Word> late;  // given back, because their event was seen first, and not written yet when last looked at
+        void look_at_late();
     };
     Page make();
 

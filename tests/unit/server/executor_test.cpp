@@ -73,6 +73,7 @@ class ExecutorTest : public ::testing::Test {
     void TearDown() override {
         session_.channel_leaves();
         ::munmap(reinterpret_cast<void*>(wire::host_base), wire::host_span);
+        ::munmap(reinterpret_cast<void*>(completions_place), 1u << 20);  // a worker has one session
     }
     template <class Args>
     ring::Request request(Proc proc, bool_t (*routine)(XDR*, Args*), Args& args, uint32_t thread, uint32_t flags = 0) {
@@ -163,6 +164,39 @@ TEST_F(ExecutorTest, AnAnswerThatIsNotSentIsNotForgotten) {
     executor_.finish_waiting(&loopback_.server);
     ASSERT_TRUE(answered(waits));
     EXPECT_EQ(answer(waits).status, CUDA_SUCCESS);
+}
+
+// The event beside a word may be seen first: the word is written a moment later, and is used again then, not before.
+TEST(CompletionsTest, AWordThatIsGivenBackBeforeItIsWrittenIsNotLost) {
+    DriverTable table{};
+    table.cuMemHostRegister = [](void*, size_t, unsigned) { return CUDA_SUCCESS; };
+    table.cuMemHostUnregister = [](void*) { return CUDA_SUCCESS; };
+    table.cuMemHostGetDevicePointer = [](CUdeviceptr* seen, void* memory, unsigned) {
+        *seen = reinterpret_cast<CUdeviceptr>(memory);
+        return CUDA_SUCCESS;
+    };
+    table.cuStreamWriteValue32 = [](CUstream, CUdeviceptr, cuuint32_t, unsigned) { return CUDA_SUCCESS; };
+    Completions completions(table);
+    std::vector<Completions::Word> words;
+    for (Completions::Word word = completions.behind(1, nullptr); word.place; word = completions.behind(1, nullptr))
+        words.push_back(word);
+    ASSERT_GT(words.size(), 1u);
+    for (const Completions::Word& word : words) completions.give(word);
+    EXPECT_EQ(completions.behind(1, nullptr).place, nullptr) << "the device may write it yet";
+    for (const Completions::Word& word : words) word.place->store(word.value);
+    for (size_t i = 0; i < words.size(); ++i) {
+        const Completions::Word again = completions.behind(1, nullptr);
+        ASSERT_NE(again.place, nullptr) << i << " of " << words.size();
+        EXPECT_FALSE(again.written());
+        again.place->store(again.value);
+        completions.give(again);
+    }
+    // All are back: its page is for the next context.
+    const auto* place = completions.behind(1, nullptr).place;
+    completions.context_gone(1);
+    const Completions::Word of_two = completions.behind(2, nullptr);
+    ASSERT_NE(of_two.place, nullptr);
+    EXPECT_NE(of_two.place, place) << "a word is awaited there";
 }
 
 }  // namespace
