@@ -30,7 +30,7 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-constexpr int checkpoint_format = 1;
+constexpr int checkpoint_format = 2, oldest_checkpoint_format = 1;
 constexpr char epoch_file[] = "cricket-epoch";
 
 // What criu writes after its images are complete, or that nobody needs.
@@ -78,6 +78,31 @@ std::string read_epoch(const std::string& directory) {
 
 }  // namespace
 
+std::string gpu_folder(size_t number) { return number == 0 ? "gpu" : "gpu-" + std::to_string(number + 1); }
+
+std::string programs_of(const CheckpointInfo& info) {
+    std::string text;
+    for (size_t i = 0; i < info.sessions.size(); ++i)
+        text.append(i == 0 ? "" : i + 1 < info.sessions.size() ? ", " : " and ").append(info.sessions[i].program);
+    return text;
+}
+
+json read_checkpoint_list(const std::string& directory) {
+    return server::read_sealed(directory + "/" + checkpoint_file, checkpoint_format, oldest_checkpoint_format).body;
+}
+
+std::vector<SavedSession> sessions_in(const json& list) {
+    std::vector<SavedSession> found;
+    if (list.at("format") == 1) {
+        found.push_back({list.at("session").get<std::string>(), list.at("program").get<std::string>(), list.at("pid").get<int32_t>(), gpu_folder(0)});
+        return found;
+    }
+    for (const json& one : list.at("sessions"))
+        found.push_back({one.at("session").get<std::string>(), one.at("program").get<std::string>(), one.at("pid").get<int32_t>(),
+                         gpu_folder(found.size())});
+    return found;
+}
+
 std::string new_epoch_id() {
     uint64_t id = 0;
     if (::getrandom(&id, sizeof id, 0) != sizeof id) throw CommandError("no random numbers");
@@ -107,7 +132,11 @@ void seal_checkpoint(const std::string& directory, const CheckpointInfo& info) {
         server::sync_directory(directory + "/app");
         json outputs = json::array();
         for (const OutputFile& one : info.outputs) outputs.push_back({{"path", one.path}, {"bytes", one.bytes}});
-        const server::SnapshotReader gpu(directory + "/gpu");
+        json sessions = json::array();
+        for (const SavedSession& one : info.sessions) {
+            const server::SnapshotReader gpu(directory + "/" + one.folder);
+            sessions.push_back({{"session", one.token}, {"program", one.program}, {"pid", one.pid}, {"manifest", gpu.manifest_checksum()}});
+        }
         server::write_sealed(directory + "/" + checkpoint_file,
                              {{"format", checkpoint_format},
                               {"kind", "cricket checkpoint"},
@@ -115,10 +144,8 @@ void seal_checkpoint(const std::string& directory, const CheckpointInfo& info) {
                               {"tool", "cricket " CRICKET_VERSION},
                               {"criu", info.criu_version},
                               {"epoch_id", info.epoch_id},
-                              {"session", info.session},
-                              {"program", info.program},
                               {"pid", info.pid},
-                              {"gpu", gpu.manifest_checksum()},
+                              {"sessions", std::move(sessions)},
                               {"took",
                                {{"device_bytes", info.device_bytes},
                                 {"secured", info.secured},
@@ -146,29 +173,36 @@ CheckpointInfo check_checkpoint(const std::string& directory) {
     try {
         // Halves that do not belong together are said to be that, whatever else is wrong.
         const std::string app_epoch = read_epoch(directory);
-        const server::SnapshotReader gpu(directory + "/gpu");
-        const std::string& gpu_epoch = gpu.info().checkpoint;
-        if (gpu_epoch != app_epoch)
-            throw CommandError("the halves in '" + directory + "' do not belong together: app/ is of epoch " +
-                               app_epoch + ", gpu/ " +
-                               (gpu_epoch.empty() ? "a snapshot without one" : "of epoch " + gpu_epoch));
-        const json body = server::read_sealed(list, checkpoint_format).body;
+        const auto check_epoch = [&](const std::string& folder, const server::SnapshotReader& gpu) {
+            const std::string& gpu_epoch = gpu.info().checkpoint;
+            if (gpu_epoch != app_epoch)
+                throw CommandError("the halves in '" + directory + "' do not belong together: app/ is of epoch " + app_epoch + ", " + folder +
+                                   "/ " + (gpu_epoch.empty() ? "a snapshot without one" : "of epoch " + gpu_epoch));
+        };
+        check_epoch(gpu_folder(0), server::SnapshotReader(directory + "/" + gpu_folder(0)));
+        const json body = read_checkpoint_list(directory);
         CheckpointInfo info;
         info.epoch_id = body.at("epoch_id").get<std::string>();
-        info.session = body.at("session").get<std::string>();
-        info.program = body.at("program").get<std::string>();
+        info.sessions = sessions_in(body);
         info.pid = body.at("pid").get<int32_t>();
         info.created = body.value("created", int64_t(0));
         info.criu_version = body.at("criu").get<std::string>();
-        info.without_gpu = gpu.meta().value("without_gpu", false);
         for (const json& one : body.value("outputs", json::array()))
             info.outputs.push_back({one.at("path").get<std::string>(), one.at("bytes").get<uint64_t>()});
         if (info.epoch_id != app_epoch)
             throw CommandError("'" + list + "' is of epoch " + info.epoch_id + ", the halves are of epoch " +
                                app_epoch);
-        if (body.at("gpu") != gpu.manifest_checksum() || info.session != gpu.info().session)
-            throw CommandError("'" + directory + "/gpu/manifest.json' is not the one that '" + list +
-                               "' was written with");
+        if (info.sessions.empty()) throw CommandError("'" + list + "' names no session");
+        for (size_t i = 0; i < info.sessions.size(); ++i) {
+            const SavedSession& one = info.sessions[i];
+            const server::SnapshotReader gpu(directory + "/" + one.folder);
+            check_epoch(one.folder, gpu);
+            info.without_gpu |= gpu.meta().value("without_gpu", false);
+            if ((body.at("format") == 1 ? body.at("gpu") : body.at("sessions")[i].at("manifest")) != gpu.manifest_checksum() ||
+                one.token != gpu.info().session)
+                throw CommandError("'" + directory + "/" + one.folder + "/manifest.json' is not the one that '" + list +
+                                   "' was written with");
+        }
         for (const json& entry : body.at("app")) {
             const std::string name = entry.at("name").get<std::string>();
             if (name.empty() || name.find('/') != std::string::npos || name == "..")

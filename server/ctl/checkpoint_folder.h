@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// A checkpoint: cricket.json, app/ (criu's images) and gpu/ (the server's snapshot), all three with one epoch
-// id. What cricket.json lists is what must be there, with checksums, for criu's images have none.
+// A checkpoint: cricket.json, app/ (criu's images) and gpu/ (the server's snapshot; gpu-2/ and so on where several
+// processes of the program have a session), all with one epoch id. What cricket.json lists is what must be there, with
+// checksums, for criu's images have none. Format 1, with one session, is read too.
 #pragma once
 
 #include <cstdint>
@@ -14,11 +15,16 @@ namespace cricket::ctl {
 
 inline constexpr char checkpoint_file[] = "cricket.json";
 
+struct SavedSession {
+    std::string token, program;
+    int32_t pid = 0;
+    std::string folder;  // in the checkpoint's
+};
+
 struct CheckpointInfo {
     std::string epoch_id;  // 16 hex digits, of this checkpoint and no other
-    std::string session;   // token
-    std::string program;
-    int32_t pid = 0;
+    std::vector<SavedSession> sessions;
+    int32_t pid = 0;  // of the root of what criu dumped
     std::string criu_version;
     bool without_gpu = false;  // as the GPU's half says
     std::vector<OutputFile> outputs{};
@@ -27,6 +33,13 @@ struct CheckpointInfo {
     uint64_t device_bytes = 0;
     double secured = 0, complete = 0, criu = 0;
 };
+
+std::string gpu_folder(size_t number);  // of the first session (0): "gpu"
+std::string programs_of(const CheckpointInfo& info);  // "train", "sampler and train"
+// The list of a checkpoint as it is on the disk. Throws SealError.
+nlohmann::json read_checkpoint_list(const std::string& directory);
+// The sessions in it. Throws nlohmann::json::exception.
+std::vector<SavedSession> sessions_in(const nlohmann::json& list);
 
 std::string new_epoch_id();
 // Puts the epoch id into app/.

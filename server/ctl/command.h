@@ -79,15 +79,15 @@ void verify_live(const std::string& socket, const std::string& target, std::stri
 server::SessionStatus find_session(server::ControlClient& control, const std::string& target);
 // Throws what `session` is instead of running, and what helps.
 void require_running(const server::SessionStatus& session);
-// A process with all below it, one of which has a session: what criu dumps at once.
+// A process with all below it, and the sessions of these, at least one: what criu dumps at once.
 struct Tree {
     pid_t root = 0;
-    server::SessionStatus session;
+    std::vector<server::SessionStatus> sessions;
 };
 // That of a PID, or of a SESSION's own process; throws what is in the way of stopping it.
 Tree find_tree(server::ControlClient& control, const std::string& target);
-// Throws if another process of the tree has a session too: a checkpoint holds one.
-void check_alone(server::ControlClient& control, const Tree& tree);
+// Throws if another process of the tree has a session by now.
+void check_no_other(server::ControlClient& control, const Tree& tree);
 std::string bytes_text(uint64_t bytes);  // "1.5 GiB"
 std::string absolute_path(const std::string& path);
 std::string describe(const server::SessionStatus& session);  // "session s7 (counter, pid 4711)"

@@ -104,10 +104,11 @@ void after_dump(const std::string& images) {
     std::vector<std::string> names, made;
     json list = json::array();
     try {
+        // All before the first is saved: what one's device does may reach into memory of another.
+        for (const SessionStatus& session : found) require(control.quiesce(server::session_name(session.id), quiesce_ms, false));
         for (const SessionStatus& session : found) {
             const std::string name = server::session_name(session.id),
                               token = server::token_text(session.token);
-            require(control.quiesce(name, quiesce_ms, false));
             names.push_back(name);
             const std::string folder = images + "/" + folder_of(token);
             server::SnapshotRequest request;

@@ -45,11 +45,12 @@ class DryRun {
             refused_.push_back(answer.result.error);
             return;
         }
-        session_ = json::parse(answer.report);
-        if (options_.without_gpu) session_["devices"] = json::array();
-        for (const json& why : session_.at("refused"))
+        json session = json::parse(answer.report);
+        if (options_.without_gpu) session["devices"] = json::array();
+        for (const json& why : session.at("refused"))
             if (!options_.without_gpu) refused_.push_back(why);
-        for (const json& why : session_.at("for_now")) for_now_.push_back(why);
+        for (const json& why : session.at("for_now")) for_now_.push_back(why);
+        sessions_.push_back(std::move(session));
     }
     void look_at_app(pid_t pid) {
         app_ = survey_app(pid, options_.criu_arguments);
@@ -68,42 +69,49 @@ class DryRun {
     }
 
     // Says it all; throws ExitWith when it would be refused.
-    void report(const SessionStatus& session) const {
+    void report(const std::vector<SessionStatus>& sessions) const {
         if (options_.json)
-            report_json(session);
+            report_json(sessions);
         else
-            report_text(session);
+            report_text(sessions);
         if (!refused_.empty() || !for_now_.empty()) throw ExitWith{Exit::Refused};
     }
 
   private:
     uint64_t of_devices(const char* key) const {
         uint64_t sum = 0;
-        for (const json& device : session_.value("devices", json::array()))
-            sum += device.at(key).get<uint64_t>();
+        for (const json& session : sessions_)
+            for (const json& device : session.value("devices", json::array())) sum += device.at(key).get<uint64_t>();
+        return sum;
+    }
+    // Registered host memory is part of criu's images when the program is there.
+    static uint64_t host_bytes(const json& session) {
+        return session.value("client_host", false) ? 0 : session.value("host_bytes", uint64_t(0));
+    }
+    static uint64_t other_bytes(const json& session) {
+        uint64_t sum = 0;
+        for (const char* key : {"journal_bytes", "image_bytes", "reply_bytes"}) sum += session.value(key, uint64_t(0));
+        return sum;
+    }
+    uint64_t of_all(uint64_t (*part)(const json& session)) const {
+        uint64_t sum = 0;
+        for (const json& session : sessions_) sum += part(session);
         return sum;
     }
     uint64_t device_bytes() const {
         return of_devices("bytes") + of_devices("arrays") + of_devices("variables");
     }
-    uint64_t other_bytes() const {
-        uint64_t sum = 0;
-        for (const char* key : {"journal_bytes", "image_bytes", "reply_bytes"})
-            sum += session_.value(key, uint64_t(0));
-        return sum;
-    }
-    // Registered host memory is part of criu's images when the program is there.
-    uint64_t host_bytes() const {
-        return session_.value("client_host", false) ? 0 : session_.value("host_bytes", uint64_t(0));
-    }
+    uint64_t other_bytes() const { return of_all(other_bytes); }
+    uint64_t host_bytes() const { return of_all(host_bytes); }
     uint64_t bytes() const { return device_bytes() + other_bytes() + host_bytes() + app_.bytes(); }
     // Until the content is secured, for which the session stands still, and until it is in the files.
     double secured_seconds() const {
         double seconds = static_cast<double>(other_bytes() + host_bytes()) / rates_.to_host;
-        for (const json& device : session_.value("devices", json::array())) {
-            const double needed = device.at("bytes").get<double>();
-            seconds += needed / (device.at("free").get<double>() >= needed ? rates_.aside : rates_.to_host);
-        }
+        for (const json& session : sessions_)
+            for (const json& device : session.value("devices", json::array())) {
+                const double needed = device.at("bytes").get<double>();
+                seconds += needed / (device.at("free").get<double>() >= needed ? rates_.aside : rates_.to_host);
+            }
         return seconds;
     }
     double device_seconds() const {
@@ -117,10 +125,11 @@ class DryRun {
     double pause() const { return std::max(secured_seconds(), app_seconds()); }
     double seconds() const { return std::max(device_seconds(), app_seconds()); }
 
-    void report_json(const SessionStatus& session) const {
-        const json answer = {{"session", server::session_name(session.id)},
-                             {"program", session.program},
-                             {"pid", session.pid},
+    void report_json(const std::vector<SessionStatus>& sessions) const {
+        json names = json::array();
+        for (const SessionStatus& one : sessions)
+            names.push_back({{"session", server::session_name(one.id)}, {"program", one.program}, {"pid", one.pid}});
+        const json answer = {{"sessions", std::move(names)},
                              {"refused", refused_},
                              {"for_now", for_now_},
                              {"bytes",
@@ -137,28 +146,29 @@ class DryRun {
                              {"times_from", rates_.from},
                              {"processes", app_.processes},
                              {"room", room_},
-                             {"survey", session_}};
+                             {"surveys", sessions_}};
         std::cout << answer.dump(2, ' ', false, json::error_handler_t::replace) << "\n";
     }
 
-    void report_text(const SessionStatus& session) const {
-        std::cout << describe(session) << ": a " << what_
+    void report_text(const std::vector<SessionStatus>& sessions) const {
+        for (size_t i = 0; i < sessions.size(); ++i) std::cout << (i ? " and " : "") << describe(sessions[i]);
+        std::cout << ": a " << what_
                   << (refused_.empty()
                           ? for_now_.empty() ? " would be taken\n" : " would be refused at this moment\n"
                           : " would be refused\n");
         for (const std::string& why : refused_) std::cout << "  refused: " << why << "\n";
         for (const std::string& why : for_now_) std::cout << "  not now: " << why << "\n";
-        for (const json& device : session_.value("devices", json::array()))
-            std::cout << "  device " << device.at("device") << "     " << bytes_text(device.at("bytes"))
-                      << " in " << device.at("allocations") << " allocations, arrays "
-                      << bytes_text(device.at("arrays")) << ", variables "
-                      << bytes_text(device.at("variables")) << " (" << device.at("name").get<std::string>()
-                      << ", " << bytes_text(device.at("free")) << " of " << bytes_text(device.at("total"))
-                      << " free)\n";
-        if (!session_.is_null())
-            std::cout << "  host memory  " << bytes_text(session_.value("host_bytes", uint64_t(0)))
-                      << " registered"
-                      << (session_.value("client_host", false) ? ", saved with the program\n" : "\n");
+        for (const json& session : sessions_) {
+            for (const json& device : session.value("devices", json::array()))
+                std::cout << "  device " << device.at("device") << "     " << bytes_text(device.at("bytes"))
+                          << " in " << device.at("allocations") << " allocations, arrays "
+                          << bytes_text(device.at("arrays")) << ", variables "
+                          << bytes_text(device.at("variables")) << " (" << device.at("name").get<std::string>()
+                          << ", " << bytes_text(device.at("free")) << " of " << bytes_text(device.at("total"))
+                          << " free)\n";
+            std::cout << "  host memory  " << bytes_text(session.value("host_bytes", uint64_t(0))) << " registered"
+                      << (session.value("client_host", false) ? ", saved with the program\n" : "\n");
+        }
         if (app_.processes)
             std::cout << "  program      " << bytes_text(app_.bytes()) << " in " << app_.processes
                       << (app_.processes == 1 ? " process\n" : " processes\n");
@@ -179,7 +189,7 @@ class DryRun {
     const std::string what_;
     const DryRunOptions& options_;
     std::vector<std::string> refused_, for_now_;
-    json session_;
+    std::vector<json> sessions_;  // their surveys
     AppSurvey app_;
     uint64_t room_ = 0;
     ExpectedRates rates_;
@@ -190,13 +200,12 @@ class DryRun {
 void dry_checkpoint(const std::string& socket, const DryRunOptions& options) {
     ControlClient control = ControlClient::connect(socket);
     const Tree tree = find_tree(control, options.target);
-    const SessionStatus& session = tree.session;
     DryRun run(options.leave_running ? "checkpoint that leaves it running" : "checkpoint", options);
     run.attempt([] { find_criu(); });
     run.attempt([&] { run.look_at_app(tree.root); });
-    run.look_at_session(control, server::session_name(session.id));
-    run.look_at_place(options.directory, checkpoint_file, session);
-    run.report(session);
+    for (const SessionStatus& session : tree.sessions) run.look_at_session(control, server::session_name(session.id));
+    run.look_at_place(options.directory, checkpoint_file, tree.sessions[0]);
+    run.report(tree.sessions);
 }
 
 void dry_snapshot(const std::string& socket, const DryRunOptions& options) {
@@ -210,7 +219,7 @@ void dry_snapshot(const std::string& socket, const DryRunOptions& options) {
                                " is running: dump it with criu first, or use cricketctl checkpoint");
         });
     run.look_at_place(options.directory, "manifest.json", session);
-    run.report(session);
+    run.report({session});
 }
 
 }  // namespace cricket::ctl

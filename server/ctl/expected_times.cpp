@@ -62,8 +62,11 @@ json newest_took(const std::string& directory, const std::string& session, std::
         const fs::path file = entry.path() / checkpoint_file;
         if (!fs::exists(file, error)) continue;
         try {
-            const json body = server::read_sealed(file, 1).body;
-            if (body.at("session") != session || body.value("created", int64_t(0)) < created || !body.contains("took")) continue;
+            const json body = read_checkpoint_list(entry.path());
+            const std::vector<SavedSession> saved = sessions_in(body);
+            if (std::ranges::find(saved, session, &SavedSession::token) == saved.end() || body.value("created", int64_t(0)) < created ||
+                !body.contains("took"))
+                continue;
             created = body.at("created");
             newest = body.at("took");
             *name = entry.path().filename();

@@ -59,37 +59,27 @@ std::vector<SessionStatus> sessions_below(ControlClient& control, pid_t root) {
     return below;
 }
 
-void check_alone(const Tree& tree, const std::vector<SessionStatus>& below) {
-    for (const SessionStatus& other : below)
-        if (other.id != tree.session.id)
-            throw CommandError(describe(tree.session) + " and " + describe(other) +
-                               " belong together, and a checkpoint holds one " +
-                               "session: criu with cricketctl as its action script saves both");
-}
-
 }  // namespace
 
-void check_alone(ControlClient& control, const Tree& tree) {
-    check_alone(tree, sessions_below(control, tree.root));
+void check_no_other(ControlClient& control, const Tree& tree) {
+    for (const SessionStatus& one : sessions_below(control, tree.root))
+        if (std::ranges::find(tree.sessions, one.id, &SessionStatus::id) == tree.sessions.end())
+            throw CommandError(describe(one) + " belongs to what is saved, and has begun only now");
 }
 
 Tree find_tree(ControlClient& control, const std::string& target) {
     Tree found;
     const bool number =
         !target.empty() && target.size() < 10 && target.find_first_not_of("0123456789") == std::string::npos;
-    std::vector<SessionStatus> below;
-    if (number) below = sessions_below(control, found.root = std::stoi(target));
-    if (below.empty()) {
-        found.session = find_session(control, target);
-        below = sessions_below(control, found.root = found.session.pid);
-    } else {
-        found.session = below[0];
+    if (number) found.sessions = sessions_below(control, found.root = std::stoi(target));
+    if (found.sessions.empty()) {
+        const SessionStatus session = find_session(control, target);
+        if (session.state == SessionState::Parked)
+            throw CommandError(describe(session) + " is parked, its program is gone: take a snapshot instead");
+        found.sessions = sessions_below(control, found.root = session.pid);
     }
-    if (found.session.state == SessionState::Parked)
-        throw CommandError(describe(found.session) +
-                           " is parked, its program is gone: take a snapshot instead");
-    require_running(found.session);
-    check_alone(found, below);
+    if (found.sessions.empty()) throw CommandError("no session belongs to " + target + " any more");
+    for (const SessionStatus& session : found.sessions) require_running(session);
     return found;
 }
 

@@ -61,18 +61,16 @@ void Interrupts::watch() {
 }
 
 // A socket that was shut down before its call ends that call, too.
-Interrupts::Ends::Ends(Interrupts& interrupts, When when, const server::ControlClient& connection) : interrupts_(interrupts) {
+Interrupts::Ends::Ends(Interrupts& interrupts, When when, const server::ControlClient& connection)
+    : interrupts_(interrupts), sockets_(when == First ? interrupts.first_ : interrupts.second_), socket_(connection.fd()) {
     const std::lock_guard lock(interrupts_.mutex_);
-    std::array<int, 4>& places = when == First ? interrupts_.first_ : interrupts_.second_;
-    place_ = std::find(places.begin(), places.end(), -1);
-    if (place_ == places.end()) throw CommandError("too many connections");
-    *place_ = connection.fd();
-    if (interrupts_.count_ > (when == First ? 0 : 1)) ::shutdown(*place_, SHUT_RDWR);
+    sockets_.push_back(socket_);
+    if (interrupts_.count_ > (when == First ? 0 : 1)) ::shutdown(socket_, SHUT_RDWR);
 }
 
 Interrupts::Ends::~Ends() {
     const std::lock_guard lock(interrupts_.mutex_);
-    *place_ = -1;
+    sockets_.erase(std::ranges::find(sockets_, socket_));
 }
 
 }  // namespace cricket::ctl

@@ -4,10 +4,10 @@
 
 #include <signal.h>
 
-#include <array>
 #include <atomic>
 #include <mutex>
 #include <thread>
+#include <vector>
 
 #include "control_client.h"
 #include "cricket/unique_fd.h"
@@ -24,7 +24,8 @@ class Interrupts {
     bool any() const { return count_ > 0; }
     void check() const;  // throws CommandError
 
-    // While this lives, the wait for an answer over `connection` is ended by the first interrupt or by the second: the call throws.
+    // While this lives, the wait for an answer over `connection` is ended by the first interrupt or by the second: the call
+    // throws. From any thread.
     enum When { First, Second };
     class Ends {
       public:
@@ -34,7 +35,8 @@ class Interrupts {
 
       private:
         Interrupts& interrupts_;
-        int* place_;
+        std::vector<int>& sockets_;
+        const int socket_;
     };
 
   private:
@@ -42,7 +44,7 @@ class Interrupts {
 
     std::atomic<int> count_{0};
     std::mutex mutex_;
-    std::array<int, 4> first_{-1, -1, -1, -1}, second_ = first_;  // sockets, under the mutex
+    std::vector<int> first_, second_;  // sockets, under the mutex
     sigset_t before_;
     UniqueFd signals_, over_;
     std::thread thread_;

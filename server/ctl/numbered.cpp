@@ -44,11 +44,13 @@ std::vector<std::string> names_in(const std::string& directory) {
 }
 
 // What is wrong with one whose app's half is good, empty when all of it is; reads everything.
-std::string damage_of(const std::string& checkpoint) {
+std::string damage_of(const std::string& checkpoint, const CheckpointInfo& info) {
     try {
-        const server::SnapshotReader reader(checkpoint + "/gpu");
-        Progress progress("reading all of " + checkpoint);
-        reader.verify_all([&](uint64_t done, uint64_t of) { progress.update(done, of); });
+        for (const SavedSession& one : info.sessions) {
+            const server::SnapshotReader reader(checkpoint + "/" + one.folder);
+            Progress progress("reading all of " + checkpoint);
+            reader.verify_all([&](uint64_t done, uint64_t of) { progress.update(done, of); });
+        }
         return {};
     } catch (const std::exception& error) {
         return error.what();
@@ -145,7 +147,7 @@ pid_t NumberedCheckpoints::go_on(const std::string& socket, const RestoreOptions
                 restore(socket, options);
             } catch (const std::exception& error) {
                 clear_up();
-                wrong = damage_of(options.directory);
+                wrong = damage_of(options.directory, info);
                 if (wrong.empty())
                     throw CommandError("'" + options.directory +
                                        "' is whole, but could not be brought back: " + error.what() +

@@ -67,16 +67,37 @@ void restore(const std::string& socket, const RestoreOptions& options) {
     const bool cut = options.truncate && outputs_are_longer(info.outputs);
     std::future<std::string> criu = std::async(std::launch::async, find_criu);
     ControlClient control = ControlClient::connect(socket);
-    const std::string snapshot = directory + "/gpu";
-    auto kept = kept_session(control, snapshot, options.devices);
-    if (kept && options.without_gpu) {  // of an attempt before: with the GPU's content
-        require(control.drop(server::session_name(kept->id), false));
-        kept.reset();
+    struct Half {
+        std::string snapshot, name;
+        std::optional<SessionStatus> there;
+    };
+    std::vector<Half> halves;
+    const auto drop_all = [&] {
+        std::string failed;
+        for (const Half& one : halves)
+            if (const server::OpResult dropped = control.drop(one.name, true); !dropped.ok)
+                failed += "; and a loaded session stays: " + dropped.error;
+        return failed;
+    };
+    // What cannot be restored is refused by the first step of a load; they go on side by side.
+    for (const SavedSession& saved : info.sessions) {
+        const std::string snapshot = directory + "/" + saved.folder;
+        try {
+            auto kept = kept_session(control, snapshot, options.devices);
+            if (kept && options.without_gpu) {  // of an attempt before: with the GPU's content
+                require(control.drop(server::session_name(kept->id), false));
+                kept.reset();
+            }
+            const uint64_t id = kept ? kept->id : loaded(control.begin_load(snapshot, options.devices, options.without_gpu)).id;
+            halves.push_back({snapshot, server::session_name(id), kept});
+        } catch (const std::exception& error) {
+            throw CommandError(error.what() + drop_all());
+        }
     }
-    const std::string name =
-        server::session_name(kept ? kept->id : loaded(control.begin_load(snapshot, options.devices, options.without_gpu)).id);
-    const std::shared_future<SessionStatus> loading =
-        std::async(std::launch::async, [&] { return kept ? *kept : loaded(control.finish_load(name)); });
+    const std::shared_future<void> loading = std::async(std::launch::async, [&] {
+        for (Half& one : halves)
+            if (!one.there) one.there = loaded(control.finish_load(one.name));
+    });
     std::string why;
     try {
         if (cut) {
@@ -100,13 +121,13 @@ void restore(const std::string& socket, const RestoreOptions& options) {
     } catch (const std::exception& error) {
         why = error.what();
     }
-    const SessionStatus session = loading.get();  // criu has failed too if this did
-    if (!why.empty()) {
-        const server::OpResult dropped = control.drop(name, true);
-        if (!dropped.ok) why += "; and the loaded session stays: " + dropped.error;
-        throw CommandError(why);
+    try {
+        loading.get();  // criu has failed too if this did
+    } catch (const std::exception& error) {
+        why = error.what();
     }
-    std::cout << describe(session) << " restored from " << directory << ", epoch " << info.epoch_id << "\n";
+    if (!why.empty()) throw CommandError(why + drop_all());
+    for (const Half& one : halves) std::cout << describe(*one.there) << " restored from " << directory << ", epoch " << info.epoch_id << "\n";
     if (info.without_gpu || options.without_gpu)
         std::cout << "without the GPU: its calls answer CUDA_ERROR_CONTEXT_IS_DESTROYED until it resets the device\n";
 }

@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "checkpoint_folder.h"
 #include "progress.h"
 #include "prune.h"
 #include "sealed_json.h"
@@ -29,6 +30,24 @@ std::string seconds(uint64_t us) {
     return text;
 }
 
+// Itself, or those of a checkpoint, its first session's first.
+std::vector<std::string> snapshots_in(const std::string& directory) {
+    if (fs::exists(directory + manifest)) return {directory};
+    std::vector<std::string> found;
+    for (std::string next = directory + "/" + gpu_folder(0); fs::exists(next + manifest); next = directory + "/" + gpu_folder(found.size()))
+        found.push_back(next);
+    return found;
+}
+
+bool is_of(const std::string& snapshot, const std::string& session) {
+    try {
+        return server::read_sealed(snapshot + manifest, server::snapshot_format, server::oldest_snapshot_format).body.value("session", "") ==
+               session;
+    } catch (const std::exception&) {
+        return false;  // nothing that could be shared
+    }
+}
+
 // The newest snapshot of the session beside `result`, or in its place; empty when there is none.
 std::string newest_beside(const std::string& result, const std::string& session) {
     std::vector<std::pair<fs::file_time_type, std::string>> found;
@@ -36,31 +55,25 @@ std::string newest_beside(const std::string& result, const std::string& session)
     for (const auto& entry : fs::directory_iterator(fs::path(result).parent_path(), error)) {
         const std::string name = entry.path().filename();
         if (name.find(".partial-") != std::string::npos || is_set_aside(name)) continue;
-        for (const std::string& folder : {entry.path().string(), entry.path().string() + "/gpu"}) {
+        for (const std::string& folder : snapshots_in(entry.path())) {
             std::error_code missing;
             const auto time = fs::last_write_time(folder + manifest, missing);
             if (!missing) found.push_back({time, folder});
         }
     }
     std::ranges::sort(found, std::greater());
-    for (const auto& [time, folder] : found) {
-        try {
-            const auto body =
-                server::read_sealed(folder + manifest, server::snapshot_format, server::oldest_snapshot_format).body;
-            if (body.value("session", "") == session) return folder;
-        } catch (const std::exception&) {
-            // nothing that could be shared
-        }
-    }
+    for (const auto& [time, folder] : found)
+        if (is_of(folder, session)) return folder;
     return {};
 }
 
 }  // namespace
 
-std::string gpu_half(const std::string& directory) {
-    for (const std::string& folder : {directory + "/gpu", directory})
-        if (fs::exists(folder + manifest)) return folder;
-    throw CommandError("'" + directory + "' is neither a snapshot nor a checkpoint");
+std::string gpu_half(const std::string& directory, const std::string& session_token) {
+    const std::vector<std::string> all = snapshots_in(directory);
+    if (all.empty()) throw CommandError("'" + directory + "' is neither a snapshot nor a checkpoint");
+    const auto own = std::ranges::find_if(all, [&](const std::string& one) { return is_of(one, session_token); });
+    return own == all.end() ? all[0] : *own;
 }
 
 server::SnapshotRequest snapshot_request(const StoreOptions& options, const std::string& session_token,
@@ -70,7 +83,7 @@ server::SnapshotRequest snapshot_request(const StoreOptions& options, const std:
     request.series = options.series || !options.base.empty();
     request.compress = options.compress;
     if (!options.base.empty())
-        request.base = gpu_half(options.base);
+        request.base = gpu_half(options.base, session_token);
     else if (options.series && !options.first)
         request.base = newest_beside(result, session_token);
     return request;
@@ -88,7 +101,7 @@ void snapshot(const std::string& socket, const std::string& target, const std::s
               bool live) {
     server::ControlClient control = server::ControlClient::connect(socket);
     std::string token;
-    if (options.series) token = server::token_text(find_session(control, target).token);
+    if (options.series || !options.base.empty()) token = server::token_text(find_session(control, target).token);
     server::SnapshotRequest request = snapshot_request(options, token, directory, directory);
     request.live = live;
     SnapshotState state = control.begin_snapshot(target, request);

@@ -8,8 +8,9 @@
 
 namespace cricket::ctl {
 
-// The folder of the GPU's half in a checkpoint, or the snapshot itself. Throws CommandError when it is neither.
-std::string gpu_half(const std::string& directory);
+// The folder of a session's half in a checkpoint (of its first session's, if it has none of this one), or the snapshot itself.
+// Throws CommandError when it is neither.
+std::string gpu_half(const std::string& directory, const std::string& session_token);
 
 // What the server is asked for: `directory` is where the snapshot goes, `result` what the user named, beside which the others
 // of its series are.

@@ -12,6 +12,7 @@
 #include "command.h"
 #include "criu_action.h"
 #include "progress.h"
+#include "series.h"
 #include "session_names.h"
 #include "snapshot_store.h"
 
@@ -97,8 +98,8 @@ void verify(const std::string& directory) {
                       << ": sessions of a dump by criu, good (criu's images have no checksums)\n";
         } else if (is_checkpoint(directory)) {
             const CheckpointInfo info = check_checkpoint(directory);
-            read_all(server::SnapshotReader(directory + "/gpu"));
-            std::cout << directory << ": checkpoint of " << info.program << " (pid " << info.pid
+            for (const SavedSession& one : info.sessions) read_all(server::SnapshotReader(directory + "/" + one.folder));
+            std::cout << directory << ": checkpoint of " << programs_of(info) << " (pid " << info.pid
                       << "), epoch " << info.epoch_id << (info.without_gpu ? ", without the GPU" : "")
                       << ", good\n";
         } else {
@@ -112,9 +113,9 @@ void verify(const std::string& directory) {
 }
 
 void verify_live(const std::string& socket, const std::string& target, std::string directory, bool as_json) {
-    if (!directory.empty() && is_checkpoint(directory)) directory += "/gpu";
     ControlClient control = ControlClient::connect(socket);
     const SessionStatus session = find_session(control, target);
+    if (!directory.empty() && is_checkpoint(directory)) directory = gpu_half(directory, server::token_text(session.token));
     const std::string name = server::session_name(session.id);
     const bool stopped = session.state == SessionState::Running;
     if (stopped) require(control.quiesce(name, quiesce_ms, false));

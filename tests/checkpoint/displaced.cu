@@ -3,6 +3,7 @@
 // them, whose variables hold pointers to themselves. Each step counts in all of them, and finds them where they were.
 #include <cuda.h>
 
+#include <cstdio>
 #include <string>
 #include <vector>
 
@@ -92,6 +93,8 @@ int main(int argc, char** argv) {
     graph_that_goes(2 * nodes);
     all.push_back(load(9 << 20));
     for (int i = 0; i < 30; ++i) all.push_back(load(100 << 10));
+    std::puts("all is loaded");
+    std::fflush(stdout);
     unsigned long long step = 0;
     for (; !done(common, static_cast<long>(step)); ++step) {
         for (const Code& code : all) {

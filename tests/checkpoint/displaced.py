@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Code that was loaded after things which are gone had moved where the driver places it (displaced.cu): it comes back at its old
 place, again and again, and nothing of what led the driver there stays."""
-from harness import at_work, check, main, there_and_back
+from harness import check, main, there_and_back, wait_for
 
 MOVED = "once more, with the driver led there"
 
@@ -15,7 +15,7 @@ def test(world, arguments):
             continue
         server = world.start_server(environment=blocks)
         app = world.start_program([world.build / "tests/checkpoint/displaced", "--steps", "0", "--quiet", *words])
-        at_work(world, app)
+        wait_for(lambda: "all is loaded" in app.output() or not app.alive(), lambda: f"the end of the loads of {app.describe()}")
         for cycle in range(2):
             server = there_and_back(world, app, server, world.folder / f"both{world.next_number()}", environment=blocks)
             moved = MOVED in server.log.read_text()

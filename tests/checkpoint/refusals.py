@@ -3,7 +3,6 @@
 """Bad input of every kind gets an error that names it, and nothing is lost: what ran goes on, what was saved stays."""
 import json
 import os
-import shlex
 import shutil
 import signal
 import struct
@@ -180,24 +179,6 @@ def other_snapshot_version(world):
     manifest.write_text(json.dumps(content))
     world.refused("verify", folder, naming="version")
     world.refused("load", folder, naming="version")
-    server.stop()
-
-
-@refusal
-def two_sessions(world):
-    """Processes that belong together with a session each: a checkpoint of one half of it would lose the other."""
-    server = world.start_server()
-    program = shlex.join([str(world.build / "examples/counter"), "--steps", "0", "--quiet"])
-    both = world.start_program(["/bin/sh", "-c", f"{program} & {program} & wait"])
-    wait_for(lambda: len(world.sessions()) == 2, "two sessions")
-    pids = [session["pid"] for session in world.sessions()]
-    for words in ([], ["--leave-running"], ["--dry-run"]):
-        world.refused("checkpoint", both.pid, world.folder / "two", *words, naming=[f"pid {pid})" for pid in pids] + ["action script"])
-    check(not (world.folder / "two").exists(), "a refused checkpoint left something")
-    calls = {session["pid"]: session["calls"] for session in world.sessions()}
-    wait_for(lambda: all(session["calls"] > calls[session["pid"]] for session in world.sessions()), "both to go on")
-    os.killpg(both.pid, signal.SIGKILL)
-    world.children.wait(both.pid, "the script")
     server.stop()
 
 

@@ -2,6 +2,7 @@
 // Writes a snapshot as the first format had it: a file for each part, and a checksum of every 4 MiB in the manifest.
 //
 //     to_format1 SNAPSHOT FOLDER
+//     to_format1 LIST.json NEW.json      a checkpoint's list (cricket.json) with one session
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -22,6 +23,17 @@ using nlohmann::json;
 int main(int argc, char** argv) {
     if (argc != 3) return 2;
     try {
+        if (std::filesystem::is_regular_file(argv[1])) {
+            json list = read_sealed(argv[1], 2).body;
+            const json session = list.at("sessions").at(0);
+            list["format"] = 1;
+            list["session"] = session.at("session");
+            list["program"] = session.at("program");
+            list["gpu"] = session.at("manifest");
+            list.erase("sessions");
+            write_sealed(argv[2], list);
+            return 0;
+        }
         constexpr size_t chunk = 4u << 20;
         const SnapshotReader reader(argv[1]);
         const std::filesystem::path folder = argv[2];
