@@ -45,8 +45,7 @@ Quiesced::Quiesced(const std::string& socket, const std::vector<SessionStatus>& 
         if (all_.size() == 1) throw CommandError(busy);
         if (Clock::now() + patience > end)
             throw CommandError("the sessions could not be stopped at the same time in " + std::to_string(timeout) + " s: " + busy);
-        std::this_thread::sleep_for(patience);
-        interrupts_.check();
+        interrupts_.wait(patience);
         patience = std::min<std::chrono::milliseconds>(2 * patience, longest_attempt);
     }
 }

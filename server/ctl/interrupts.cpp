@@ -44,6 +44,12 @@ void Interrupts::check() const {
     if (any()) throw CommandError("interrupted");
 }
 
+void Interrupts::wait(std::chrono::milliseconds time) {
+    std::unique_lock lock(mutex_);
+    counted_.wait_for(lock, time, [this] { return any(); });
+    check();
+}
+
 void Interrupts::watch() {
     for (;;) {
         pollfd waiting[] = {{signals_.get(), POLLIN, 0}, {over_.get(), POLLIN, 0}};
@@ -53,6 +59,7 @@ void Interrupts::watch() {
         while (::read(signals_.get(), &signal, sizeof signal) == sizeof signal) {
             const std::lock_guard lock(mutex_);
             const bool again = count_.fetch_add(1) > 0;
+            counted_.notify_all();
             for (const int socket : first_) ::shutdown(socket, SHUT_RDWR);
             if (!again) continue;
             for (const int socket : second_) ::shutdown(socket, SHUT_RDWR);

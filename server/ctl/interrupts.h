@@ -5,6 +5,8 @@
 #include <signal.h>
 
 #include <atomic>
+#include <chrono>
+#include <condition_variable>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -23,6 +25,7 @@ class Interrupts {
     Interrupts(const Interrupts&) = delete;
     bool any() const { return count_ > 0; }
     void check() const;  // throws CommandError
+    void wait(std::chrono::milliseconds time);  // until then; throws CommandError at once when interrupted
 
     // While this lives, the wait for an answer over `connection` is ended by the first interrupt or by the second: the call
     // throws. From any thread.
@@ -44,6 +47,7 @@ class Interrupts {
 
     std::atomic<int> count_{0};
     std::mutex mutex_;
+    std::condition_variable counted_;
     std::vector<int> first_, second_;  // sockets, under the mutex
     sigset_t before_;
     UniqueFd signals_, over_;
