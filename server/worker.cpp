@@ -179,7 +179,7 @@ void Worker::run() {
             step_joining();
             continue;
         }
-        if (!ring_ || over_ || state_ == SessionState::Parked) {
+        if (!ring_ || over_ || state_ == SessionState::Parked || state_ == SessionState::Quiesced) {
             std::unique_lock lock(mutex_);
             changed_.wait(lock, [&] { return have_commands_.load() || stop_.load(); });
             continue;
