@@ -153,6 +153,9 @@ class CommandLine {
         command->add_option("--devices", devices_, "the GPUs to use, as CUDA_VISIBLE_DEVICES: 1, or 1,0, or GPU-uuid; where it goes on, "
                                                    "in place of those it had")
             ->type_name("LIST");
+        command->add_option("--criu-option", run_.criu_arguments, "for criu, each time: --criu-option=--tcp-established, or =--file-locks; may be repeated")
+            ->type_name("OPTION")
+            ->allow_extra_args(false);
     }
 
     void add_status() {

@@ -211,7 +211,7 @@ class Run {
 
     void begin() {
         if (checkpoints_.any()) {
-            program_ = checkpoints_.go_on(control_, {.directory = {}, .devices = options_.devices, .truncate = true}, [this] { end_children(); });
+            program_ = checkpoints_.go_on(control_, {.directory = {}, .devices = options_.devices, .truncate = true, .criu_arguments = options_.criu_arguments}, [this] { end_children(); });
             open_output(O_RDONLY);
             position_ = fs::file_size(output_path_);
             return;
@@ -339,6 +339,7 @@ class Run {
             checkpoint_options.target = std::to_string(program_);
             checkpoint_options.directory = checkpoints_.next_path();
             checkpoint_options.leave_running = leave_running;
+            checkpoint_options.criu_arguments = options_.criu_arguments;
             checkpoint_options.store = checkpoints_.next_store(options_.keep);
             const std::vector<pid_t> tree = process_tree(program_);
             checkpoint(control_, checkpoint_options);

@@ -16,6 +16,7 @@ struct RunOptions {
     unsigned keep = 2;
     std::string driver = "real";  // of cricket-server
     std::string devices;          // CUDA_VISIBLE_DEVICES for the program; empty: as it is, or was
+    std::vector<std::string> criu_arguments;  // of its dumps and its restores
     std::vector<std::string> program;
 };
 

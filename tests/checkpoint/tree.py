@@ -190,11 +190,11 @@ def one_by_one(world):
 
 
 def run(world):
-    """The same under cricketctl run: told to stop, and begun again."""
+    """The same under cricketctl run: told to stop, and begun again; with a lock of which criu must be told."""
     folder = world.folder / "job"
     outputs = [world.folder / f"train{count}" for count in (3000, 2000)]
-    script = " ".join(f"{world.build}/examples/train --steps {count} > {output} &" for count, output in zip((3000, 2000), outputs)) + " wait"
-    words = [world.control_program, "run", folder, "--driver", world.driver, "--", "/bin/sh", "-c", script]
+    script = f"exec 9> {world.folder}/lock; flock 9; " + " ".join(f"{world.build}/examples/train --steps {count} > {output} &" for count, output in zip((3000, 2000), outputs)) + " wait"
+    words = [world.control_program, "run", folder, "--driver", world.driver, "--criu-option=--file-locks", "--", "/bin/sh", "-c", script]
 
     def begin():
         return world.children.start(list(map(str, words)), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
