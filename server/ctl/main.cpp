@@ -71,6 +71,7 @@ class CommandLine {
         add_quiesce();
         add_resume();
         add_drop();
+        add_shim();
     }
 
     int parse(int argc, char** argv) {
@@ -278,6 +279,10 @@ class CommandLine {
             add("drop", "forget a session and free its memory", "s1", [this] { require(connect().drop(target_, force_)); });
         add_target(command);
         command->add_flag("--force", force_, "even while its program runs, which then gets errors");
+    }
+
+    void add_shim() {
+        add("shim", "print the path of the libcudashim.so to preload", "", [] { std::cout << shim_path() << "\n"; });
     }
 
     CLI::App app_{"cricketctl: talks to a running cricket-server", "cricketctl"};

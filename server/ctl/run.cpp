@@ -121,9 +121,10 @@ class Run {
             std::cerr << "cricketctl: the program has ended; without '" << options_.directory << "/finished' it begins anew\n";
             return 0;
         }
+        shim_path();  // now, before anything is begun
+        find_criu();  // not when the first checkpoint is due
         make_directory(checkpoints_path_);
         watch();
-        find_criu();  // now, not when the first checkpoint is due
         start_server();
         begin();
         return follow();
@@ -219,9 +220,7 @@ class Run {
         open_output(O_RDONLY | O_CREAT | O_TRUNC);
         const UniqueFd output(::open(output_path_.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));
         if (!output) fail("cannot open '" + output_path_ + "'");
-        const std::string shim = beside({"../client/libcudashim.so", CRICKET_BINDIR_TO_LIBDIR "/libcudashim.so"}, "libcudashim.so");
-        if (shim.find_first_of(" :") != std::string::npos)
-            throw CommandError("'" + shim + "' cannot be preloaded: in LD_PRELOAD a path has no space and no colon");
+        const std::string shim = shim_path();
         const char* others = std::getenv("LD_PRELOAD");
         const std::string preload = shim + (others && *others ? std::string(":") + others : "");
         program_ = start(options_.program, output.get(), [&] {
@@ -369,6 +368,13 @@ class Run {
 };
 
 }  // namespace
+
+std::string shim_path() {
+    const std::string path = beside({"../client/libcudashim.so", CRICKET_BINDIR_TO_LIBDIR "/cricket/libcudashim.so"}, "libcudashim.so");
+    if (path.find_first_of(" :") != std::string::npos)
+        throw CommandError("'" + path + "' cannot be preloaded: in LD_PRELOAD a path has no space and no colon");
+    return path;
+}
 
 int run(const RunOptions& options) {
     std::cout.rdbuf(std::cerr.rdbuf());  // stdout is the program's

@@ -22,6 +22,10 @@ struct RunOptions {
 
 inline constexpr int saved_and_stopped = 75;  // EX_TEMPFAIL: the same command goes on
 
+// The libcudashim.so that goes with this cricketctl, in the build folder or where meson install put it. Throws CommandError, also
+// where LD_PRELOAD could not name it.
+std::string shim_path();
+
 // Returns the exit status: the program's own (128 and the signal's number where one ended it), or saved_and_stopped after
 // SIGTERM or SIGINT. Throws CommandError.
 int run(const RunOptions& options);
