@@ -7,8 +7,9 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 
-from harness import check, check_message, children_of, losses, main, wait_for
+from harness import HERE, check, check_message, children_of, losses, main, there_and_back, wait_for
 
 
 def programs_of(world):
@@ -214,7 +215,22 @@ def run(world):
     server.stop()
 
 
-PARTS = {"right": right, "series": series, "refused": refused, "busy": busy, "one-by-one": one_by_one, "run": run}
+def ranks(world):
+    """Processes that wait for each other in every step: away and back twice, and the sums are those of an undisturbed run."""
+    command = [sys.executable, HERE / "ranks.py", 1500 if world.driver == "soft" else 10000]
+    server = world.start_server()
+    app = world.start_program(command)
+    for number in range(2):
+        before = app.output()
+        wait_for(lambda: app.output() > before or not app.alive(), lambda: f"steps of {app.describe()}")
+        check(len(world.sessions()) == 3, f"sessions: {world.sessions()}")
+        server = there_and_back(world, app, server, world.folder / f"ranks{number}")
+    disturbed = app.finish(stop=False, patience=300)
+    check(disturbed == world.start_program(command).finish(stop=False, patience=300), f"not as undisturbed: {disturbed}")
+    server.stop()
+
+
+PARTS = {"right": right, "series": series, "refused": refused, "busy": busy, "one-by-one": one_by_one, "ranks": ranks, "run": run}
 
 
 def test(world, arguments):
