@@ -75,7 +75,7 @@ void Session::end() {
     Session* session = current_.exchange(nullptr);
     if (!session) return;
     ended_.store(true);
-    if (!session->ring()) return;
+    if (!session->ring() || session->process_ != ::getpid()) return;
     // Another thread may be in the middle of a call for as long as it likes: then the session is parked, not ended.
     ring::Request goodbye;
     goodbye.procedure = wire::proc_goodbye;
@@ -89,7 +89,7 @@ CUresult need_context() {
     return Session::with_context(&session);
 }
 
-Session::Session() : ring_(*this) {}
+Session::Session() : ring_(*this), process_(::getpid()) {}
 
 CUresult Session::start() {
     const ring::NotCancelled whole;

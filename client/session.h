@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cuda.h>
+#include <sys/types.h>
 
 #include <atomic>
 #include <cstdint>
@@ -72,6 +73,7 @@ class Session final : public ring::Attacher {
     ring::RingClient ring_;
     rpc::PlainClient* plain_ = nullptr;
     HostMemory host_memory_;
+    const pid_t process_;  // whose session it is: a child made past fork() has it too, and may end
     wire::Token token_{};
     uint64_t epoch_ = 0;
     CUresult refused_ = CUDA_SUCCESS;  // by the server's driver

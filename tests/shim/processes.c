@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -68,6 +69,17 @@ static int child_idle(void) {
         CHECK(status_of(child) == 0);
         use(3);
     }
+    return 0;
+}
+
+// A child that no handler of fork() saw: what ends with it is not its parent's session.
+static int child_raw(void) {
+    begin();
+    use(1);
+    const pid_t child = (pid_t)syscall(SYS_fork);
+    if (child == 0) exit(0);
+    CHECK(status_of(child) == 0);
+    use(2);
     return 0;
 }
 
@@ -254,7 +266,7 @@ int main(int argc, char** argv) {
     const struct {
         const char* name;
         int (*run)(void);
-    } cases[] = {{"child-idle", child_idle},     {"child-own", child_own},       {"child-of-user", child_of_user},
+    } cases[] = {{"child-idle", child_idle},     {"child-raw", child_raw},     {"child-own", child_own},       {"child-of-user", child_of_user},
                  {"child-of-threads", child_of_threads}, {"simple", simple},     {"spawn", spawn},
                  {"exec-simple", exec_simple},   {"exec-other", exec_other},     {"threads-end", threads_end},
                  {"exit-in-call", exit_in_call}, {"leave", leave},               {"open-and-close", open_and_close}};
