@@ -8,7 +8,7 @@ import ctypes_view as view
 RESERVED = {"message", "reply", "call_flags", "began", "status", "line", "call", "args", "res", "traced_name"}
 MODIFIERS = {"opt", "function_or_kernel", "plain", "loads", "unloaded", "given", "zero"}
 EARLY = {"given", "zero"}
-STRUCT_RULES = {"plain", "address", "null", "skip", "in", "function_or_kernel"}
+STRUCT_RULES = {"plain", "address", "null", "skip", "function_or_kernel"}
 
 
 @dataclass
@@ -23,14 +23,11 @@ class Field:
 class Member:
     """A member of a struct that does not cross as plain bytes."""
     name: str
-    action: str  # handle, null, skip, array
+    action: str  # handle, null, skip
     kind: str = ""
     error: str = ""
     type: str = ""
-    element: str = ""
-    count: str = ""
     function_or_kernel: bool = False
-    const: str = ""
 
 
 @dataclass
@@ -325,7 +322,7 @@ class Builder:
             else:
                 fail(f"parameter '{param.name}' of type {param.type} needs a rule")
             return
-        if name in ("skip", "null", "cstr", "out_str", "out_name", "bulk_in", "bulk_out", "address"):
+        if name in ("skip", "null", "cstr", "out_str", "out_name", "address"):
             param.mode = name
             if name == "cstr" and not param.string:
                 fail(f"parameter '{param.name}' is no const char*")
@@ -388,12 +385,6 @@ class Builder:
         if handle:
             return Member(name, "handle", handle.kind, handle.error, type_.spelling,
                           function_or_kernel="function_or_kernel" in rules)
-        if "in" in rules and rules["in"].count is not None:
-            element = self.pointee(type_)
-            if view.hidden_pointers(element, self.handles):
-                self.errors.add(rule.place, f"{rule.type}.{name}: elements hold pointers")
-            return Member(name, "array", type=type_.spelling, element=view.spelling(element),
-                          count=rules["in"].count)
         if view.hidden_pointers(type_, self.handles):
             self.errors.add(rule.place, f"{rule.type}.{name} holds a pointer or handle and has no rule")
         return None
@@ -415,17 +406,12 @@ class Builder:
                 args.append(Field(param.name, "blob"))
             elif param.mode == "cstr":
                 args.append(Field(param.name, "cstr"))
-            elif param.mode in ("bulk_in", "bulk_out"):
-                args.append(Field(param.name, "bulk"))
             if param.mode in ("out_value", "inout_value"):
                 res.append(whole(param))
             elif param.mode == "out_handle":
                 res.append(Field(param.name, "u64"))
             elif param.mode in ("out_array", "out_handles", "out_str", "out_name"):
                 res.append(Field(param.name, "blob"))
-            for member in param.members:
-                if member.action == "array":
-                    args.append(Field(f"{param.name}_{member.name}", "blob"))
         args += [Field(extra.name, extra.type) for extra in function.entry.extra_args]
         res += [Field(extra.name, extra.type) for extra in function.entry.extra_res]
         for fields in (args, [Field("status", "i32")] + res):
@@ -463,12 +449,8 @@ class Builder:
         if (entry.extra_args or entry.extra_res) and not function.custom_client:
             fail("fields of its own need a hand-written client")
         for param in function.params:
-            if param.mode in ("bulk_in", "bulk_out") and not function.custom_client:
-                fail(f"bulk data of '{param.name}' needs a hand-written client")
             if param.mode == "null" and function.custom_client and param.pointer is False:
                 continue
-            if param.mode in ("bulk_out",) and not function.custom_server:
-                fail(f"bulk data of '{param.name}' needs a hand-written server")
             if entry.kind == "post" and not function.custom_client and \
                     (param.mode.startswith("out") or param.mode == "inout_value"):
                 fail(f"a posted call brings nothing back: '{param.name}' cannot be {param.mode.split('_')[0]}")

@@ -49,10 +49,6 @@ def count_text(tokens, params, prefix):
     return " ".join(parts)
 
 
-def member_count(tokens, value):
-    return " ".join(f"uint64_t({value}.{t})" if t[0].isalpha() or t[0] == "_" else t for t in tokens)
-
-
 def c_text(text):
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
@@ -85,7 +81,7 @@ class Renderer:
         self.environment.filters.update(runs=runs_of_numbers, parameters=parameter_list, parameters_used=parameters_used, arguments=argument_list, c_text=c_text,
                                         table_cell=lambda text: text.replace("|", "\\|"))
         self.environment.globals.update(
-            xdr=XDR, cpp=CPP, count_text=count_text, member_count=member_count)
+            xdr=XDR, cpp=CPP, count_text=count_text)
 
     @staticmethod
     def driver_functions(functions, headers):

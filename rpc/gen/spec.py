@@ -9,7 +9,7 @@ FLAGS = {"client", "server", "thread-default"}
 WIRE_TYPES = {"u32", "i32", "u64", "f32", "blob", "cstr", "bulk"}
 PLAIN_RULES = {"in", "out", "inout", "new", "del", "cstr", "out_name", "skip", "null", "opt", "address",
                "function_or_kernel", "plain", "loads", "unloaded", "given", "zero"}
-SIZED_RULES = {"in", "out", "out_str", "bulk_in", "bulk_out", "given"}
+SIZED_RULES = {"in", "out", "out_str", "given"}
 COUNT = re.compile(r"[A-Za-z_]\w*|\d+|[-+*]")
 
 

@@ -142,7 +142,7 @@ class Parameters(Project):
         self.fails("structs.spec", 2, "CUdeep has no member 'hiden'")
         structs.write_text("CUdeep a=plain\n")
         self.fails("structs.spec", 1, "CUdeep.hidden holds a pointer")
-        structs.write_text("CUdeep hidden=bulk_in[a]\n")
+        structs.write_text("CUdeep hidden=in[a]\n")
         self.fails("structs.spec", 1, "a member can be")
         structs.write_text("CUdeep hidden=null\n")
         self.numbers()

@@ -46,7 +46,6 @@ typedef struct CUnested_st {
     CUevent event;
     CUfunction function;
     unsigned int count;
-    const unsigned short* items;
     void* reserved;
     void* device_address;
 } CUnested;
