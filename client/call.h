@@ -35,13 +35,4 @@ CUresult post(Proc proc, xdrproc_t xdr_args, void* args, const CallOptions& opti
 // status. `caller`: the return address of the application's call, where it is known.
 CUresult unsupported(const char* function, const char* reason, const void* caller = nullptr);
 
-template <class H>
-uint64_t handle_number(H handle) {
-    return reinterpret_cast<uint64_t>(handle);
-}
-template <class H>
-H handle_pointer(uint64_t number) {
-    return reinterpret_cast<H>(number);
-}
-
 }  // namespace cricket::client

@@ -3,13 +3,11 @@
 
 #include <pthread.h>
 #include <signal.h>
-#include <stdlib.h>
 
 #include <atomic>
 #include <cstring>
 #include <map>
 #include <mutex>
-#include <new>
 #include <set>
 
 #include "client/call.h"
@@ -66,7 +64,7 @@ void run(uint64_t id, uint32_t value, void* data, uint32_t bytes) {
     switch (entry.kind) {
         case Kind::HostFunction: reinterpret_cast<CUhostFn>(entry.function)(entry.user); break;
         case Kind::StreamCallback:
-            reinterpret_cast<CUstreamCallback>(entry.function)(handle_pointer<CUstream>(entry.handle),
+            reinterpret_cast<CUstreamCallback>(entry.function)(from_number<CUstream>(entry.handle),
                                                                static_cast<CUresult>(value), entry.user);
             break;
         case Kind::Log:
@@ -75,7 +73,7 @@ void run(uint64_t id, uint32_t value, void* data, uint32_t bytes) {
             break;
         case Kind::AsyncNotification:
             reinterpret_cast<CUasyncCallback>(entry.function)(static_cast<CUasyncNotificationInfo*>(data), entry.user,
-                                                              handle_pointer<CUasyncCallbackHandle>(entry.handle));
+                                                              from_number<CUasyncCallbackHandle>(entry.handle));
             break;
     }
     this_thread_runs = false;

@@ -80,7 +80,7 @@ bool is_stream(uint64_t number) {
 CUresult none_captures(CUstream stream, CUstreamCaptureStatus* status) {
     if (!status) return CUDA_ERROR_INVALID_VALUE;
     if (!initialized()) return Session::absent();
-    const uint64_t number = handle_number(stream);
+    const uint64_t number = to_number(stream);
     if (!is_stream(number)) return CUDA_ERROR_INVALID_HANDLE;
     if (number <= 2 && !current_context()) return need_context();
     *status = CU_STREAM_CAPTURE_STATUS_NONE;
@@ -95,7 +95,7 @@ CUresult capture_info(uint32_t call_flags, InfoVersion version, CUstream stream,
     if (!captures::active()) return none_captures(stream, status);
     if (!status) return CUDA_ERROR_INVALID_VALUE;
     cricketCaptureInfo_args args{};
-    args.stream = handle_number(stream);
+    args.stream = to_number(stream);
     args.version = version;
     args.want_edges = edges != nullptr;
     for (args.room = 256;;) {
@@ -155,7 +155,7 @@ CUresult impl_cuStreamBeginCapture(uint32_t call_flags, CUstream hStream) {
 CUresult impl_cuStreamBeginCapture_v2(uint32_t call_flags, CUstream hStream, CUstreamCaptureMode mode) {
     cuStreamBeginCapture_v2_args args{};
     cuStreamBeginCapture_v2_res res{};
-    args.hStream = handle_number(hStream);
+    args.hStream = to_number(hStream);
     args.mode = mode;
     ReplyGuard guard;
     const CUresult result = call(args, res, {call_flags});
@@ -169,8 +169,8 @@ CUresult impl_cuStreamBeginCaptureToGraph(uint32_t call_flags, CUstream hStream,
     if (numDependencies > most_dependencies || (numDependencies && !dependencies)) return CUDA_ERROR_INVALID_VALUE;
     cuStreamBeginCaptureToGraph_args args{};
     cuStreamBeginCaptureToGraph_res res{};
-    args.hStream = handle_number(hStream);
-    args.hGraph = handle_number(hGraph);
+    args.hStream = to_number(hStream);
+    args.hGraph = to_number(hGraph);
     args.dependencies = array_blob(dependencies, numDependencies, sizeof *dependencies);
     args.dependencyData = array_blob(dependencyData, numDependencies, sizeof *dependencyData);
     args.numDependencies = numDependencies;
@@ -184,7 +184,7 @@ CUresult impl_cuStreamBeginCaptureToGraph(uint32_t call_flags, CUstream hStream,
 CUresult impl_cuStreamEndCapture(uint32_t call_flags, CUstream hStream, CUgraph* phGraph) {
     cuStreamEndCapture_args args{};
     cuStreamEndCapture_res res{};
-    args.hStream = handle_number(hStream);
+    args.hStream = to_number(hStream);
     ReplyGuard guard;
     const CUresult result = call(args, res, {call_flags});
     captures::told(res.captures);
@@ -197,7 +197,7 @@ CUresult impl_cuStreamIsCapturing(uint32_t call_flags, CUstream hStream, CUstrea
     if (!captures::active()) return none_captures(hStream, captureStatus);
     if (!captureStatus) return CUDA_ERROR_INVALID_VALUE;
     int32_t status = CU_STREAM_CAPTURE_STATUS_NONE;
-    const CUresult result = captures::ask(handle_number(hStream), call_flags, &status);
+    const CUresult result = captures::ask(to_number(hStream), call_flags, &status);
     if (result == CUDA_SUCCESS) *captureStatus = static_cast<CUstreamCaptureStatus>(status);
     return result;
 }

@@ -20,7 +20,7 @@ CUresult create(CUcontext* pctx, Args& args, Res& res) {
         if (CUresult result = call(args, res); result != CUDA_SUCCESS) return result;
     }
     if (!contexts::add(res.pctx, args.dev, false) || !contexts::push(res.pctx)) return CUDA_ERROR_OUT_OF_MEMORY;
-    *pctx = handle_pointer<CUcontext>(res.pctx);
+    *pctx = from_number<CUcontext>(res.pctx);
     return CUDA_SUCCESS;
 }
 
@@ -32,7 +32,7 @@ CUresult no_context(uint64_t number) {
 
 CUresult destroy(CUcontext ctx) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
-    uint64_t number = handle_number(ctx);
+    uint64_t number = to_number(ctx);
     if (!contexts::known(number)) return no_context(number);
     // The driver refuses to destroy a primary context, and a green one this way: values must survive the attempt.
     if (contexts::is_green(number)) return CUDA_ERROR_INVALID_CONTEXT;
@@ -53,7 +53,7 @@ CUresult destroy(CUcontext ctx) {
 
 CUresult push(CUcontext ctx) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
-    uint64_t number = handle_number(ctx);
+    uint64_t number = to_number(ctx);
     if (!contexts::known(number)) return no_context(number);
     return contexts::push(number) ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 }
@@ -62,7 +62,7 @@ CUresult pop(CUcontext* pctx) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     uint64_t number;
     if (!contexts::pop(&number)) return CUDA_ERROR_INVALID_CONTEXT;
-    if (pctx) *pctx = handle_pointer<CUcontext>(number);
+    if (pctx) *pctx = from_number<CUcontext>(number);
     return CUDA_SUCCESS;
 }
 
@@ -117,13 +117,13 @@ CUresult impl_cuCtxAttach(CUcontext* pctx, unsigned int flags) {
     if (!pctx || flags) return CUDA_ERROR_INVALID_VALUE;
     const uint64_t number = current_context();
     if (!number || !contexts::attach(number)) return CUDA_ERROR_INVALID_CONTEXT;
-    *pctx = handle_pointer<CUcontext>(number);
+    *pctx = from_number<CUcontext>(number);
     return CUDA_SUCCESS;
 }
 
 CUresult impl_cuCtxDetach(CUcontext ctx) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
-    const uint64_t number = handle_number(ctx);
+    const uint64_t number = to_number(ctx);
     if (!number || number != current_context()) return CUDA_ERROR_INVALID_CONTEXT;
     if (contexts::detach(number)) return CUDA_SUCCESS;
     return contexts::is_primary(number) ? CUDA_ERROR_INVALID_CONTEXT : destroy(ctx);
@@ -143,7 +143,7 @@ CUresult impl_cuCtxPopCurrent_v2(CUcontext* pctx) {
 
 CUresult impl_cuCtxSetCurrent(CUcontext ctx) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
-    uint64_t number = handle_number(ctx);
+    uint64_t number = to_number(ctx);
     if (!number) {  // removes the top; nothing to remove is no error
         contexts::pop(&number);
         return CUDA_SUCCESS;
@@ -155,7 +155,7 @@ CUresult impl_cuCtxSetCurrent(CUcontext ctx) {
 CUresult impl_cuCtxGetCurrent(CUcontext* pctx) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     if (!pctx) return CUDA_ERROR_INVALID_VALUE;
-    *pctx = handle_pointer<CUcontext>(contexts::top());
+    *pctx = from_number<CUcontext>(contexts::top());
     return CUDA_SUCCESS;
 }
 
@@ -172,14 +172,14 @@ CUresult impl_cuCtxGetDevice_v2(CUdevice* device, CUcontext ctx) {
     if (!device) return CUDA_ERROR_INVALID_VALUE;
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     if (!ctx) return impl_cuCtxGetDevice(device);
-    const CUresult result = contexts::device_of(handle_number(ctx), device);
-    return contexts::is_green(handle_number(ctx)) ? CUDA_SUCCESS : result;
+    const CUresult result = contexts::device_of(to_number(ctx), device);
+    return contexts::is_green(to_number(ctx)) ? CUDA_SUCCESS : result;
 }
 
 CUresult impl_cuCtxGetId(CUcontext ctx, unsigned long long* ctxId) {
     if (!ctxId) return CUDA_ERROR_INVALID_VALUE;
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
-    uint64_t number = ctx ? handle_number(ctx) : contexts::top();
+    uint64_t number = ctx ? to_number(ctx) : contexts::top();
     CUdevice device = 0;
     if (!contexts::known(number))
         return number ? CUDA_ERROR_CONTEXT_IS_DESTROYED : CUDA_ERROR_INVALID_CONTEXT;

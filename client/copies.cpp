@@ -83,7 +83,7 @@ CUresult anywhere(CUdeviceptr target, CUdeviceptr source, uint64_t bytes, CUstre
     const bool to_device = to == Place::Device, from_device = from == Place::Device;
     auto* host_target = reinterpret_cast<void*>(target);
     const auto* host_source = reinterpret_cast<const void*>(source);
-    const uint64_t number = handle_number(stream);
+    const uint64_t number = to_number(stream);
     if ((to_device && from_device) || (to == Place::Host && from == Place::Host)) {
         cuMemcpyDtoDAsync_v2_args args{};
         args.dstDevice = target;
@@ -124,7 +124,7 @@ CUresult impl_cuMemcpyHtoD_v2(uint32_t call_flags, CUdeviceptr dstDevice, const 
 
 CUresult impl_cuMemcpyHtoDAsync_v2(uint32_t call_flags, CUdeviceptr dstDevice, const void* srcHost, size_t ByteCount,
                                    CUstream hStream) {
-    return up(dstDevice, srcHost, ByteCount, handle_number(hStream), call_flags, false);
+    return up(dstDevice, srcHost, ByteCount, to_number(hStream), call_flags, false);
 }
 
 CUresult impl_cuMemcpyDtoH_v2(uint32_t call_flags, void* dstHost, CUdeviceptr srcDevice, size_t ByteCount) {
@@ -133,7 +133,7 @@ CUresult impl_cuMemcpyDtoH_v2(uint32_t call_flags, void* dstHost, CUdeviceptr sr
 
 CUresult impl_cuMemcpyDtoHAsync_v2(uint32_t call_flags, void* dstHost, CUdeviceptr srcDevice, size_t ByteCount,
                                    CUstream hStream) {
-    return down(dstHost, srcDevice, ByteCount, handle_number(hStream), call_flags, false);
+    return down(dstHost, srcDevice, ByteCount, to_number(hStream), call_flags, false);
 }
 
 CUresult impl_cuMemcpy(uint32_t call_flags, CUdeviceptr dst, CUdeviceptr src, size_t ByteCount) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The functions of CUDA that copy boxes. Those of one-dimensional arrays are boxes of one row.
-#include "client/contexts.h"
 #include "client/copy_3d.h"
 #include "custom.h"
+#include "messages.h"
 #include "stub_support.h"
 
 namespace cricket::client {
@@ -10,19 +10,18 @@ namespace {
 
 CUresult flat(const CUDA_MEMCPY2D* copy, rpc::CopyForm form, CUstream stream, uint32_t flags, bool wait) {
     if (!copy) return null_pointer();
-    return copy_3d(copy_fields(*copy), form, handle_number(stream), flags, wait);
+    return copy_3d(copy_fields(*copy), form, to_number(stream), flags, wait);
 }
 
 CUresult box(const CUDA_MEMCPY3D* copy, CUstream stream, uint32_t flags, bool wait) {
     if (!copy) return null_pointer();
-    return copy_3d(rpc::fields_of(*copy), rpc::CopyForm::ThreeD, handle_number(stream), flags, wait);
+    return copy_3d(rpc::fields_of(*copy), rpc::CopyForm::ThreeD, to_number(stream), flags, wait);
 }
 
 CUresult peer(const CUDA_MEMCPY3D_PEER* copy, CUstream stream, uint32_t flags, bool wait) {
     if (!copy) return null_pointer();
-    return copy_3d(*copy, rpc::CopyForm::Peer, handle_number(stream), flags, wait);
+    return copy_3d(*copy, rpc::CopyForm::Peer, to_number(stream), flags, wait);
 }
-
 
 rpc::CopyEnd in_array(CUarray array, size_t offset) {
     rpc::CopyEnd end;
@@ -47,7 +46,7 @@ CUresult line(const rpc::CopyEnd& to, const rpc::CopyEnd& from, size_t bytes, CU
     rpc::set_target(&copy, to);
     copy.WidthInBytes = bytes;
     copy.Height = copy.Depth = 1;
-    return copy_3d(copy, rpc::CopyForm::ThreeD, handle_number(stream), flags, wait);
+    return copy_3d(copy, rpc::CopyForm::ThreeD, to_number(stream), flags, wait);
 }
 
 }  // namespace

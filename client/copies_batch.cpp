@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Batches of copies. What the worker can reach where it is crosses as a batch, and the driver copies it as one; copies of
 // the application's pageable memory are done one by one, behind it: a batch promises no order among its copies.
-#include <algorithm>
 #include <vector>
 
 #include "client/copy_3d.h"
@@ -99,7 +98,7 @@ CUresult lines(const CUdeviceptr* dsts, const CUdeviceptr* srcs, const size_t* s
         failed = ascending && first_of[k] < count ? first_of[k] : SIZE_MAX;
         return CUDA_ERROR_INVALID_VALUE;
     }
-    const uint64_t number = handle_number(stream);
+    const uint64_t number = to_number(stream);
     Lines batch;
     std::vector<std::pair<size_t, size_t>> pageable;  // copies, and their attributes
     for (size_t i = 0, k = 0; i < count; ++i) {
@@ -133,7 +132,7 @@ CUresult lines(const CUdeviceptr* dsts, const CUdeviceptr* srcs, const size_t* s
 CUresult element_of(CUarray array, uint64_t* bytes) {
     cuArray3DGetDescriptor_v2_args args{};
     cuArray3DGetDescriptor_v2_res res{};
-    args.hArray = handle_number(array);
+    args.hArray = to_number(array);
     ReplyGuard guard;
     const CUresult result = call(args, res);
     if (result != CUDA_SUCCESS) return result;
@@ -180,7 +179,7 @@ CUresult boxes(size_t count, const CUDA_MEMCPY3D_BATCH_OP* operations, unsigned 
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     Session* session;
     if (const CUresult result = Session::with_context(&session); result != CUDA_SUCCESS) return result;
-    const uint64_t number = handle_number(stream);
+    const uint64_t number = to_number(stream);
     std::vector<CUDA_MEMCPY3D_BATCH_OP> batch;
     std::vector<std::pair<size_t, uint64_t>> pageable;  // operations, and their elements' bytes
     for (size_t i = 0; i < count; ++i) {
@@ -282,7 +281,7 @@ CUresult impl_cuMemBatchDecompressAsync(uint32_t call_flags, CUmemDecompressPara
     args.paramsArray = blob_of(paramsArray, count);
     args.count = count;
     args.flags = flags;
-    args.stream = handle_number(stream);
+    args.stream = to_number(stream);
     ReplyGuard guard;
     const CUresult result = call(args, res, {call_flags});
     if (result != CUDA_SUCCESS && errorIndex) *errorIndex = res.failed;

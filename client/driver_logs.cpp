@@ -125,14 +125,14 @@ CUresult impl_cuLogsRegisterCallback(CUlogsCallback callbackFunc, void* userData
     if (res.status != CUDA_SUCCESS)
         callbacks::remove(args.id);
     else if (callback_out)
-        *callback_out = handle_pointer<CUlogsCallbackHandle>(res.callback_out);
+        *callback_out = from_number<CUlogsCallbackHandle>(res.callback_out);
     return result;
 }
 
 CUresult impl_cuLogsUnregisterCallback(CUlogsCallbackHandle callback) {
     cuLogsUnregisterCallback_args args{};
     cuLogsUnregisterCallback_res res{};
-    args.callback = handle_number(callback);
+    args.callback = to_number(callback);
     ReplyGuard guard;
     const CUresult result = call(args, res);
     if (res.id) callbacks::remove(res.id);
@@ -157,7 +157,7 @@ CUresult impl_cuDeviceRegisterAsyncNotification(CUdevice device, CUasyncCallback
         return result;
     }
     callbacks::set_handle(args.id, res.callback);
-    *callback = handle_pointer<CUasyncCallbackHandle>(res.callback);
+    *callback = from_number<CUasyncCallbackHandle>(res.callback);
     return result;
 }
 
@@ -165,7 +165,7 @@ CUresult impl_cuDeviceUnregisterAsyncNotification(CUdevice device, CUasyncCallba
     cuDeviceUnregisterAsyncNotification_args args{};
     cuDeviceUnregisterAsyncNotification_res res{};
     args.device = device;
-    args.callback = handle_number(callback);
+    args.callback = to_number(callback);
     ReplyGuard guard;
     const CUresult result = call(args, res);
     if (res.id) callbacks::remove(res.id);

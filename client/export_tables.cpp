@@ -141,23 +141,23 @@ CUresult hand_out_buffer(void** buffer, size_t* size) {
 
 CUresult tls_context(CUcontext* context) {
     if (!context) return CUDA_ERROR_INVALID_VALUE;
-    *context = handle_pointer<CUcontext>(contexts::top());
+    *context = from_number<CUcontext>(contexts::top());
     return CUDA_SUCCESS;
 }
 
 CUresult storage_put(CUcontext context, void* key, void* value, contexts::Destructor destructor) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
-    return contexts::put(handle_number(context), key, value, destructor);
+    return contexts::put(to_number(context), key, value, destructor);
 }
 
 CUresult storage_delete(CUcontext context, void* key) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
-    return contexts::erase(handle_number(context), key);
+    return contexts::erase(to_number(context), key);
 }
 
 CUresult storage_get(void** value, CUcontext context, void* key) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
-    return value ? contexts::get(handle_number(context), key, value) : CUDA_ERROR_INVALID_VALUE;
+    return value ? contexts::get(to_number(context), key, value) : CUDA_ERROR_INVALID_VALUE;
 }
 
 CUresult check_context(CUcontext, uint32_t* out, void**) {
@@ -173,9 +173,9 @@ CUresult check_nothing() {
 // number.
 CUresult tools_device(void* first, void* second) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
-    if (first && !contexts::known(handle_number(first))) std::swap(first, second);
+    if (first && !contexts::known(to_number(first))) std::swap(first, second);
     if (!second) return CUDA_ERROR_INVALID_VALUE;
-    if (first && !contexts::known(handle_number(first))) return CUDA_ERROR_INVALID_CONTEXT;
+    if (first && !contexts::known(to_number(first))) return CUDA_ERROR_INVALID_CONTEXT;
     return impl_cuCtxGetDevice_v2(static_cast<CUdevice*>(second), static_cast<CUcontext>(first));
 }
 

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Questions about kernels and functions, answered here once the server has answered them. Names are kept for ever, as
 // CUDA promises them for the life of their function. Also the enumeration of what an image holds.
-#include <cstdlib>
-#include <cstring>
 
 #include "client/contexts.h"
 #include "client/function_cache.h"
@@ -31,11 +29,11 @@ CUresult cached(const Key& key, uint64_t* value, Ask ask) {
 }
 
 Key function_attribute(CUfunction function, int attribute) {
-    return {handle_number(function), current_context(), What::FunctionAttribute, static_cast<uint32_t>(attribute)};
+    return {to_number(function), current_context(), What::FunctionAttribute, static_cast<uint32_t>(attribute)};
 }
 
 Key kernel_attribute(CUkernel kernel, CUdevice device, int attribute) {
-    return {handle_number(kernel), static_cast<uint64_t>(device), What::KernelAttribute,
+    return {to_number(kernel), static_cast<uint64_t>(device), What::KernelAttribute,
             static_cast<uint32_t>(attribute)};
 }
 
@@ -79,7 +77,7 @@ CUresult impl_cuFuncGetAttribute(int* pi, CUfunction_attribute attrib, CUfunctio
         cuFuncGetAttribute_args args{};
         cuFuncGetAttribute_res res{};
         args.attrib = attrib;
-        args.hfunc = handle_number(hfunc);
+        args.hfunc = to_number(hfunc);
         CUresult status = call(args, res);
         *answer = static_cast<uint32_t>(res.pi);
         return status;
@@ -93,7 +91,7 @@ CUresult impl_cuFuncSetAttribute(CUfunction hfunc, CUfunction_attribute attrib, 
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     cuFuncSetAttribute_args args{};
     cuFuncSetAttribute_res res{};
-    args.hfunc = handle_number(hfunc);
+    args.hfunc = to_number(hfunc);
     args.attrib = attrib;
     args.value = value;
     ReplyGuard guard;
@@ -107,7 +105,7 @@ CUresult impl_cuFuncSetCacheConfig(CUfunction hfunc, CUfunc_cache config) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     cuFuncSetCacheConfig_args args{};
     cuFuncSetCacheConfig_res res{};
-    args.hfunc = handle_number(hfunc);
+    args.hfunc = to_number(hfunc);
     args.config = config;
     ReplyGuard guard;
     const CUresult result = call(args, res);
@@ -117,7 +115,7 @@ CUresult impl_cuFuncSetCacheConfig(CUfunction hfunc, CUfunc_cache config) {
 }
 
 CUresult impl_cuFuncGetName(const char** name, CUfunction hfunc) {
-    return get_name<cuFuncGetName_args, cuFuncGetName_res>(name, &cuFuncGetName_args::hfunc, handle_number(hfunc));
+    return get_name<cuFuncGetName_args, cuFuncGetName_res>(name, &cuFuncGetName_args::hfunc, to_number(hfunc));
 }
 
 CUresult impl_cuFuncGetModule(CUmodule* hmod, CUfunction hfunc) {
@@ -125,24 +123,24 @@ CUresult impl_cuFuncGetModule(CUmodule* hmod, CUfunction hfunc) {
     if (!hmod) return CUDA_ERROR_INVALID_VALUE;
     uint64_t module = 0;
     const CUresult result =
-        cached({handle_number(hfunc), current_context(), What::Module}, &module, [&](uint64_t* value) {
+        cached({to_number(hfunc), current_context(), What::Module}, &module, [&](uint64_t* value) {
             cuFuncGetModule_args args{};
             cuFuncGetModule_res res{};
-            args.hfunc = handle_number(hfunc);
+            args.hfunc = to_number(hfunc);
             CUresult status = call(args, res);
             *value = res.hmod;
             return status;
         });
-    if (result == CUDA_SUCCESS) *hmod = handle_pointer<CUmodule>(module);
+    if (result == CUDA_SUCCESS) *hmod = from_number<CUmodule>(module);
     return result;
 }
 
 CUresult impl_cuFuncGetParamInfo(CUfunction func, size_t paramIndex, size_t* paramOffset, size_t* paramSize) {
-    return parameter(handle_number(func), paramIndex, paramOffset, paramSize);
+    return parameter(to_number(func), paramIndex, paramOffset, paramSize);
 }
 
 CUresult impl_cuKernelGetParamInfo(CUkernel kernel, size_t paramIndex, size_t* paramOffset, size_t* paramSize) {
-    return parameter(handle_number(kernel), paramIndex, paramOffset, paramSize);
+    return parameter(to_number(kernel), paramIndex, paramOffset, paramSize);
 }
 
 CUresult impl_cuKernelGetAttribute(int* pi, CUfunction_attribute attrib, CUkernel kernel, CUdevice dev) {
@@ -154,7 +152,7 @@ CUresult impl_cuKernelGetAttribute(int* pi, CUfunction_attribute attrib, CUkerne
         cuKernelGetAttribute_args args{};
         cuKernelGetAttribute_res res{};
         args.attrib = attrib;
-        args.kernel = handle_number(kernel);
+        args.kernel = to_number(kernel);
         args.dev = dev;
         CUresult status = call(args, res);
         *answer = static_cast<uint32_t>(res.pi);
@@ -187,7 +185,7 @@ CUresult impl_cuKernelSetCacheConfig(CUkernel kernel, CUfunc_cache config, CUdev
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     cuKernelSetCacheConfig_args args{};
     cuKernelSetCacheConfig_res res{};
-    args.kernel = handle_number(kernel);
+    args.kernel = to_number(kernel);
     args.config = config;
     args.dev = dev;
     ReplyGuard guard;
@@ -202,15 +200,15 @@ CUresult impl_cuKernelGetFunction(CUfunction* pFunc, CUkernel kernel) {
     if (!pFunc) return CUDA_ERROR_INVALID_VALUE;
     uint64_t function = 0;
     const CUresult result =
-        cached({handle_number(kernel), current_context(), What::FunctionOfKernel}, &function, [&](uint64_t* value) {
+        cached({to_number(kernel), current_context(), What::FunctionOfKernel}, &function, [&](uint64_t* value) {
             cuKernelGetFunction_args args{};
             cuKernelGetFunction_res res{};
-            args.kernel = handle_number(kernel);
+            args.kernel = to_number(kernel);
             CUresult status = call(args, res);
             *value = res.pFunc;
             return status;
         });
-    if (result == CUDA_SUCCESS) *pFunc = handle_pointer<CUfunction>(function);
+    if (result == CUDA_SUCCESS) *pFunc = from_number<CUfunction>(function);
     return result;
 }
 
@@ -218,21 +216,21 @@ CUresult impl_cuKernelGetLibrary(CUlibrary* pLib, CUkernel kernel) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     if (!pLib) return CUDA_ERROR_INVALID_VALUE;
     uint64_t library = 0;
-    const CUresult result = cached({handle_number(kernel), 0, What::Library}, &library, [&](uint64_t* value) {
+    const CUresult result = cached({to_number(kernel), 0, What::Library}, &library, [&](uint64_t* value) {
         cuKernelGetLibrary_args args{};
         cuKernelGetLibrary_res res{};
-        args.kernel = handle_number(kernel);
+        args.kernel = to_number(kernel);
         CUresult status = call(args, res);
         *value = res.pLib;
         return status;
     });
-    if (result == CUDA_SUCCESS) *pLib = handle_pointer<CUlibrary>(library);
+    if (result == CUDA_SUCCESS) *pLib = from_number<CUlibrary>(library);
     return result;
 }
 
 CUresult impl_cuKernelGetName(const char** name, CUkernel hfunc) {
     return get_name<cuKernelGetName_args, cuKernelGetName_res>(name, &cuKernelGetName_args::hfunc,
-                                                               handle_number(hfunc));
+                                                               to_number(hfunc));
 }
 
 }  // namespace cricket::client

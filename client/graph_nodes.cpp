@@ -99,7 +99,7 @@ CUresult shadow_array(uint64_t node, const rpc::Blob& data, T** out) {
 
 // The driver's kernelParams, or its extra where the kernel's layout is not known.
 CUresult shadow_kernel(uint64_t node, const rpc::Blob& data, CUDA_KERNEL_NODE_PARAMS_v3* kernel) {
-    const uint64_t function = kernel->func ? handle_number(kernel->func) : handle_number(kernel->kern);
+    const uint64_t function = kernel->func ? to_number(kernel->func) : to_number(kernel->kern);
     const ParameterLayout* layout = nullptr;
     const bool known = parameter_layout(function, &layout) == CUDA_SUCCESS && layout->bytes <= data.size;
     const size_t pointers = known ? layout->count : 6;
@@ -178,7 +178,7 @@ CUresult NodeMessage::encode(Session& session, const CUgraphNodeParams& from) {
     switch (value_.type) {
         case CU_GRAPH_NODE_TYPE_KERNEL: {
             auto& kernel = value_.kernel;
-            const uint64_t function = kernel.func ? handle_number(kernel.func) : handle_number(kernel.kern);
+            const uint64_t function = kernel.func ? to_number(kernel.func) : to_number(kernel.kern);
             if (function) result = packed_.pack(function, kernel.kernelParams, kernel.extra);
             data = packed_.blob;
             kernel.kernelParams = nullptr;
@@ -193,7 +193,7 @@ CUresult NodeMessage::encode(Session& session, const CUgraphNodeParams& from) {
             uint64_t id = 0;
             result = host_node_id(value_.host.fn, value_.host.userData, &id);
             value_.host.fn = nullptr;
-            value_.host.userData = handle_pointer<void*>(id);
+            value_.host.userData = from_number<void*>(id);
             break;
         }
         case CU_GRAPH_NODE_TYPE_MEM_ALLOC:

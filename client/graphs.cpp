@@ -7,7 +7,6 @@
 
 #include <climits>
 #include <cstring>
-#include <string>
 
 #include "client/callbacks.h"
 #include "client/contexts.h"
@@ -38,7 +37,7 @@ CUresult add_node(bool legacy, CUgraphNode* node, CUgraph graph, const CUgraphNo
     if (const CUresult result = message.encode(*session, *params); result != CUDA_SUCCESS) return result;
     cuGraphAddNode_v2_args args{};
     cuGraphAddNode_v2_res res{};
-    args.hGraph = handle_number(graph);
+    args.hGraph = to_number(graph);
     args.dependencies = array_blob(dependencies, count, sizeof *dependencies);
     args.dependencyData = array_blob(edges, count, sizeof *edges);
     args.numDependencies = count;
@@ -65,7 +64,7 @@ CUresult set_node(bool legacy, CUgraphNode node, const CUgraphNodeParams& params
     if (const CUresult result = message.encode(*session, params); result != CUDA_SUCCESS) return result;
     cuGraphNodeSetParams_args args{};
     cuGraphNodeSetParams_res res{};
-    args.hNode = handle_number(node);
+    args.hNode = to_number(node);
     args.legacy = legacy;
     args.params = message.params;
     args.data = message.data;
@@ -80,8 +79,8 @@ CUresult set_exec_node(bool legacy, CUgraphExec exec, CUgraphNode node, const CU
     if (const CUresult result = message.encode(*session, params); result != CUDA_SUCCESS) return result;
     cuGraphExecNodeSetParams_args args{};
     cuGraphExecNodeSetParams_res res{};
-    args.hGraphExec = handle_number(exec);
-    args.hNode = handle_number(node);
+    args.hGraphExec = to_number(exec);
+    args.hNode = to_number(node);
     args.legacy = legacy;
     args.params = message.params;
     args.data = message.data;
@@ -93,7 +92,7 @@ CUresult get_node(CUgraphNode node, CUgraphNodeType type, CUgraphNodeParams* out
     if (!initialized()) return Session::absent();
     cricketGraphNodeGetParams_args args{};
     cricketGraphNodeGetParams_res res{};
-    args.node = handle_number(node);
+    args.node = to_number(node);
     args.type = type;
     ReplyGuard guard;
     const CUresult result = call(args, res, {.reply_bytes = params_room});
@@ -271,7 +270,7 @@ CUresult impl_cuGraphDebugDotPrint(CUgraph hGraph, const char* path, unsigned in
     if (!path) return CUDA_ERROR_INVALID_VALUE;
     constexpr uint32_t piece = 256 * 1024;
     cuGraphDebugDotPrint_args args{};
-    args.hGraph = handle_number(hGraph);
+    args.hGraph = to_number(hGraph);
     args.flags = flags;
     args.room = piece;
     const int saved = errno;
@@ -299,7 +298,7 @@ static CUresult instantiate(CUgraphExec* exec, CUgraph graph, CUgraphNode* error
     Args args{};
     Res res{};
     res.status = no_answer;
-    args.hGraph = handle_number(graph);
+    args.hGraph = to_number(graph);
     args.bufferSize = log ? log_bytes : 0;
     args.log_bytes = args.bufferSize;
     ReplyGuard guard;
@@ -329,9 +328,9 @@ CUresult impl_cuGraphInstantiateWithParams(uint32_t call_flags, CUgraphExec* phG
     cuGraphInstantiateWithParams_args args{};
     cuGraphInstantiateWithParams_res res{};
     res.status = no_answer;
-    args.hGraph = handle_number(hGraph);
+    args.hGraph = to_number(hGraph);
     args.flags = instantiateParams->flags;
-    args.upload_stream = handle_number(instantiateParams->hUploadStream);
+    args.upload_stream = to_number(instantiateParams->hUploadStream);
     ReplyGuard guard;
     const CUresult result = call(args, res, {call_flags});
     if (res.status == no_answer) return result;
@@ -346,8 +345,8 @@ CUresult impl_cuGraphExecUpdate(CUgraphExec hGraphExec, CUgraph hGraph, CUgraphN
     cuGraphExecUpdate_args args{};
     cuGraphExecUpdate_res res{};
     res.status = no_answer;
-    args.hGraphExec = handle_number(hGraphExec);
-    args.hGraph = handle_number(hGraph);
+    args.hGraphExec = to_number(hGraphExec);
+    args.hGraph = to_number(hGraph);
     ReplyGuard guard;
     const CUresult result = call(args, res);
     if (res.status == no_answer) return result;
@@ -360,8 +359,8 @@ CUresult impl_cuGraphExecUpdate_v2(CUgraphExec hGraphExec, CUgraph hGraph, CUgra
     cuGraphExecUpdate_v2_args args{};
     cuGraphExecUpdate_v2_res res{};
     res.status = no_answer;
-    args.hGraphExec = handle_number(hGraphExec);
-    args.hGraph = handle_number(hGraph);
+    args.hGraphExec = to_number(hGraphExec);
+    args.hGraph = to_number(hGraph);
     ReplyGuard guard;
     const CUresult result = call(args, res);
     if (res.status == no_answer || !resultInfo) return result;

@@ -56,7 +56,7 @@ CUresult impl_cuGreenCtxCreate(CUgreenCtx* phCtx, CUdevResourceDesc desc, CUdevi
     if (!fresh) return CUDA_ERROR_OUT_OF_MEMORY;
     cuGreenCtxCreate_args args{};
     cuGreenCtxCreate_res res{};
-    args.desc = handle_number(desc);
+    args.desc = to_number(desc);
     args.dev = dev;
     args.flags = flags;
     ReplyGuard guard;
@@ -69,7 +69,7 @@ CUresult impl_cuGreenCtxCreate(CUgreenCtx* phCtx, CUdevResourceDesc desc, CUdevi
         *fresh = {greens, res.phCtx, dev};
         greens = fresh;
     }
-    *phCtx = handle_pointer<CUgreenCtx>(res.phCtx);
+    *phCtx = from_number<CUgreenCtx>(res.phCtx);
     return primary::green_made(dev) ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 }
 
@@ -78,18 +78,18 @@ CUresult impl_cuCtxFromGreenCtx(CUcontext* pContext, CUgreenCtx hCtx) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     cuCtxFromGreenCtx_args args{};
     cuCtxFromGreenCtx_res res{};
-    args.hCtx = handle_number(hCtx);
+    args.hCtx = to_number(hCtx);
     ReplyGuard guard;
     if (CUresult result = call(args, res); result != CUDA_SUCCESS) return result;
     if (!contexts::add_green(res.pContext, res.device, primary_context_number(res.device)))
         return CUDA_ERROR_OUT_OF_MEMORY;
-    *pContext = handle_pointer<CUcontext>(res.pContext);
+    *pContext = from_number<CUcontext>(res.pContext);
     return CUDA_SUCCESS;
 }
 
 CUresult impl_cuGreenCtxDestroy(CUgreenCtx hCtx) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
-    const uint64_t number = handle_number(hCtx);
+    const uint64_t number = to_number(hCtx);
     CUdevice device = 0;
     const bool known = device_of(number, &device);
     if (known && primary::green_is_last(device)) contexts::destroy_values(primary_context_number(device));

@@ -12,12 +12,12 @@ CUresult impl_cuLaunchHostFunc(uint32_t call_flags, CUstream hStream, CUhostFn f
     cuLaunchHostFunc_args args{};
     cuLaunchHostFunc_res res{};
     // One that is captured becomes a node, and shares its callback with all nodes of that function: they come again and again.
-    const bool node = captures::capturing(handle_number(hStream), call_flags);
+    const bool node = captures::capturing(to_number(hStream), call_flags);
     const CUresult added = node ? host_node_id(fn, userData, &args.id)
                                 : callbacks::add(callbacks::Kind::HostFunction, callbacks::Use::Once,
                                                  reinterpret_cast<void*>(fn), userData, &args.id);
     if (added != CUDA_SUCCESS) return added;
-    args.hStream = handle_number(hStream);
+    args.hStream = to_number(hStream);
     res.status = CUDA_ERROR_UNKNOWN;  // what it stays when no answer comes
     ReplyGuard guard;
     const CUresult result = call(args, res, {call_flags});
@@ -35,9 +35,9 @@ CUresult impl_cuStreamAddCallback(uint32_t call_flags, CUstream hStream, CUstrea
     cuStreamAddCallback_res res{};
     if (flags) return CUDA_ERROR_INVALID_VALUE;
     const CUresult added = callbacks::add(callbacks::Kind::StreamCallback, callbacks::Use::Once,
-                                          reinterpret_cast<void*>(callback), userData, &args.id, handle_number(hStream));
+                                          reinterpret_cast<void*>(callback), userData, &args.id, to_number(hStream));
     if (added != CUDA_SUCCESS) return added;
-    args.hStream = handle_number(hStream);
+    args.hStream = to_number(hStream);
     res.status = CUDA_ERROR_UNKNOWN;
     ReplyGuard guard;
     const CUresult result = call(args, res, {call_flags});

@@ -29,9 +29,9 @@ CUresult impl_cuLaunchKernel(uint32_t call_flags, CUfunction f, unsigned int gri
                              unsigned int gridDimZ, unsigned int blockDimX, unsigned int blockDimY,
                              unsigned int blockDimZ, unsigned int sharedMemBytes, CUstream hStream,
                              void** kernelParams, void** extra) {
-    cuLaunchKernel_args args{handle_number(f), gridDimX,  gridDimY,       gridDimZ,
+    cuLaunchKernel_args args{to_number(f), gridDimX,  gridDimY,       gridDimZ,
                              blockDimX,        blockDimY, blockDimZ,      sharedMemBytes,
-                             handle_number(hStream), {}};
+                             to_number(hStream), {}};
     CUresult result = check(args);
     PackedParameters packed;
     if (result == CUDA_SUCCESS) result = packed.pack(args.f, kernelParams, extra);
@@ -44,9 +44,9 @@ CUresult impl_cuLaunchCooperativeKernel(uint32_t call_flags, CUfunction f, unsig
                                         unsigned int gridDimY, unsigned int gridDimZ, unsigned int blockDimX,
                                         unsigned int blockDimY, unsigned int blockDimZ, unsigned int sharedMemBytes,
                                         CUstream hStream, void** kernelParams) {
-    cuLaunchCooperativeKernel_args args{handle_number(f), gridDimX,  gridDimY,  gridDimZ,
+    cuLaunchCooperativeKernel_args args{to_number(f), gridDimX,  gridDimY,  gridDimZ,
                                         blockDimX,        blockDimY, blockDimZ, sharedMemBytes,
-                                        handle_number(hStream), {}};
+                                        to_number(hStream), {}};
     CUresult result = check(args);
     PackedParameters packed;
     if (result == CUDA_SUCCESS) result = packed.pack(args.f, kernelParams, nullptr);
@@ -58,9 +58,9 @@ CUresult impl_cuLaunchCooperativeKernel(uint32_t call_flags, CUfunction f, unsig
 CUresult impl_cuLaunchKernelEx(uint32_t call_flags, const CUlaunchConfig* config, CUfunction f, void** kernelParams,
                                void** extra) {
     if (!config || (config->numAttrs && !config->attrs) || config->numAttrs > 64) return CUDA_ERROR_INVALID_VALUE;
-    cuLaunchKernelEx_args args{handle_number(f),       config->gridDimX,  config->gridDimY,  config->gridDimZ,
+    cuLaunchKernelEx_args args{to_number(f),       config->gridDimX,  config->gridDimY,  config->gridDimZ,
                                config->blockDimX,      config->blockDimY, config->blockDimZ, config->sharedMemBytes,
-                               handle_number(config->hStream), {}, {}};
+                               to_number(config->hStream), {}, {}};
     CUresult result = check(args);
     PackedParameters packed;
     if (result == CUDA_SUCCESS) result = packed.pack(args.f, kernelParams, extra);

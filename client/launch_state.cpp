@@ -39,7 +39,7 @@ CUresult usable(CUfunction function) {
 }
 
 State* state_of(CUfunction function) {
-    const uint64_t number = handle_number(function);
+    const uint64_t number = to_number(function);
     for (State* state = states; state; state = state->next)
         if (state->function == number) return state;
     auto* fresh = static_cast<State*>(std::calloc(1, sizeof(State)));
@@ -151,13 +151,13 @@ CUresult impl_cuLaunchCooperativeKernelMultiDevice(CUDA_LAUNCH_PARAMS* launchPar
     for (unsigned i = 0; result == CUDA_SUCCESS && i < numDevices; ++i) {
         const CUDA_LAUNCH_PARAMS& one = launchParamsList[i];
         PackedParameters packed;
-        result = one.function ? packed.pack(handle_number(one.function), one.kernelParams, nullptr) : CUDA_ERROR_INVALID_HANDLE;
+        result = one.function ? packed.pack(to_number(one.function), one.kernelParams, nullptr) : CUDA_ERROR_INVALID_HANDLE;
         if (result != CUDA_SUCCESS) break;
         if (packed.blob.size > 65536) result = CUDA_ERROR_INVALID_VALUE;
         else if (packed.blob.size) std::memcpy(params + used, packed.blob.data, packed.blob.size);
         used += packed.blob.size;
-        launches[i] = {handle_number(one.function),
-                       handle_number(one.hStream),
+        launches[i] = {to_number(one.function),
+                       to_number(one.hStream),
                        {one.gridDimX, one.gridDimY, one.gridDimZ},
                        {one.blockDimX, one.blockDimY, one.blockDimZ},
                        one.sharedMemBytes,

@@ -33,7 +33,7 @@ Link* links = nullptr;
 Link* find(CUlinkState state) {
     Locked locked(links_lock);
     for (Link* link = links; link; link = link->next)
-        if (link->number == handle_number(state)) return link;
+        if (link->number == to_number(state)) return link;
     return nullptr;
 }
 
@@ -82,7 +82,7 @@ CUresult impl_cuLinkCreate_v2(unsigned int numOptions, CUjit_option* options, vo
         delete link;
         return result;
     }
-    *stateOut = handle_pointer<CUlinkState>(link->number);
+    *stateOut = from_number<CUlinkState>(link->number);
     Locked locked(links_lock);
     link->next = links;
     links = link;
@@ -100,7 +100,7 @@ CUresult impl_cuLinkAddData_v2(CUlinkState state, CUjitInputType type, void* dat
     Link* link = find(state);
     cuLinkAddData_v2_args args{};
     cuLinkAddData_v2_res res{};
-    args.state = handle_number(state);
+    args.state = to_number(state);
     args.type = type;
     args.size = size;
     if (name) args.name = {name, static_cast<uint32_t>(std::strlen(name) + 1), true, false};
@@ -139,7 +139,7 @@ CUresult impl_cuLinkComplete(CUlinkState state, void** cubinOut, size_t* sizeOut
     {
         cuLinkComplete_args args{};
         cuLinkComplete_res res{};
-        args.state = handle_number(state);
+        args.state = to_number(state);
         ReplyGuard guard;
         const CUresult result = call(args, res, {.reply_bytes = 256 + (link ? link->options.reply_bytes() : 0)});
         write_state(link, res);
@@ -164,7 +164,7 @@ CUresult impl_cuLinkDestroy(CUlinkState state) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     cuLinkDestroy_args args{};
     cuLinkDestroy_res res{};
-    args.state = handle_number(state);
+    args.state = to_number(state);
     ReplyGuard guard;
     const CUresult result = call(args, res);
     if (result != CUDA_SUCCESS) return result;

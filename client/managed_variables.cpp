@@ -199,7 +199,7 @@ CUresult impl_cuLibraryGetManaged(CUdeviceptr* dptr, size_t* bytes, CUlibrary li
     cuLibraryGetManaged_args args{};
     cuLibraryGetManaged_res res{};
     args.has_dptr = args.has_bytes = true;
-    args.library = handle_number(library);
+    args.library = to_number(library);
     args.name = {name, static_cast<uint32_t>(std::strlen(name) + 1), true, false};
     {
         ReplyGuard guard;
@@ -247,7 +247,7 @@ CUresult impl_cuModuleGetGlobal_v2(CUdeviceptr* dptr, size_t* bytes, CUmodule hm
     if (!hmod) return CUDA_ERROR_INVALID_HANDLE;
     cuModuleGetGlobal_v2_args args{};
     cuModuleGetGlobal_v2_res res{};
-    args.hmod = handle_number(hmod);
+    args.hmod = to_number(hmod);
     return get_global(args, res, dptr, bytes, name);
 }
 
@@ -255,7 +255,7 @@ CUresult impl_cuLibraryGetGlobal(CUdeviceptr* dptr, size_t* bytes, CUlibrary lib
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     cuLibraryGetGlobal_args args{};
     cuLibraryGetGlobal_res res{};
-    args.library = handle_number(library);
+    args.library = to_number(library);
     return get_global(args, res, dptr, bytes, name);
 }
 

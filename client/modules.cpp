@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Loading program images. The client finds out how long an image is and reads files, since both are in its
 // address space and file system; the image itself crosses as bulk data.
-#include <cstdlib>
 #include <cstring>
 
 #include "client/contexts.h"
@@ -44,7 +43,7 @@ CUresult load_module(CUmodule* module, const Image& image) {
     ReplyGuard guard;
     CUresult result = call_with_image(Proc::cuModuleLoadData, xdr_cuModuleLoadData_args, args,
                                       xdr_cuModuleLoadData_res, res, image, 0);
-    if (result == CUDA_SUCCESS) *module = handle_pointer<CUmodule>(res.module);
+    if (result == CUDA_SUCCESS) *module = from_number<CUmodule>(res.module);
     return result;
 }
 
@@ -92,7 +91,7 @@ CUresult load_library(CUlibrary* library, const Image& image, const LibraryOptio
     result = call_with_image(Proc::cuLibraryLoadData, xdr_cuLibraryLoadData_args, args,
                              xdr_cuLibraryLoadData_res, res, image, jit.reply_bytes());
     jit.write_back(res.jit_values, res.info_log, res.error_log);
-    if (result == CUDA_SUCCESS) *library = handle_pointer<CUlibrary>(res.library);
+    if (result == CUDA_SUCCESS) *library = from_number<CUlibrary>(res.library);
     return result;
 }
 
@@ -146,7 +145,7 @@ CUresult impl_cuModuleLoadDataEx(CUmodule* module, const void* image, unsigned i
     result = call_with_image(Proc::cuModuleLoadDataEx, xdr_cuModuleLoadDataEx_args, args,
                              xdr_cuModuleLoadDataEx_res, res, found, jit.reply_bytes());
     jit.write_back(res.jit_values, res.info_log, res.error_log);
-    if (result == CUDA_SUCCESS) *module = handle_pointer<CUmodule>(res.module);
+    if (result == CUDA_SUCCESS) *module = from_number<CUmodule>(res.module);
     return result;
 }
 
@@ -184,7 +183,7 @@ CUresult impl_cuModuleUnload(CUmodule hmod) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     cuModuleUnload_args args{};
     cuModuleUnload_res res{};
-    args.hmod = handle_number(hmod);
+    args.hmod = to_number(hmod);
     ReplyGuard guard;
     const CUresult result = call(args, res);
     function_cache::forget_all();
@@ -195,7 +194,7 @@ CUresult impl_cuLibraryUnload(CUlibrary library) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     cuLibraryUnload_args args{};
     cuLibraryUnload_res res{};
-    args.library = handle_number(library);
+    args.library = to_number(library);
     ReplyGuard guard;
     const CUresult result = call(args, res);
     function_cache::forget_all();
@@ -208,7 +207,7 @@ CUresult impl_cuLibraryGetUnifiedFunction(void** fptr, CUlibrary library, const 
     if (!fptr || !symbol) return CUDA_ERROR_INVALID_VALUE;
     cuLibraryGetUnifiedFunction_args args{};
     cuLibraryGetUnifiedFunction_res res{};
-    args.library = handle_number(library);
+    args.library = to_number(library);
     args.symbol = {symbol, static_cast<uint32_t>(std::strlen(symbol) + 1), true, false};
     ReplyGuard guard;
     if (CUresult result = call(args, res); result != CUDA_SUCCESS) return result;

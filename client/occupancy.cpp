@@ -17,7 +17,7 @@ CUresult of_config(CUfunction func, const CUlaunchConfig* config, Args& args, Re
     if (config->numAttrs && !config->attrs) return CUDA_ERROR_INVALID_VALUE;
     if (config->numAttrs > 64) return CUDA_ERROR_INVALID_VALUE;
     if (!func) return CUDA_ERROR_INVALID_HANDLE;
-    args.func = handle_number(func);
+    args.func = to_number(func);
     args.gridDimX = config->gridDimX;
     args.gridDimY = config->gridDimY;
     args.gridDimZ = config->gridDimZ;
@@ -25,7 +25,7 @@ CUresult of_config(CUfunction func, const CUlaunchConfig* config, Args& args, Re
     args.blockDimY = config->blockDimY;
     args.blockDimZ = config->blockDimZ;
     args.sharedMemBytes = config->sharedMemBytes;
-    args.hStream = handle_number(config->hStream);
+    args.hStream = to_number(config->hStream);
     args.attributes = {config->attrs, static_cast<uint32_t>(config->numAttrs * sizeof(CUlaunchAttribute)), true, false};
     return call(args, res);
 }
@@ -33,7 +33,7 @@ CUresult of_config(CUfunction func, const CUlaunchConfig* config, Args& args, Re
 CUresult active_blocks(int* blocks, CUfunction func, int block_size, size_t shared_bytes, unsigned flags) {
     cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags_args args{};
     cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags_res res{};
-    args.func = handle_number(func);
+    args.func = to_number(func);
     args.blockSize = block_size;
     args.dynamicSMemSize = shared_bytes;
     args.flags = flags;
@@ -124,7 +124,7 @@ CUresult impl_cuOccupancyMaxPotentialBlockSize(int* minGridSize, int* blockSize,
         return search(minGridSize, blockSize, func, blockSizeToDynamicSMemSize, blockSizeLimit, CU_OCCUPANCY_DEFAULT);
     cuOccupancyMaxPotentialBlockSize_args args{};
     cuOccupancyMaxPotentialBlockSize_res res{};
-    args.func = handle_number(func);
+    args.func = to_number(func);
     args.dynamicSMemSize = dynamicSMemSize;
     args.blockSizeLimit = blockSizeLimit;
     return by_driver(minGridSize, blockSize, args, res);
@@ -141,7 +141,7 @@ CUresult impl_cuOccupancyMaxPotentialBlockSizeWithFlags(int* minGridSize, int* b
         return search(minGridSize, blockSize, func, blockSizeToDynamicSMemSize, blockSizeLimit, flags);
     cuOccupancyMaxPotentialBlockSizeWithFlags_args args{};
     cuOccupancyMaxPotentialBlockSizeWithFlags_res res{};
-    args.func = handle_number(func);
+    args.func = to_number(func);
     args.dynamicSMemSize = dynamicSMemSize;
     args.blockSizeLimit = blockSizeLimit;
     args.flags = flags;

@@ -48,7 +48,7 @@ size_t width_of(CUmemPool_attribute attribute) {
 
 CUresult impl_cuMemAllocAsync(uint32_t call_flags, CUdeviceptr* dptr, size_t bytesize, CUstream hStream) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
-    if (!current_context() && !handle_number(hStream)) return CUDA_ERROR_INVALID_CONTEXT;
+    if (!current_context() && !to_number(hStream)) return CUDA_ERROR_INVALID_CONTEXT;
     if (!dptr) return CUDA_ERROR_INVALID_VALUE;
     if (bytesize == 0) {
         *dptr = 0;
@@ -57,7 +57,7 @@ CUresult impl_cuMemAllocAsync(uint32_t call_flags, CUdeviceptr* dptr, size_t byt
     cuMemAllocAsync_args args{};
     cuMemAllocAsync_res res{};
     args.bytesize = bytesize;
-    args.hStream = handle_number(hStream);
+    args.hStream = to_number(hStream);
     return allocate(dptr, args, res, call_flags);
 }
 
@@ -67,8 +67,8 @@ CUresult impl_cuMemAllocFromPoolAsync(uint32_t call_flags, CUdeviceptr* dptr, si
     cuMemAllocFromPoolAsync_args args{};
     cuMemAllocFromPoolAsync_res res{};
     args.bytesize = bytesize;
-    args.pool = handle_number(pool);
-    args.hStream = handle_number(hStream);
+    args.pool = to_number(pool);
+    args.hStream = to_number(hStream);
     return allocate(dptr, args, res, call_flags);
 }
 
@@ -76,7 +76,7 @@ CUresult impl_cuMemFreeAsync(uint32_t call_flags, CUdeviceptr dptr, CUstream hSt
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     cuMemFreeAsync_args args{};
     args.dptr = dptr;
-    args.hStream = handle_number(hStream);
+    args.hStream = to_number(hStream);
     bool sure = false;
     if (current_context()) {
         std::lock_guard lock(known().mutex);
@@ -94,7 +94,7 @@ CUresult impl_cuMemPoolSetAttribute(CUmemoryPool pool, CUmemPool_attribute attr,
     if (!value || !width) return CUDA_ERROR_INVALID_VALUE;
     cuMemPoolSetAttribute_args args{};
     cuMemPoolSetAttribute_res res{};
-    args.pool = handle_number(pool);
+    args.pool = to_number(pool);
     args.attr = attr;
     std::memcpy(&args.data, value, width);
     ReplyGuard guard;
@@ -107,7 +107,7 @@ CUresult impl_cuMemPoolGetAttribute(CUmemoryPool pool, CUmemPool_attribute attr,
     if (!value || !width) return CUDA_ERROR_INVALID_VALUE;
     cuMemPoolGetAttribute_args args{};
     cuMemPoolGetAttribute_res res{};
-    args.pool = handle_number(pool);
+    args.pool = to_number(pool);
     args.attr = attr;
     ReplyGuard guard;
     const CUresult result = call(args, res);
@@ -121,7 +121,7 @@ CUresult impl_cuMemPoolExportToShareableHandle(void* handle_out, CUmemoryPool po
     if (!handle_out) return CUDA_ERROR_INVALID_VALUE;
     cuMemPoolExportToShareableHandle_args args{};
     cuMemPoolExportToShareableHandle_res res{};
-    args.pool = handle_number(pool);
+    args.pool = to_number(pool);
     args.handleType = handleType;
     args.flags = flags;
     ReplyGuard guard;
@@ -142,7 +142,7 @@ CUresult impl_cuMemPoolImportFromShareableHandle(CUmemoryPool* pool_out, void* h
     args.shared = {&shared, sizeof shared, true, false};
     ReplyGuard guard;
     const CUresult result = call(args, res);
-    if (result == CUDA_SUCCESS) *pool_out = handle_pointer<CUmemoryPool>(res.pool_out);
+    if (result == CUDA_SUCCESS) *pool_out = from_number<CUmemoryPool>(res.pool_out);
     return result;
 }
 

@@ -71,7 +71,7 @@ CUresult retain(CUcontext* context, CUdevice device) {
     }
     if (!contexts::add(number, device, true)) return CUDA_ERROR_OUT_OF_MEMORY;
     ++retains[device];
-    *context = handle_pointer<CUcontext>(number);
+    *context = from_number<CUcontext>(number);
     return CUDA_SUCCESS;
 }
 
@@ -100,7 +100,7 @@ CUresult handle(CUcontext* context, CUdevice device) {
     if (CUresult result = usable(device); result != CUDA_SUCCESS) return result;
     const uint64_t number = primary_context_number(device);
     if (!contexts::add_inactive_primary(number, device)) return CUDA_ERROR_OUT_OF_MEMORY;
-    *context = handle_pointer<CUcontext>(number);
+    *context = from_number<CUcontext>(number);
     return CUDA_SUCCESS;
 }
 
