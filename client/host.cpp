@@ -16,6 +16,7 @@
 #include "client/pointer_cache.h"
 #include "client/reply_guard.h"
 #include "client/session.h"
+#include "cricket/round_up.h"
 #include "custom.h"
 
 namespace cricket::client {
@@ -104,7 +105,7 @@ CUresult impl_cuMemHostRegister_v2(void* p, size_t bytesize, unsigned int Flags)
     if (Flags & CU_MEMHOSTREGISTER_IOMEMORY) return unsupported("cuMemHostRegister", "device memory of others cannot cross");
     if (!session->ring()) return unsupported("cuMemHostRegister", "a plain transport shares no memory");
     const uint64_t start = reinterpret_cast<uint64_t>(p) / page * page;
-    const uint64_t end = (reinterpret_cast<uint64_t>(p) + bytesize + page - 1) / page * page;
+    const uint64_t end = round_up(reinterpret_cast<uint64_t>(p) + bytesize, page);
     HostMemory& host = session->host_memory();
     if (host.contains(p, bytesize) || host.any_registered_in(start, end)) return CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED;
     const char* why = nullptr;

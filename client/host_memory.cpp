@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "client/descriptors.h"
+#include "cricket/round_up.h"
 #include "cricket/wire.h"
 
 namespace cricket::client {
@@ -16,7 +17,6 @@ constexpr uint64_t page = 4096;
 constexpr uint64_t growth = 2u << 20;
 constexpr uint64_t large_page = 2u << 20;
 std::byte* at(uint64_t offset) { return reinterpret_cast<std::byte*>(wire::host_base + offset); }
-uint64_t round_up(uint64_t n, uint64_t to) { return (n + to - 1) / to * to; }
 
 // Large pages where the kernel has some: fewer to pin and to look up for the device's copies. A wish.
 void in_large_pages(uint64_t offset, uint64_t bytes) {

@@ -17,6 +17,7 @@
 
 #include "client/captures.h"
 #include "client/contexts.h"
+#include "client/datagram.h"
 #include "client/device_text.h"
 #include "client/environment.h"
 #include "client/fork_pages.h"
@@ -169,37 +170,12 @@ CUresult Session::open() {
     return CUDA_SUCCESS;
 }
 
-// One unconnected datagram with up to two descriptors; the socket is closed again at once.
 bool Session::send_beside(const void* data, size_t bytes, const int* fds, size_t count, int* error) {
     sockaddr_un server{};
     server.sun_family = AF_UNIX;
     std::memcpy(server.sun_path, socket_path_, sizeof server.sun_path);
-    iovec content{const_cast<void*>(data), bytes};
-    alignas(cmsghdr) char control[CMSG_SPACE(2 * sizeof(int))] = {};
-    msghdr message{};
-    message.msg_name = &server;
-    message.msg_namelen = sizeof server;
-    message.msg_iov = &content;
-    message.msg_iovlen = 1;
-    message.msg_control = control;
-    message.msg_controllen = CMSG_SPACE(count * sizeof(int));
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(count * sizeof(int));
-    std::memcpy(CMSG_DATA(header), fds, count * sizeof(int));
-    const int fd = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd < 0) {
-        *error = errno;
-        return false;
-    }
-    ssize_t sent;
-    do
-        sent = ::sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-    while (sent < 0 && errno == EINTR);
-    *error = errno;
-    ::close(fd);
-    return sent == static_cast<ssize_t>(bytes);
+    *error = send_datagram(server, data, bytes, fds, count);
+    return *error == 0;
 }
 
 bool Session::send_hello(const wire::Hello& hello, int channel_fd, int* error) {

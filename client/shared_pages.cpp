@@ -12,6 +12,7 @@
 #include "client/own_maps.h"
 #include "client/pinned.h"
 #include "client/reply_guard.h"
+#include "cricket/round_up.h"
 #include "rpc/ring/not_cancelled.h"
 
 namespace cricket::client::captures {
@@ -130,7 +131,7 @@ CUresult share(Session& session, const void* address, uint64_t bytes, bool from_
     if (!session.ring()) return unsupported("pageable memory in a graph", "a plain transport shares no memory");
     if (session.host_memory().contains(address, bytes)) return CUDA_SUCCESS;
     uint64_t start = number / page * page;
-    const uint64_t end = (number + bytes + page - 1) / page * page;
+    const uint64_t end = round_up(number + bytes, page);
     if (number + bytes < number) return CUDA_ERROR_INVALID_VALUE;
     Known& all = known();
     const ring::NotCancelled whole;

@@ -3,10 +3,10 @@
 // clock says something quite different: each look counts for what passes between two looks at most.
 #pragma once
 
-#include <time.h>
-
 #include <algorithm>
 #include <cstdint>
+
+#include "cricket/clock.h"
 
 namespace cricket::client {
 
@@ -23,9 +23,7 @@ class Waited {
   private:
     static constexpr int64_t longest_step = 2000;
     static int64_t clock_ms() {
-        timespec t{};
-        ::clock_gettime(CLOCK_MONOTONIC, &t);
-        return int64_t(t.tv_sec) * 1000 + t.tv_nsec / 1000000;
+        return static_cast<int64_t>(now_ns() / 1'000'000);
     }
     int64_t last_ = clock_ms();
     int64_t total_ = 0;

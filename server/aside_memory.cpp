@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "cricket/round_up.h"
+
 namespace cricket::server {
 namespace {
 
@@ -10,8 +12,6 @@ constexpr uint64_t place = 0x600000000000, room_a_device = uint64_t(1) << 40;
 constexpr uint64_t granule = 2u << 20;
 constexpr uint64_t piece_bytes = 256u << 20;
 constexpr uint64_t least_margin = 64u << 20, largest_margin = 1u << 30;  // that stay free for the application
-
-uint64_t round_up(uint64_t n, uint64_t to) { return (n + to - 1) / to * to; }
 
 }  // namespace
 

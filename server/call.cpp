@@ -38,7 +38,7 @@ const void* Call::read(const rpc::Bulk& bulk) {
             return session.host_memory.valid(bulk.offset, bulk.size) ? reinterpret_cast<void*>(bulk.offset)
                                                                      : nullptr;
         case rpc::Bulk::Where::Fetched: {
-            auto* place = static_cast<std::byte*>(const_cast<void*>(session.up_data(bulk.offset, bulk.size)));
+            auto* place = static_cast<std::byte*>(session.up_data(bulk.offset, bulk.size));
             if (!place || !session.fetcher) return nullptr;
             const auto result = session.fetcher->fetch(place, bulk.address, bulk.size);
             client_gone = result == Fetcher::Result::Gone;

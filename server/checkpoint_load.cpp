@@ -3,8 +3,6 @@
 // its places, then what lies in memory, then what depends on that.
 #include "checkpoint.h"
 
-#include <time.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cstring>
@@ -17,6 +15,7 @@
 #include "checkpoint_devices.h"
 #include "checkpoint_parts.h"
 #include "crew.h"
+#include "cricket/clock.h"
 #include "cricket/primary_contexts.h"
 #include "device_pipe.h"
 #include "dispatch.h"
@@ -295,11 +294,6 @@ class Steps {
     }
 
   private:
-    static uint64_t now_ns() {
-        timespec t{};
-        ::clock_gettime(CLOCK_MONOTONIC, &t);
-        return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(t.tv_nsec);
-    }
     const uint64_t began_ = now_ns();
     uint64_t last_ = began_;
     std::string text_;
@@ -365,7 +359,7 @@ void lose(Session& session, CUdevice device) {
     const uint64_t number = primary_context_number(device);
     session.make_current(0);
     session.context_devices.erase(number);
-    session.lost.insert(device);
+    session.lost_devices.insert(device);
 }
 
 // Of a session that was saved without its GPU: its primary contexts, as the first calls of the application would make them.
@@ -395,6 +389,72 @@ void retain_empty(Session& session, Executor& executor, const json& meta) {
              "resets the device");
 }
 
+// Where the session stood in its log of calls, and whose it is.
+void load_position(Session& session, const SnapshotReader& reader) {
+    const json& meta = reader.meta();
+    if (!parse_token(reader.info().session, &session.token)) fail("the snapshot's session token is not 32 hex digits");
+    session.epoch = reader.info().epoch;
+    session.previous_epoch = meta.at("previous_epoch");
+    session.attached_at = meta.at("attached_at");
+    session.executed = meta.at("executed");
+    session.up_end = meta.at("up_end");
+    session.callbacks.set_done(meta.value("callbacks_done", uint64_t(0)));
+    session.program = meta.at("program");
+    session.environment = meta.value("environment", Variables());
+    for (const json& one : meta.value("unsupported", json::array())) session.unsupported[{one[0], one[1]}] = one[2];
+    session.client_pid = meta.at("pid");
+    session.set_posted({meta.at("posted")[0], meta.at("posted")[1]});
+    session.refused_fetch = meta.value("refused_fetch", 0u);  // earlier snapshots do not say
+}
+
+// As often as the application had retained each, whatever the journal's calls did.
+void retain_primaries(Session& session, const json& meta) {
+    for (const json& one : meta.value("primary_retained", json::array())) {
+        const CUdevice device = one[0];
+        const unsigned wanted = one[1];
+        unsigned& now = session.primary_retained[device];
+        for (CUcontext ignored; now < wanted; ++now) session.driver.cuDevicePrimaryCtxRetain(&ignored, device);
+        for (; now > wanted; --now) session.driver.cuDevicePrimaryCtxRelease(device);
+    }
+}
+
+// Device memory, pools and the application's own address ranges, without what is in them.
+void make_memory(Session& session, const json& meta) {
+    if (meta.contains("chunks")) {
+        std::vector<DeviceMemory::ChunkDescription> chunks;
+        std::vector<DeviceAllocation> allocations;
+        for (const json& one : meta["chunks"]) chunks.push_back({one[0], one[1], one[2], static_cast<DeviceMemory::ChunkKind>(one[3].get<int>())});
+        for (const json& one : meta.value("memory", json::array()))
+            allocations.push_back({one[0], one[1], one[2], one.size() > 4 ? one[4].get<uint64_t>() : 0,
+                                   one.size() > 5 ? one[5].get<uint64_t>() : 0, false});
+        const CUresult status = session.device_memory.recreate(chunks, allocations);
+        if (status != CUDA_SUCCESS) fail("device memory cannot be made again: " + result_name(session.driver, status));
+    }
+    if (meta.contains("pools")) {
+        const CUresult status = session.pools.recreate(meta["pools"]);
+        if (status != CUDA_SUCCESS) fail("memory pools cannot be made again: " + result_name(session.driver, status));
+    }
+    if (meta.contains("virtual")) {
+        const CUresult status = session.virtual_memory.recreate(meta["virtual"]);
+        if (status != CUDA_SUCCESS) fail("the application's address ranges cannot be made again: " + result_name(session.driver, status));
+    }
+}
+
+// Returns the bytes.
+uint64_t load_device_memory(Session& session, const SnapshotReader& reader) {
+    const json& meta = reader.meta();
+    DeviceContent content(session, reader);
+    add_variables(session, meta.value("variables", json::array()), content);
+    session.any_context();
+    add_memory(meta, content);
+    const auto mapped = add_virtual(session, meta.value("virtual_content", json::array()), content);
+    content.load();
+    for (const auto& [number, address] : mapped)
+        session.virtual_memory.unmap_aside(session.virtual_memory.allocations().at(number), address);
+    session.any_context();
+    return content.bytes();
+}
+
 }  // namespace
 
 Variables saved_environment(const std::string& directory) {
@@ -414,19 +474,7 @@ bool load_checkpoint(Session& session, Executor& executor, const std::string& di
     const bool coordinated = meta.at("coordinated");
     if (without_gpu && !coordinated) fail("without the GPU only the GPU's half of a checkpoint can be loaded: its program has the newest host memory");
     without_gpu |= meta.value("without_gpu", false);
-    if (!parse_token(reader.info().session, &session.token)) fail("the snapshot's session token is not 32 hex digits");
-    session.epoch = reader.info().epoch;
-    session.previous_epoch = meta.at("previous_epoch");
-    session.attached_at = meta.at("attached_at");
-    session.executed = meta.at("executed");
-    session.up_end = meta.at("up_end");
-    session.callbacks.set_done(meta.value("callbacks_done", uint64_t(0)));
-    session.program = meta.at("program");
-    session.environment = meta.value("environment", Variables());
-    for (const json& one : meta.value("unsupported", json::array())) session.unsupported[{one[0], one[1]}] = one[2];
-    session.client_pid = meta.at("pid");
-    session.set_posted({meta.at("posted")[0], meta.at("posted")[1]});
-    session.refused_fetch = meta.value("refused_fetch", 0u);  // earlier snapshots do not say
+    load_position(session, reader);
     if (!without_gpu) require_devices(session.driver, reader);
     session.contexts_lost = without_gpu || meta.contains("lost");
     if (without_gpu) retain_empty(session, executor, meta);
@@ -437,48 +485,14 @@ bool load_checkpoint(Session& session, Executor& executor, const std::string& di
     checked();
     steps.done("journal");
     session.objects.set_last_index(meta.at("last_index"));
-    if (meta.contains("primary_retained")) {
-        for (const json& one : meta["primary_retained"]) {
-            const CUdevice device = one[0];
-            const unsigned wanted = one[1];
-            unsigned& now = session.primary_retained[device];
-            for (CUcontext ignored; now < wanted; ++now) session.driver.cuDevicePrimaryCtxRetain(&ignored, device);
-            for (; now > wanted; --now) session.driver.cuDevicePrimaryCtxRelease(device);
-        }
-    }
-    if (!without_gpu && meta.contains("chunks")) {
-        std::vector<DeviceMemory::ChunkDescription> chunks;
-        std::vector<DeviceAllocation> allocations;
-        for (const json& one : meta["chunks"]) chunks.push_back({one[0], one[1], one[2], static_cast<DeviceMemory::ChunkKind>(one[3].get<int>())});
-        for (const json& one : meta.value("memory", json::array()))
-            allocations.push_back({one[0], one[1], one[2], one.size() > 4 ? one[4].get<uint64_t>() : 0,
-                                   one.size() > 5 ? one[5].get<uint64_t>() : 0, false});
-        const CUresult status = session.device_memory.recreate(chunks, allocations);
-        if (status != CUDA_SUCCESS) fail("device memory cannot be made again: " + result_name(session.driver, status));
-    }
-    if (!without_gpu && meta.contains("pools")) {
-        const CUresult status = session.pools.recreate(meta["pools"]);
-        if (status != CUDA_SUCCESS) fail("memory pools cannot be made again: " + result_name(session.driver, status));
-    }
-    if (!without_gpu && meta.contains("virtual")) {
-        const CUresult status = session.virtual_memory.recreate(meta["virtual"]);
-        if (status != CUDA_SUCCESS) fail("the application's address ranges cannot be made again: " + result_name(session.driver, status));
-    }
+    retain_primaries(session, meta);
+    if (!without_gpu) make_memory(session, meta);
     steps.done("memory made");
     uint64_t device_bytes = 0;
     if (!without_gpu && session.any_context()) {
         load_host(session, coordinated, reader);
         steps.done("host memory");
-        DeviceContent content(session, reader);
-        add_variables(session, meta.value("variables", json::array()), content);
-        session.any_context();
-        add_memory(meta, content);
-        const auto mapped = add_virtual(session, meta.value("virtual_content", json::array()), content);
-        content.load();
-        device_bytes = content.bytes();
-        for (const auto& [number, address] : mapped)
-            session.virtual_memory.unmap_aside(session.virtual_memory.allocations().at(number), address);
-        session.any_context();
+        device_bytes = load_device_memory(session, reader);
         steps.done("device memory");
         load_arrays(session, reader, meta.value("arrays", json::array()));
         load_values(session, executor, std::move(by_value));

@@ -5,13 +5,13 @@
 // `text`. The manifest's meta says where in them what is.
 #include "checkpoint_capture.h"
 
-#include <cstring>
 #include <map>
 #include <nlohmann/json.hpp>
 
 #include "checkpoint_arrays.h"
 #include "checkpoint_devices.h"
 #include "checkpoint_parts.h"
+#include "cricket/round_up.h"
 #include "dispatch.h"
 #include "session_names.h"
 #include "snapshot_store.h"
@@ -22,8 +22,6 @@ namespace {
 
 using nlohmann::json;
 [[noreturn]] void fail(const std::string& what) { fail_checkpoint(what); }
-
-uint64_t round_up(uint64_t n, uint64_t to) { return (n + to - 1) / to * to; }
 
 // Allocations that lie near each other in one chunk of device memory are one range: many small ones cost little.
 json save_memory(Session& session, SnapshotWriter& writer, Capture& capture) {
@@ -176,7 +174,7 @@ void capture_session(Session& session, Executor& executor, bool coordinated, boo
     const bool on_device = !without_gpu && session.any_context();
     json& meta = capture.meta;
     if (without_gpu) meta["without_gpu"] = true;
-    if (session.contexts_lost) meta["lost"] = session.lost;
+    if (session.contexts_lost) meta["lost"] = session.lost_devices;
     meta["coordinated"] = coordinated;
     meta["program"] = session.program;
     meta["environment"] = session.environment;

@@ -59,6 +59,11 @@ class Saver final : public SnapshotHooks {
         uint64_t aside_end = 0;  // in its device's aside memory
         uint64_t range = 0;      // address of the range that it is of: copies do not cross ranges
     };
+    // What a crew's member takes at once.
+    static constexpr uint64_t job_bytes = DevicePipe::buffer_bytes;
+    static_assert(job_bytes % snapshot_chunk_bytes == 0);
+
+    // checkpoint_secure.cpp
     uint32_t lane_of(const CapturedRange& range);
     void prepare_hashing();
     void identify();
@@ -66,6 +71,9 @@ class Saver final : public SnapshotHooks {
     void plan_range(const CapturedRange& range, const ContentId* ids);
     void copy_aside();
     void secure_rest();
+    static size_t chunks_of(const CapturedRange& range);
+
+    // checkpoint_saver.cpp
     void write_host(std::span<const CapturedPiece> pieces);
     void write_in_background();
     void pull(std::span<const Piece> pieces, bool background);
@@ -74,7 +82,6 @@ class Saver final : public SnapshotHooks {
     void finish(const std::string& error);
     void note_held();
     uint64_t held() const;
-    static size_t chunks_of(const CapturedRange& range);
 
     Session& session_;
     Executor& executor_;

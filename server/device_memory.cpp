@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "cricket/round_up.h"
 #include "cricket/wire.h"
 
 namespace cricket::server {
@@ -12,9 +13,6 @@ constexpr uint64_t granule = 2u << 20;      // of the virtual-memory API
 constexpr uint64_t small_limit = 1u << 20;  // above this an allocation has a chunk of its own
 constexpr uint64_t alignment = 512;
 constexpr uint64_t largest_spare = 32u << 20, most_spare = 64u << 20;
-uint64_t round_up(uint64_t n, uint64_t to) {
-    return (n + to - 1) / to * to;
-}
 
 }  // namespace
 

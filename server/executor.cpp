@@ -4,6 +4,7 @@
 #include <cstring>
 #include <string_view>
 
+#include "cricket/clock.h"
 #include "procedures.h"
 #include "record.h"
 #include "rpc/ring/message.h"
@@ -182,7 +183,7 @@ bool Executor::step(ring::RingServer& ring) {
             if (!wants_reply) {
                 session_.give(call.wait_for);
                 // Every call says that the contents are lost, until a reset, which is not to be told of it.
-                const bool known = status_of(res) == CUDA_ERROR_CONTEXT_IS_DESTROYED && !session_.lost.empty();
+                const bool known = status_of(res) == CUDA_ERROR_CONTEXT_IS_DESTROYED && !session_.lost_devices.empty();
                 if (status_of(res) == wire::fetch_refused)
                     session_.refused_fetch = call.credential.thread;
                 else if (status_of(res) != CUDA_SUCCESS && !known)
@@ -308,7 +309,7 @@ void Executor::complete(ring::RingServer* ring, Deferred& deferred, CUresult sta
 bool Executor::poll(ring::RingServer* ring) {
     bool moved = false;
     // Work that failed writes no word: its event says so.
-    const uint64_t now = deferred_.empty() ? 0 : ring::now_ns();
+    const uint64_t now = deferred_.empty() ? 0 : now_ns();
     const bool ask = now - asked_ > between_questions_ns;
     if (ask) asked_ = now;
     for (size_t i = 0; i < deferred_.size();) {

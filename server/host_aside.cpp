@@ -8,6 +8,7 @@
 #include <fstream>
 #include <string>
 
+#include "cricket/round_up.h"
 #include "settings.h"
 
 namespace cricket::server {
@@ -55,7 +56,7 @@ uint64_t free_host_memory() { return std::min(available_memory(), cgroup_room())
 // Half of what is free: the files, and what the application takes meanwhile, may need the rest.
 std::byte* HostAside::take(uint64_t bytes, uint64_t limit) {
     release();
-    const uint64_t whole = (bytes + page - 1) / page * page;
+    const uint64_t whole = round_up(bytes, page);
     if (bytes == 0 || whole > limit || whole > free_host_memory() / 2) return nullptr;
     void* wanted = reinterpret_cast<void*>(place_);
     void* got = ::mmap(wanted, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
@@ -70,7 +71,7 @@ std::byte* HostAside::take(uint64_t bytes, uint64_t limit) {
 }
 
 void HostAside::forget(const std::byte* from, uint64_t bytes) {
-    const auto begin = (reinterpret_cast<uint64_t>(from) + page - 1) / page * page;
+    const auto begin = round_up(reinterpret_cast<uint64_t>(from), page);
     const auto end = (reinterpret_cast<uint64_t>(from) + bytes) / page * page;
     if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }

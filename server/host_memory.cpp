@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "cricket/round_up.h"
 #include "cricket/wire.h"
 
 namespace cricket::server {
@@ -152,7 +153,7 @@ bool HostMemory::map_elsewhere(uint64_t address, const HostRegistration& range, 
 
 CUresult HostMemory::add(uint64_t address, uint64_t bytes, uint64_t offset, unsigned flags) {
     if (address % page || bytes == 0 || offset % page) return CUDA_ERROR_INVALID_VALUE;
-    bytes = (bytes + page - 1) / page * page;
+    bytes = round_up(bytes, page);
     if (!valid(wire::host_base + offset, bytes)) return CUDA_ERROR_INVALID_VALUE;
     cut_shared(address, bytes);
     auto next = ranges_.lower_bound(address);

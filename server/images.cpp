@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "call_image.h"
+#include "cricket/round_up.h"
 #include "log.h"
 #include "session.h"
 
@@ -27,7 +28,7 @@ constexpr uint64_t page = 4096;
 // Places are not used again: there are terabytes of them.
 void* map_image(int fd, uint64_t offset, uint64_t bytes) {
     static uint64_t next = first_place;
-    const uint64_t rounded = (bytes + page - 1) / page * page;
+    const uint64_t rounded = round_up(bytes, page);
     if (bytes == 0 || rounded > last_place - next) return nullptr;
     const int flags = MAP_FIXED_NOREPLACE | (fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE : MAP_PRIVATE);
     void* mapping = ::mmap(reinterpret_cast<void*>(next), rounded, fd < 0 ? PROT_READ | PROT_WRITE : PROT_READ, flags, fd,
@@ -59,18 +60,19 @@ Attachment Images::take(uint64_t id, uint64_t size) {
 
 Attachment Images::map(const Offered& offered) {
     const wire::ImageOffer& offer = offered.offer;
+    const unsigned long long id = offer.id, size = offer.size;
     struct stat about {};
     const int fd = offered.file.get();
     const bool regular = ::fstat(fd, &about) == 0 && S_ISREG(about.st_mode);
     if (!regular || offer.size == 0 || offer.size > wire::largest_offer || offer.offset > wire::largest_offer ||
         static_cast<uint64_t>(about.st_size) < offer.offset + offer.size) {
-        log_warn("an offered image is no file, or shorter than it was said to be");
+        log_warn("offer %016llx: no file with %llu bytes of an image at offset %llu", id, size, static_cast<unsigned long long>(offer.offset));
         return nullptr;
     }
     // A memfd that could still shrink under the mapping would end the worker.
     const int seals = ::fcntl(fd, F_GET_SEALS);
     if (about.st_nlink == 0 && seals >= 0 && !(seals & F_SEAL_SHRINK)) {
-        log_warn("an offered image is a memfd that is not sealed");
+        log_warn("offer %016llx: the image of %llu bytes is in a memfd that is not sealed", id, size);
         return nullptr;
     }
     auto& [hash, known] = mapped_[{about.st_dev, about.st_ino, offer.offset, offer.size}];
@@ -79,14 +81,13 @@ Attachment Images::map(const Offered& offered) {
     const uint64_t bytes = before + offer.size;
     void* mapping = map_image(fd, offer.offset - before, bytes);
     if (!mapping) {
-        log_warn("an offered image of %llu bytes cannot be mapped: %s", static_cast<unsigned long long>(offer.size),
-                 std::strerror(errno));
+        log_warn("offer %016llx: the image of %llu bytes cannot be mapped: %s", id, size, std::strerror(errno));
         return nullptr;
     }
     auto image = std::make_shared<const ImageBytes>(
         mapping, bytes, std::span<const std::byte>(static_cast<const std::byte*>(mapping) + before, offer.size));
     if (wire::sampled_hash(image->data(), image->size()) != offer.hash) {
-        log_warn("an offered image is not what the application sees");
+        log_warn("offer %016llx: the file's %llu bytes are not the image that the application sees", id, size);
         return nullptr;
     }
     hash = offer.hash;

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "cricket/round_up.h"
+
 namespace cricket::server {
 namespace {
 
@@ -60,7 +62,7 @@ CUresult ManagedMemory::change(uint64_t address, uint64_t bytes, const Change& c
     if (!allocation || bytes == 0) return CUDA_ERROR_INVALID_VALUE;
     Hints& hints = hints_.at(allocation->address);
     const uint64_t start = (address - allocation->address) / page * page;
-    const uint64_t end = (address - allocation->address + bytes + page - 1) / page * page;
+    const uint64_t end = round_up(address - allocation->address + bytes, page);
     for (const uint64_t border : {start, end}) hints.try_emplace(border, std::prev(hints.upper_bound(border))->second);
     for (auto hint = hints.find(start); hint != hints.end() && hint->first < end; ++hint) change(hint->second);
     return CUDA_SUCCESS;

@@ -66,6 +66,9 @@ class MemoryPools {
 
   private:
     struct Fence;
+    enum Reuse { follow_events, opportunistic, internal_dependencies };  // CU_MEMPOOL_ATTR_REUSE_*, in order
+    static constexpr uint64_t alignment = 512;  // of allocations, whose sizes are rounded up to it
+    // A piece of an arena that is free once its stream has come so far.
     struct Pending {
         uint64_t bytes = 0, key = 0;
         std::shared_ptr<Fence> fence;  // null: nothing to wait for
@@ -79,7 +82,7 @@ class MemoryPools {
         CUdevice device = 0;
         CUmemPoolProps properties{};
         bool is_default = false, imported = false, destroyed = false;
-        int reuse[3] = {1, 1, 1};  // CU_MEMPOOL_ATTR_REUSE_*, in order
+        int reuse[3] = {1, 1, 1};  // by Reuse
         uint64_t threshold = 0;
         uint64_t reserved = 0, reserved_high = 0, used = 0, used_high = 0;
         std::map<CUdevice, unsigned> access;  // beyond its own device

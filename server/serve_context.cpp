@@ -82,7 +82,7 @@ void serve_cuCtxGetApiVersion(Call& call, const cuCtxGetApiVersion_args& args, c
         return;
     }
     const auto lost = [&](CUdevice device) { return args.ctx == primary_context_number(device); };
-    if (std::ranges::any_of(call.session.lost, lost))
+    if (std::ranges::any_of(call.session.lost_devices, lost))
         res.version = of_every_context;
     else
         res.status = CUDA_ERROR_INVALID_CONTEXT;

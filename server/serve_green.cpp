@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 // Green contexts. The CUcontext of one is known as a context of the session from when it is asked for.
-#include <algorithm>
 #include <cstring>
 
 #include "checkpoint_parts.h"
@@ -143,7 +142,7 @@ void serve_cuGreenCtxCreate(Call& call, const cuGreenCtxCreate_args& args, cuGre
         res.status = CUDA_ERROR_INVALID_HANDLE;
         return;
     }
-    if (call.session.lost.contains(args.dev)) {
+    if (call.session.lost_devices.contains(args.dev)) {
         res.status = CUDA_ERROR_CONTEXT_IS_DESTROYED;
         return;
     }

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <vector>
 
+#include "cricket/round_up.h"
 #include "dispatch.h"
 #include "session.h"
 
@@ -55,7 +56,7 @@ void serve_cuMemAllocPitch_v2(Call& call, const cuMemAllocPitch_v2_args& args, c
         res.status = CUDA_ERROR_INVALID_VALUE;
         return;
     }
-    const uint64_t pitch = (args.WidthInBytes + pitch_unit - 1) / pitch_unit * pitch_unit;
+    const uint64_t pitch = round_up(args.WidthInBytes, pitch_unit);
     if (args.Height > wire::device_span / pitch) {
         res.status = CUDA_ERROR_OUT_OF_MEMORY;
         return;
@@ -230,6 +231,35 @@ CUresult managed_attribute(const ManagedAllocation& managed, CUpointer_attribute
     return CUDA_SUCCESS;
 }
 
+// What we know of device memory better than the driver, for which it is a part of a chunk. False: the driver is to say it.
+bool allocation_attribute(Call& call, const DeviceAllocation& allocation, CUpointer_attribute attribute, uint64_t* value, uint32_t* size) {
+    *size = 8;
+    switch (attribute) {
+        case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
+            *value = allocation.address;
+            return true;
+        case CU_POINTER_ATTRIBUTE_RANGE_SIZE:
+            *value = allocation.bytes;
+            return true;
+        case CU_POINTER_ATTRIBUTE_CONTEXT:
+            *value = allocation.context;  // a pool's memory has none, as the driver's
+            return true;
+        case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE:
+            *value = allocation.pool;
+            return allocation.pool != 0;
+        case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES:
+            // What the memory was made with is our own business.
+            *value = allocation.pool ? call.session.pools.handle_types_of(allocation.pool) : 0;
+            return true;
+        case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
+            *value = !allocation.pool && !allocation.imported;
+            *size = 1;
+            return true;
+        default:
+            return false;
+    }
+}
+
 // One attribute of a pointer as eight bytes, handles as session numbers; `size` is what the application gets.
 CUresult pointer_attribute(Call& call, CUpointer_attribute attribute, CUdeviceptr pointer, uint64_t* value,
                            uint32_t* size) {
@@ -237,39 +267,10 @@ CUresult pointer_attribute(Call& call, CUpointer_attribute attribute, CUdevicept
     *size = 4;
     if (const ManagedAllocation* managed = call.session.managed.find(pointer))
         return managed_attribute(*managed, attribute, pointer, value, size);
+    const DeviceAllocation* allocation = call.session.device_memory.find(pointer);
+    if (allocation && allocation_attribute(call, *allocation, attribute, value, size)) return CUDA_SUCCESS;
+    *size = 4;
     alignas(16) std::byte room[128] = {};  // the largest attribute is a CUDA_POINTER_ATTRIBUTE_P2P_TOKENS
-    if (const DeviceAllocation* allocation = call.session.device_memory.find(pointer)) {
-        switch (attribute) {
-            case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
-                *value = allocation->address;
-                *size = 8;
-                return CUDA_SUCCESS;
-            case CU_POINTER_ATTRIBUTE_RANGE_SIZE:
-                *value = allocation->bytes;
-                *size = 8;
-                return CUDA_SUCCESS;
-            case CU_POINTER_ATTRIBUTE_CONTEXT:
-                *value = allocation->context;  // a pool's memory has none, as the driver's
-                *size = 8;
-                return CUDA_SUCCESS;
-            case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE:
-                if (!allocation->pool) break;
-                *value = allocation->pool;
-                *size = 8;
-                return CUDA_SUCCESS;
-            case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES:
-                // What the memory was made with is our own business.
-                *value = allocation->pool ? call.session.pools.handle_types_of(allocation->pool) : 0;
-                *size = 8;
-                return CUDA_SUCCESS;
-            case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
-                *value = !allocation->pool && !allocation->imported;
-                *size = 1;
-                return CUDA_SUCCESS;
-            default:
-                break;
-        }
-    }
     // The channel is registered memory of this process, whatever the application may have at that address.
     if (call.session.ring && pointer - reinterpret_cast<uint64_t>(call.session.ring->channel().base()) <
                                  call.session.ring->channel().geometry().total_bytes)

@@ -80,7 +80,7 @@ void primary_ended(Call& call, CUdevice device) {
 void serve_cuDevicePrimaryCtxRetain(Call& call, const cuDevicePrimaryCtxRetain_args& args,
                                     cuDevicePrimaryCtxRetain_res& res) {
     CUcontext context = nullptr;
-    if (call.session.lost.contains(args.dev)) {
+    if (call.session.lost_devices.contains(args.dev)) {
         res.status = CUDA_ERROR_CONTEXT_IS_DESTROYED;
         return;
     }
@@ -111,7 +111,7 @@ void serve_cuDevicePrimaryCtxRelease_v2(Call& call, const cuDevicePrimaryCtxRele
     if (res.status != CUDA_SUCCESS && !(last && res.status == CUDA_ERROR_INVALID_CONTEXT)) return;
     --held->second;
     if (!last) return;
-    call.session.lost.erase(args.dev);
+    call.session.lost_devices.erase(args.dev);
     primary_ended(call, args.dev);
 }
 
@@ -121,9 +121,9 @@ void serve_cuDevicePrimaryCtxReset_v2(Call& call, const cuDevicePrimaryCtxReset_
     if (!has_green_contexts(call.session, args.dev)) primary_ends(call.session, args.dev);
     res.status = call.driver.cuDevicePrimaryCtxReset(args.dev);
     // Restored without the GPU where there are fewer: that it is not here is what calls say from now on.
-    if (res.status == CUDA_ERROR_INVALID_DEVICE && call.session.lost.erase(args.dev)) call.session.primary_retained.erase(args.dev);
+    if (res.status == CUDA_ERROR_INVALID_DEVICE && call.session.lost_devices.erase(args.dev)) call.session.primary_retained.erase(args.dev);
     if (res.status != CUDA_SUCCESS) return;
-    call.session.lost.erase(args.dev);
+    call.session.lost_devices.erase(args.dev);
     is_empty(call, Proc::cuDevicePrimaryCtxReset_v2, xdr_cuDevicePrimaryCtxReset_v2_args, args);
 }
 

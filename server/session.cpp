@@ -56,7 +56,7 @@ CUresult Session::make_current(uint64_t number) {
     if (number) {
         context = static_cast<CUcontext>(objects.get(HandleKind::Context, number));
         if (!context) return CUDA_ERROR_CONTEXT_IS_DESTROYED;
-        for (const CUdevice device : lost)
+        for (const CUdevice device : lost_devices)
             if (number == primary_context_number(device)) return CUDA_ERROR_CONTEXT_IS_DESTROYED;
     }
     const CUresult status = driver.cuCtxSetCurrent(context);

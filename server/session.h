@@ -131,7 +131,7 @@ class Session {
     DeviceHeaps device_heaps;
     // Of a checkpoint without the GPU: nothing that the application had in these devices' primary contexts is there any more.
     // Calls in them answer CUDA_ERROR_CONTEXT_IS_DESTROYED until the application resets the device.
-    std::set<CUdevice> lost;
+    std::set<CUdevice> lost_devices;
     bool contexts_lost = false;  // there may be threads whose current context was not saved
     std::set<CUdevice> empty_primaries;            // released or reset: the next retain makes it anew
     std::map<uint64_t, CUdevice> context_devices; // living contexts and retained primaries, by number
@@ -182,8 +182,8 @@ class Session {
 
     // The channel's bulk buffers (session_channel.cpp). Null: plain transport or nobody attached.
     ring::RingServer* ring = nullptr;
-    const void* up_data(uint64_t offset, uint64_t bytes);    // registered where possible
-    const void* up_pageable(uint64_t offset, uint64_t bytes);// the same bytes, never registered: copied at once
+    void* up_data(uint64_t offset, uint64_t bytes);              // registered where possible
+    const void* up_pageable(uint64_t offset, uint64_t bytes);    // the same bytes, never registered: copied at once
     void* down_data(uint64_t offset, uint64_t bytes);
     Fetcher* fetcher = nullptr;  // null: the client brings its data itself
     void channel_arrived();                                  // after `ring` was set

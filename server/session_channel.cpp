@@ -46,7 +46,7 @@ static bool inside(uint64_t offset, uint64_t bytes, uint64_t area_offset, uint64
     return offset >= area_offset && bytes <= area_bytes && offset - area_offset <= area_bytes - bytes;
 }
 
-const void* Session::up_data(uint64_t offset, uint64_t bytes) {
+void* Session::up_data(uint64_t offset, uint64_t bytes) {
     if (!ring) return nullptr;
     const auto& geometry = ring->channel().geometry();
     if (!inside(offset, bytes, geometry.up_offset, geometry.up_bytes)) return nullptr;

@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "cricket/round_up.h"
 #include "cricket/wire.h"
 #include "log.h"
 
@@ -14,7 +15,6 @@ constexpr uint64_t large = 1u << 30;
 constexpr uint64_t host_page = 4096;
 constexpr int tries = 16;
 
-uint64_t round_up(uint64_t n, uint64_t to) { return (n + to - 1) / to * to; }
 bool power_of_two(uint64_t n) { return n && (n & (n - 1)) == 0; }
 
 CUresult refuse_host(const char* what) {

@@ -74,10 +74,10 @@ OpResult Worker::start() {
     std::promise<OpResult> opened;
     auto result = opened.get_future();
     thread_ = std::thread([this, &opened] {
-        const uint64_t began = ring::now_ns();
+        const uint64_t began = now_ns();
         std::string why = session_.open();
         if (why.empty() && !config_.restore_dir.empty()) {
-            log_info("session %llu: the driver is open after %.1f ms", id(), static_cast<double>(ring::now_ns() - began) / 1e6);
+            log_info("session %llu: the driver is open after %.1f ms", id(), static_cast<double>(now_ns() - began) / 1e6);
             try {
                 client_host_wins_ = load_checkpoint(session_, executor_, config_.restore_dir, config_.without_gpu, config_.place, checked_);
                 session_.environment = with_devices(std::move(session_.environment), config_.devices);  // for ever
@@ -206,7 +206,7 @@ void Worker::run() {
             active = 0;
             continue;
         }
-        const uint64_t now = ring::now_ns();
+        const uint64_t now = now_ns();
         if (active == 0) active = now;
         idle(now - active);
     }
@@ -242,7 +242,7 @@ void Worker::idle(uint64_t idle_ns) {
     }
     // Its first thread has ended, not it: then its memory cannot be had under its number.
     if (executor_.client_gone() && idle_ns > gone_for_sure_ns) session_.fetcher->refuse();
-    if (const uint64_t now = ring::now_ns(); state_ == SessionState::Running && now - looked_at_client_ > between_looks_ns) {
+    if (const uint64_t now = now_ns(); state_ == SessionState::Running && now - looked_at_client_ > between_looks_ns) {
         looked_at_client_ = now;
         if (client_.became_another(ring_->channel().fd())) {
             log_info("session %llu: process %d runs another program now", id(), session_.client_pid);
@@ -328,14 +328,14 @@ OpResult Worker::quiesce(uint32_t timeout_ms, const std::function<bool()>& unwan
         if (!ring_) return OpResult::failure("the session has no client on a ring");
         // Kernels may run for as long as they like: the device is asked, not waited for, until the time is over. What only
         // the program can bring to an end, it is let go on with: a capture, a host function that waits for another thread.
-        const uint64_t end = ring::now_ns() + uint64_t(timeout_ms) * 1'000'000;
+        const uint64_t end = now_ns() + uint64_t(timeout_ms) * 1'000'000;
         uint64_t pending_since = 0, asked_wanted = 0;
         for (;;) {
             session_.callbacks.collect();
             session_.captures.look_for_ended();
             const bool pending = session_.callbacks.pending(), capturing = session_.captures.any();
             if (!pending && !capturing && !executor_.waiting() && !session_.busy()) break;
-            const uint64_t now = ring::now_ns();
+            const uint64_t now = now_ns();
             pending_since = !pending ? 0 : pending_since ? pending_since : now;
             if (pending && client_.stopped())  // as when criu holds it: it would be awaited in vain
                 return OpResult::failure("the device waits for " + session_.callbacks.describe_pending() + ", and process " +

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
-#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -16,6 +15,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "client/datagram.h"
 #include "client/descriptors.h"
 #include "client/log.h"
 #include "client/server_path.h"
@@ -98,36 +98,14 @@ class Paper {
     char* base_ = nullptr;
 };
 
-// 0 or errno. The socket lives for this one call.
+// 0 or errno.
 int send(const char* path, int memfd) {
     sockaddr_un server{};
     server.sun_family = AF_UNIX;
     const int length = std::snprintf(server.sun_path, sizeof server.sun_path, "%s%s", path, wire::nvml_socket_suffix);
     if (length >= static_cast<int>(sizeof server.sun_path)) return ENAMETOOLONG;
     wire::NvmlDatagram datagram{wire::nvml_datagram_magic, wire::nvml_program_version, 0};
-    iovec content{&datagram, sizeof datagram};
-    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-    msghdr message{};
-    message.msg_name = &server;
-    message.msg_namelen = sizeof server;
-    message.msg_iov = &content;
-    message.msg_iovlen = 1;
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    std::memcpy(CMSG_DATA(header), &memfd, sizeof memfd);
-    const int fd = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd < 0) return errno;
-    ssize_t sent;
-    do
-        sent = ::sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-    while (sent < 0 && errno == EINTR);
-    const int error = sent < 0 ? errno : 0;
-    ::close(fd);
-    return error;
+    return client::send_datagram(server, &datagram, sizeof datagram, &memfd, 1);
 }
 
 // Returns the last state: Answered; Taken, by somebody who is no more; Waiting, after a second.

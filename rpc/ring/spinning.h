@@ -4,18 +4,13 @@
 #pragma once
 
 #include <sched.h>
-#include <time.h>
 
 #include <atomic>
 #include <cstdint>
 
-namespace cricket::ring {
+#include "cricket/clock.h"
 
-inline uint64_t now_ns() {
-    timespec t{};
-    ::clock_gettime(CLOCK_MONOTONIC, &t);
-    return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(t.tv_nsec);
-}
+namespace cricket::ring {
 
 // The cores that this process may run on; with many, one that spins is in nobody's way.
 enum class Cores { One, Few, Many };
