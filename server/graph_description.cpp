@@ -3,7 +3,6 @@
 
 #include <cstring>
 #include <queue>
-#include <stdexcept>
 #include <string>
 
 #include "checkpoint_parts.h"
@@ -48,8 +47,6 @@ std::vector<std::byte> take(rpc::Blob& blob) {
     blob = {};
     return bytes;
 }
-
-rpc::Blob blob_of(const std::vector<std::byte>& bytes) { return {bytes.data(), static_cast<uint32_t>(bytes.size()), true, false}; }
 
 CUcontext context_handle(Call& call, uint64_t number) {
     return static_cast<CUcontext>(call.objects.get(HandleKind::Context, number));

@@ -123,7 +123,11 @@ class GraphHistory {
     nlohmann::json describe_clones(Call& call, const Saved& saved);
     struct Rebuilt;
     void fail_unless_alike(Call& call, CUgraph was, CUgraph is, NodeMap* nodes);
+    CUgraphExec instantiate_again(Call& call, const Exec& exec, NodeMap* nodes);
+    Change change_again(Call& call, uint64_t number, CUgraphExec made, CUgraphNode node, const nlohmann::json& one,
+                        const Rebuilt& rebuilt);
     void recreate_exec(Call& call, const nlohmann::json& json, Rebuilt& rebuilt);
+    void recreate_user_object(Call& call, const nlohmann::json& one);
 
     Session& session_;
     std::unordered_map<CUgraph, std::weak_ptr<Source>> current_;  // graphs as they are now

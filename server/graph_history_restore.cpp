@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Graphs, executables and user objects in a snapshot. Graphs that the application holds are saved as they are; beside
 // them the states of graphs that executables were made of, where those are not the same any more.
-#include <cstring>
 #include <set>
-#include <stdexcept>
 
 #include "checkpoint_parts.h"
 #include "dispatch.h"
@@ -28,6 +26,10 @@ void each_node(const GraphDescription& graph, Visit visit) {
         visit(one);
         if (one.child) each_node(*one.child, visit);
     }
+}
+
+void require_made(Call& call, CUresult status, const char* what) {
+    if (status != CUDA_SUCCESS) fail(std::string("making an executable graph again: ") + what + ": " + result_name(call.driver, status));
 }
 
 CUgraphNode node_at(const json& value) { return from_number<CUgraphNode>(value.get<uint64_t>()); }
@@ -109,8 +111,7 @@ json GraphHistory::describe_exec(Call& call, const Exec& exec, Saved& saved) {
             to["child"] = saved.index_of(*this, call, change.child);
         } else if (!change.params.empty()) {
             NodeParams params;
-            const auto blob = [](const std::vector<std::byte>& bytes) { return rpc::Blob{bytes.data(), static_cast<uint32_t>(bytes.size()), true, false}; };
-            if (params.decode(call, blob(change.params), blob(change.data)) != CUDA_SUCCESS)
+            if (params.decode(call, blob_of(change.params), blob_of(change.data)) != CUDA_SUCCESS)
                 fail("an executable graph uses a kernel, an array or an event that is gone, which cannot be restored");
         }
         one["changes"].push_back(std::move(to));
@@ -197,24 +198,16 @@ json GraphHistory::describe() {
     return all;
 }
 
-void GraphHistory::recreate_exec(Call& call, const json& json, Rebuilt& rebuilt) {
-    const auto require = [&](CUresult status, const char* what) {
-        if (status != CUDA_SUCCESS) fail(std::string("making an executable graph again: ") + what + ": " + result_name(call.driver, status));
-    };
+// Makes `exec` as the application made it: of a graph, and updated from another if it was. `nodes`: those that it goes by.
+CUgraphExec GraphHistory::instantiate_again(Call& call, const Exec& exec, NodeMap* nodes) {
     const DriverTable& driver = call.driver;
-    Exec exec;
-    exec.flags = json.at("flags");
-    exec.context = json.at("context");
-    size_t from = json.at("from");
-    exec.from = rebuilt.sources.at(from);
-    if (json.contains("updated")) exec.updated = rebuilt.sources.at(json["updated"].get<size_t>());
-    for (const auto& one : json.value("objects", json::array())) exec.objects[one.at(0)] = one.at(1);
     // What executables hold of user objects they take over from their graphs.
     const auto hold = [&](CUgraph graph, bool on) {
         for (const auto& [number, count] : exec.objects) {
             auto* object = static_cast<CUuserObject>(session_.objects.get(HandleKind::UserObject, number));
-            require(on ? driver.cuGraphRetainUserObject(graph, object, count, 0) : driver.cuGraphReleaseUserObject(graph, object, count),
-                    "user objects");
+            require_made(call, on ? driver.cuGraphRetainUserObject(graph, object, count, 0)
+                                  : driver.cuGraphReleaseUserObject(graph, object, count),
+                         "user objects");
         }
     };
     CUgraphExec made = nullptr;
@@ -222,30 +215,81 @@ void GraphHistory::recreate_exec(Call& call, const json& json, Rebuilt& rebuilt)
         CUDA_GRAPH_INSTANTIATE_PARAMS params{};
         params.flags = exec.flags;
         if (exec.flags & CUDA_GRAPH_INSTANTIATE_FLAG_UPLOAD) params.hUploadStream = session_.waiting_stream();
-        require(driver.cuGraphInstantiateWithParams ? driver.cuGraphInstantiateWithParams(&made, graph, &params)
-                                                    : driver.cuGraphInstantiateWithFlags(&made, graph, exec.flags),
-                "cuGraphInstantiate");
+        require_made(call, driver.cuGraphInstantiateWithParams ? driver.cuGraphInstantiateWithParams(&made, graph, &params)
+                                                               : driver.cuGraphInstantiateWithFlags(&made, graph, exec.flags),
+                     "cuGraphInstantiate");
     };
     if (session_.make_current(exec.context) != CUDA_SUCCESS) session_.any_context();
-    NodeMap nodes = rebuilt.in_source.at(from);
     if (!exec.updated) {
         hold(exec.from->graph, true);
         instantiate(exec.from->graph);
         hold(exec.from->graph, false);
-    } else {
-        instantiate(exec.from->graph);
-        hold(exec.updated->graph, true);
-        CUgraphExecUpdateResultInfo info{};
-        if (const CUresult status = driver.cuGraphExecUpdate_v2(made, exec.updated->graph, &info); status != CUDA_SUCCESS) {
-            // Both had the same nodes in the same order, or the first update would have failed.
-            log_warn("an executable graph takes no update from its second graph any more (%s): it is made of that one",
-                     result_name(driver, status).c_str());
-            driver.cuGraphExecDestroy(made);
-            instantiate(exec.updated->graph);
-            fail_unless_alike(call, exec.from->graph, exec.updated->graph, &nodes);
-        }
-        hold(exec.updated->graph, false);
+        return made;
     }
+    instantiate(exec.from->graph);
+    hold(exec.updated->graph, true);
+    CUgraphExecUpdateResultInfo info{};
+    if (const CUresult status = driver.cuGraphExecUpdate_v2(made, exec.updated->graph, &info); status != CUDA_SUCCESS) {
+        // Both had the same nodes in the same order, or the first update would have failed.
+        log_warn("an executable graph takes no update from its second graph any more (%s): it is made of that one",
+                 result_name(driver, status).c_str());
+        driver.cuGraphExecDestroy(made);
+        instantiate(exec.updated->graph);
+        fail_unless_alike(call, exec.from->graph, exec.updated->graph, nodes);
+    }
+    hold(exec.updated->graph, false);
+    return made;
+}
+
+// The change of a single node, as json has it, made once more.
+GraphHistory::Change GraphHistory::change_again(Call& call, uint64_t number, CUgraphExec made, CUgraphNode node, const json& one,
+                                                const Rebuilt& rebuilt) {
+    const DriverTable& driver = call.driver;
+    Change change;
+    change.procedure = static_cast<Proc>(one.at("procedure").get<uint32_t>());
+    change.context = one.at("context");
+    change.event = one.at("event");
+    change.legacy = one.at("legacy");
+    change.params = bytes_of_json(one.at("params"));
+    change.data = bytes_of_json(one.at("data"));
+    if (session_.make_current(change.context) != CUDA_SUCCESS) session_.any_context();
+    if (one.contains("child")) {
+        change.child = rebuilt.sources.at(one["child"].get<size_t>());
+        require_made(call, driver.cuGraphExecChildGraphNodeSetParams(made, node, change.child->graph), "a child graph");
+        session_.graph_targets.child_changed(session_, made, node, change.child->graph);
+    } else if (change.event) {
+        auto* event = static_cast<CUevent>(session_.objects.get(HandleKind::Event, change.event));
+        require_made(call, change.procedure == Proc::cuGraphExecEventRecordNodeSetEvent
+                               ? driver.cuGraphExecEventRecordNodeSetEvent(made, node, event)
+                               : driver.cuGraphExecEventWaitNodeSetEvent(made, node, event),
+                     "an event");
+    } else {
+        const bool known = session_.objects.find(HandleKind::GraphNode, node) != 0;
+        cuGraphExecNodeSetParams_args args{};
+        cuGraphExecNodeSetParams_res res{};
+        args.hGraphExec = number;
+        args.hNode = session_.objects.add(HandleKind::GraphNode, node);
+        args.legacy = change.legacy;
+        args.params = blob_of(change.params);
+        args.data = blob_of(change.data);
+        serve_cuGraphExecNodeSetParams(call, args, res);
+        session_.graph_targets.after(call, Proc::cuGraphExecNodeSetParams, &args, &res);
+        if (!known) session_.objects.remove(HandleKind::GraphNode, args.hNode);
+        require_made(call, static_cast<CUresult>(res.status), "parameters of a node");
+    }
+    return change;
+}
+
+void GraphHistory::recreate_exec(Call& call, const json& json, Rebuilt& rebuilt) {
+    Exec exec;
+    exec.flags = json.at("flags");
+    exec.context = json.at("context");
+    const size_t from = json.at("from");
+    exec.from = rebuilt.sources.at(from);
+    if (json.contains("updated")) exec.updated = rebuilt.sources.at(json["updated"].get<size_t>());
+    for (const auto& one : json.value("objects", json::array())) exec.objects[one.at(0)] = one.at(1);
+    NodeMap nodes = rebuilt.in_source.at(from);
+    CUgraphExec made = instantiate_again(call, exec, &nodes);
     session_.graph_targets.made(session_, made, exec.updated ? exec.updated->graph : exec.from->graph);
     const uint64_t number = session_.objects.add(HandleKind::GraphExec, made, json.at("number"));
     const auto node_named = [&](const auto& value) {
@@ -257,44 +301,13 @@ void GraphHistory::recreate_exec(Call& call, const json& json, Rebuilt& rebuilt)
         fail("making an executable graph again: the snapshot names a node that it has not");
     };
     for (const auto& one : json.value("changes", json::array())) {
-        Change change;
-        change.procedure = static_cast<Proc>(one.at("procedure").template get<uint32_t>());
-        change.context = one.at("context");
-        change.event = one.at("event");
-        change.legacy = one.at("legacy");
-        change.params = bytes_of_json(one.at("params"));
-        change.data = bytes_of_json(one.at("data"));
         CUgraphNode node = node_named(one.at("node"));
-        if (session_.make_current(change.context) != CUDA_SUCCESS) session_.any_context();
-        if (one.contains("child")) {
-            change.child = rebuilt.sources.at(one["child"].template get<size_t>());
-            require(driver.cuGraphExecChildGraphNodeSetParams(made, node, change.child->graph), "a child graph");
-            session_.graph_targets.child_changed(session_, made, node, change.child->graph);
-        } else if (change.event) {
-            auto* event = static_cast<CUevent>(session_.objects.get(HandleKind::Event, change.event));
-            require(change.procedure == Proc::cuGraphExecEventRecordNodeSetEvent ? driver.cuGraphExecEventRecordNodeSetEvent(made, node, event)
-                                                                                 : driver.cuGraphExecEventWaitNodeSetEvent(made, node, event),
-                    "an event");
-        } else {
-            const bool known = session_.objects.find(HandleKind::GraphNode, node) != 0;
-            cuGraphExecNodeSetParams_args args{};
-            cuGraphExecNodeSetParams_res res{};
-            args.hGraphExec = number;
-            args.hNode = session_.objects.add(HandleKind::GraphNode, node);
-            args.legacy = change.legacy;
-            args.params = {change.params.data(), static_cast<uint32_t>(change.params.size()), true, false};
-            args.data = {change.data.data(), static_cast<uint32_t>(change.data.size()), true, false};
-            serve_cuGraphExecNodeSetParams(call, args, res);
-            session_.graph_targets.after(call, Proc::cuGraphExecNodeSetParams, &args, &res);
-            if (!known) session_.objects.remove(HandleKind::GraphNode, args.hNode);
-            require(static_cast<CUresult>(res.status), "parameters of a node");
-        }
-        exec.changes[node] = std::move(change);
+        exec.changes[node] = change_again(call, number, made, node, one, rebuilt);
     }
     for (const auto& one : json.value("enabled", json::array())) {
         CUgraphNode node = node_named(one.at(0));
         exec.enabled[node] = one.at(1);
-        require(driver.cuGraphNodeSetEnabled(made, node, one.at(1).template get<bool>()), "cuGraphNodeSetEnabled");
+        require_made(call, call.driver.cuGraphNodeSetEnabled(made, node, one.at(1).get<bool>()), "cuGraphNodeSetEnabled");
     }
     for (const auto& one : json.value("stand_ins", json::array()))
         if (const auto node = rebuilt.nodes.find(node_at(one.at(0))); node != rebuilt.nodes.end())
@@ -320,6 +333,21 @@ void GraphHistory::fail_unless_alike(Call& call, CUgraph was, CUgraph is, NodeMa
         if (const auto other = instead.find(node); other != instead.end()) node = other->second;
 }
 
+// With one reference more than the application's, until graphs and executables have theirs.
+void GraphHistory::recreate_user_object(Call& call, const json& one) {
+    const uint64_t number = one.at("number");
+    UserObject object{one.at("id"), one.at("flags"), one.at("references")};
+    void* context = session_.callbacks.context(object.id, Callbacks::Use::Once);
+    void* prepared = session_.user_objects.prepare(context);
+    CUuserObject made = nullptr;
+    const CUresult status = call.driver.cuUserObjectCreate(&made, prepared, UserObjects::destroyed,
+                                                           static_cast<unsigned>(object.references) + 1, object.flags);
+    if (status != CUDA_SUCCESS) fail("making a user object again: " + result_name(call.driver, status));
+    session_.user_objects.made(prepared, made);
+    session_.objects.add(HandleKind::UserObject, made, number);
+    user_objects_[number] = object;
+}
+
 // Nodes hold on to the host memory that is registered when they are made, and that is the application's only once it is
 // attached.
 void GraphHistory::recreate() {
@@ -327,20 +355,7 @@ void GraphHistory::recreate() {
     const auto json = std::exchange(put_off_, nullptr);
     Call call = own_call(session_);
     const auto list = [&](const char* name) { return json.value(name, json::array()); };
-    for (const auto& one : list("user_objects")) {
-        const uint64_t number = one.at("number");
-        UserObject object{one.at("id"), one.at("flags"), one.at("references")};
-        void* context = session_.callbacks.context(object.id, Callbacks::Use::Once);
-        void* prepared = session_.user_objects.prepare(context);
-        CUuserObject made = nullptr;
-        // One more than the application's, until graphs and executables have theirs.
-        const CUresult status = call.driver.cuUserObjectCreate(&made, prepared, UserObjects::destroyed,
-                                                               static_cast<unsigned>(object.references) + 1, object.flags);
-        if (status != CUDA_SUCCESS) fail("making a user object again: " + result_name(call.driver, status));
-        session_.user_objects.made(prepared, made);
-        session_.objects.add(HandleKind::UserObject, made, number);
-        user_objects_[number] = object;
-    }
+    for (const auto& one : list("user_objects")) recreate_user_object(call, one);
     Rebuilt rebuilt;
     std::vector<GraphDescription> descriptions;
     std::vector<CUgraph> built;

@@ -5,6 +5,7 @@
 
 #include <cuda.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -25,6 +26,11 @@ class NodeParams {
     std::vector<CUstreamBatchMemOpParams> operations;
     std::vector<CUmemAccessDesc> access;
 };
+
+// Kept parameters as a message has them; valid as long as `bytes`.
+inline rpc::Blob blob_of(const std::vector<std::byte>& bytes) {
+    return {bytes.data(), static_cast<uint32_t>(bytes.size()), true, false};
+}
 
 // Calls a function of the driver that it may not have.
 template <class Function, class... Params>

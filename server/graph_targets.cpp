@@ -87,11 +87,12 @@ void GraphTargets::launched(Call& call, CUgraphExec exec, uint64_t stream_number
 void GraphTargets::after(Call& call, Proc procedure, const void* args, const void* res) {
     const auto exec_of = [&](uint64_t number) { return static_cast<CUgraphExec>(call.objects.get(HandleKind::GraphExec, number)); };
     const auto graph_of = [&](uint64_t number) { return static_cast<CUgraph>(call.objects.get(HandleKind::Graph, number)); };
+    const auto node_of = [&](uint64_t number) { return static_cast<CUgraphNode>(call.objects.get(HandleKind::GraphNode, number)); };
     const auto note = [&](uint64_t exec, uint64_t graph) { made(call.session, exec_of(exec), graph_of(graph)); };
     switch (procedure) {
         case Proc::cuGraphLaunch: {
-            const auto& it = as<cuGraphLaunch_args>(args);
-            if (!execs_.empty()) launched(call, exec_of(it.hGraph), it.hStream);
+            const auto& launch = as<cuGraphLaunch_args>(args);
+            if (!execs_.empty()) launched(call, exec_of(launch.hGraph), launch.hStream);
             break;
         }
         case Proc::cuGraphInstantiate_v1:
@@ -113,24 +114,22 @@ void GraphTargets::after(Call& call, Proc procedure, const void* args, const voi
             note(as<cuGraphExecUpdate_v2_args>(args).hGraphExec, as<cuGraphExecUpdate_v2_args>(args).hGraph);
             break;
         case Proc::cuGraphExecNodeSetParams: {
-            const auto& it = as<cuGraphExecNodeSetParams_args>(args);
+            const auto& change = as<cuGraphExecNodeSetParams_args>(args);
             CUgraphNodeParams params;
-            if (it.params.size != sizeof params) break;
-            std::memcpy(static_cast<void*>(&params), it.params.data, sizeof params);
+            if (change.params.size != sizeof params) break;
+            std::memcpy(static_cast<void*>(&params), change.params.data, sizeof params);
             const auto host_targets = node_kind(params.type).host_targets;
             if (!host_targets) break;
             std::vector<HostRange> lines = host_targets(params);
-            auto* node = static_cast<CUgraphNode>(call.objects.get(HandleKind::GraphNode, it.hNode));
             if (!lines.empty())
-                execs_[exec_of(it.hGraphExec)][node] = std::move(lines);
-            else if (const auto found = execs_.find(exec_of(it.hGraphExec)); found != execs_.end())
-                found->second.erase(node);
+                execs_[exec_of(change.hGraphExec)][node_of(change.hNode)] = std::move(lines);
+            else if (const auto found = execs_.find(exec_of(change.hGraphExec)); found != execs_.end())
+                found->second.erase(node_of(change.hNode));
             break;
         }
         case Proc::cuGraphExecChildGraphNodeSetParams: {
-            const auto& it = as<cuGraphExecChildGraphNodeSetParams_args>(args);
-            child_changed(call.session, exec_of(it.hGraphExec), static_cast<CUgraphNode>(call.objects.get(HandleKind::GraphNode, it.hNode)),
-                          graph_of(it.childGraph));
+            const auto& change = as<cuGraphExecChildGraphNodeSetParams_args>(args);
+            child_changed(call.session, exec_of(change.hGraphExec), node_of(change.hNode), graph_of(change.childGraph));
             break;
         }
         default:
