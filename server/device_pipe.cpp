@@ -8,7 +8,6 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
-#include <stdexcept>
 
 #include "checkpoint_parts.h"
 #include "crew.h"
@@ -92,7 +91,7 @@ DevicePipe::DevicePipe(const DriverTable& driver, std::vector<Lane>& lanes, uint
     void* place = reinterpret_cast<void*>(staging_place);
     const size_t room = buffers_ * buffer_bytes;
     void* got = ::mmap(place, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-    if (got != place) fail_checkpoint("the place of the buffers of a snapshot is taken");
+    if (got != place) fail_checkpoint(at_address("the address range of a snapshot's buffers is taken", staging_place));
     memory_ = static_cast<std::byte*>(got);
     ::madvise(memory_, room, MADV_HUGEPAGE);
     if (!lanes_.empty() && driver_.cuCtxSetCurrent(lanes_.front().context) == CUDA_SUCCESS)

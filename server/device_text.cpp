@@ -7,7 +7,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 
 #include "log.h"
 #include "rpc/image/image.h"
@@ -27,7 +29,7 @@ void DeviceText::take_standard_streams() {
     for (const int fd : standard_fds) {
         const int text = ::memfd_create("cricket-device-text", MFD_CLOEXEC);
         if (text < 0 || ::fcntl(text, F_SETFL, O_APPEND) != 0 || ::dup2(text, fd) < 0)
-            log_warn("what kernels print stays in the server's output");
+            log_warn("what kernels print to descriptor %d stays in the server's output: %s", fd, std::strerror(errno));
         if (text >= 0) ::close(text);
     }
     log_to(log_fd);

@@ -133,7 +133,8 @@ void serve_plain(Session& session, Executor& executor, UniqueFd connection, std:
     const int fd = connection.get();
     SVCXPRT* transport = ::svc_fd_create(fd, 0, 0);
     if (!transport || !::svc_reg(transport, wire::cuda_program, wire::cuda_program_version, serve, nullptr)) {
-        log_error("a stream connection cannot be served");
+        log_error("the stream connection with descriptor %d cannot be served: no memory for its transport", fd);
+        serving = nullptr;
         return;
     }
     connection.release();  // the transport closes it

@@ -121,7 +121,6 @@ class SnapshotWriter {
     // Before data is written, from one thread: which chunks need not be. share() is false where the base has no such chunk.
     void put_zeros(uint32_t part, uint64_t offset, uint32_t bytes);
     bool share(uint32_t part, uint64_t offset, uint32_t bytes, const ContentId& id);
-    bool has_base() const { return !base_.records.empty(); }
     bool identifies() const { return options_.identify; }
     // Why the base's packs cannot be shared; empty when they can.
     const std::string& base_refusal() const { return base_.refusal; }

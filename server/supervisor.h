@@ -127,7 +127,6 @@ class Supervisor {
     SessionRef session_for(const wire::Hello& hello, wire::Refusal* refusal, std::string* error);
     void replaced(const SessionRef& by, pid_t pid);
     void adopt(const SessionRef& session, const wire::Hello& hello, const ucred& peer);
-    void serve_connection(UniqueFd fd);
     void collect_connections(bool all);
 
     // Any thread

@@ -25,7 +25,7 @@ struct SharedHandle {
     uint64_t chunk = 0;     // bytes of the physical memory
     uint64_t offset = 0;    // of the allocation in it
     uint64_t bytes = 0;     // of the allocation
-    uint64_t spare = 0;
+    uint64_t spare = 0;     // Pool: its device's number, as the exporting session counts
 };
 static_assert(sizeof(SharedHandle) == 64);
 inline constexpr uint64_t shared_magic = 0x3130455241485343;  // "CSHARE01"

@@ -97,7 +97,6 @@ class RingClient {
     // `wait` false, when there is none right now.
     bool down_alloc_locked(std::unique_lock<std::mutex>& order, uint64_t bytes, uint64_t* offset, bool wait);
     void down_free(uint64_t offset, uint64_t bytes, bool order_held = false);
-    uint64_t down_limit() const { return channel_.geometry().down_bytes / 4; }
     std::byte* at(uint64_t offset) const { return channel_.base() + offset; }
 
     // Attaches again if the server is gone and no other thread holds the order, who would notice.
