@@ -7,7 +7,6 @@
 #include <cuda.h>
 
 #include <atomic>
-#include <cstddef>
 #include <cstdint>
 
 #include "client/session.h"

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "client/contexts.h"
-#include "client/locked.h"
 
 #include <pthread.h>
 
 #include <atomic>
 #include <cstdlib>
-#include <cstring>
 
+#include "client/locked.h"
 #include "client/log.h"
 
 namespace cricket::client {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "client/function_cache.h"
 
+#include <cuda.h>
+
 #include <atomic>
 #include <cstdlib>
 

@@ -4,8 +4,6 @@
 // takes no lock.
 #pragma once
 
-#include <cuda.h>
-
 #include <cstdint>
 
 namespace cricket::client::function_cache {

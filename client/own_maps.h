@@ -7,7 +7,6 @@
 // text is believed only if the memfd was the same before and after it.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 
 namespace cricket::client {

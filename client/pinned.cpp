@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "client/pinned.h"
 
-#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>

@@ -3,8 +3,6 @@
 // memfd with the same content, at the same address.
 #pragma once
 
-#include <cuda.h>
-
 #include <cstdint>
 
 namespace cricket::client {

@@ -8,7 +8,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <mutex>
 
 #include "client/call.h"
 #include "client/callbacks.h"

@@ -4,8 +4,6 @@
 
 #include <cuda.h>
 
-#include <cstdint>
-
 namespace cricket::rpc {
 
 struct ElementLayout {

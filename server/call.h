@@ -5,10 +5,8 @@
 
 #include <cuda.h>
 
-#include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <span>
 
 #include "completions.h"
 #include "driver_table.h"

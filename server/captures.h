@@ -15,7 +15,6 @@
 #include <cstdint>
 #include <map>
 #include <string>
-#include <vector>
 
 #include "driver_table.h"
 #include "rpc/values.h"

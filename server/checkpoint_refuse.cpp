@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: MIT
-#include <algorithm>
 #include <map>
 
 #include "checkpoint_arrays.h"

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "client_process.h"
 
-#include <fcntl.h>
 #include <poll.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>

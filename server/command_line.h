@@ -3,7 +3,6 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
-#include <limits>
 #include <string>
 
 namespace cricket::server {

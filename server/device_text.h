@@ -5,8 +5,6 @@
 // text since the session began and say what the client has: a restore brings back what it had not fetched.
 #pragma once
 
-#include <cuda.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <span>

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "rpc_listener.h"
 
-#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 // Graphs whose calls are more than handles there and back. Nodes' parameters: graph_nodes.h.
-#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>

@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: MIT
 // Loading images. Each image is kept with the journal: a restore loads it again, and finds its variables by name.
-#include <cstring>
-#include <string>
-#include <vector>
 
 #include "call_image.h"
 #include "dispatch.h"

@@ -13,7 +13,6 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
-#include <numeric>
 #include <thread>
 
 #include "sealed_json.h"

@@ -3,7 +3,6 @@
 // so that each snapshot of a series is whole by itself and can be removed by itself.
 #include <fcntl.h>
 #include <sys/random.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <zstd.h>
 

@@ -2,7 +2,6 @@
 #include "variables.h"
 
 #include <algorithm>
-#include <stdexcept>
 
 namespace cricket::server {
 

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What NVML keeps in the process: how often it was initialized, the texts of its results, event sets, and the table
 // that nvidia-smi insists on.
-#include <cstdio>
 #include <cstdlib>
-#include <cstring>
 
 #include "client/log.h"
 #include "client/nvml/export_table.h"

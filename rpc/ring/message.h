@@ -4,7 +4,6 @@
 
 #include <rpc/rpc.h>
 
-#include <cstddef>
 #include <cstdint>
 
 #include "rpc/values.h"

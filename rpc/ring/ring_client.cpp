@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "ring_client.h"
 
-#include <time.h>
-
 #include <algorithm>
 #include <bit>
 #include <chrono>

@@ -4,7 +4,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <algorithm>
 #include <optional>
 #include <span>
 #include <stdexcept>

@@ -3,9 +3,7 @@
 // stops, and what it would find in its way later, as far as that can be seen from outside.
 #include <sys/statvfs.h>
 
-#include <cerrno>
 #include <cstdio>
-#include <cstring>
 #include <filesystem>
 #include <iostream>
 #include <nlohmann/json.hpp>

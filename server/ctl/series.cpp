@@ -5,7 +5,6 @@
 #include <filesystem>
 #include <future>
 #include <iostream>
-#include <thread>
 #include <vector>
 
 #include "checkpoint_folder.h"

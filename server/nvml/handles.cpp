@@ -3,8 +3,6 @@
 
 #include <unistd.h>
 
-#include <cstring>
-
 #include "control_client.h"
 #include "log.h"
 #include "process_files.h"
