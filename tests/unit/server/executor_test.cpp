@@ -18,6 +18,7 @@ namespace {
 
 bool device_is_done = true;
 uint64_t events_made = 0;
+unsigned failures_left = 0;  // of calls that need memory
 
 DriverTable driver_table() {
     DriverTable table{};
@@ -37,6 +38,15 @@ DriverTable driver_table() {
     table.cuStreamQuery = [](CUstream) { return device_is_done ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY; };
     table.cuMemHostRegister = [](void*, size_t, unsigned) { return CUDA_ERROR_NOT_SUPPORTED; };
     table.cuMemcpyHtoDAsync = [](CUdeviceptr, const void*, size_t, CUstream) { return CUDA_SUCCESS; };
+    table.cuGraphGetNodes = [](CUgraph, CUgraphNode*, size_t* count) {
+        *count = 0;
+        return CUDA_SUCCESS;
+    };
+    table.cuGraphInstantiateWithFlags = [](CUgraphExec* exec, CUgraph, unsigned long long) {
+        if (failures_left && failures_left--) return CUDA_ERROR_OUT_OF_MEMORY;
+        *exec = reinterpret_cast<CUgraphExec>(0x7700);
+        return CUDA_SUCCESS;
+    };
     return table;
 }
 
@@ -197,6 +207,30 @@ TEST(CompletionsTest, AWordThatIsGivenBackBeforeItIsWrittenIsNotLost) {
     const Completions::Word of_two = completions.behind(2, nullptr);
     ASSERT_NE(of_two.place, nullptr);
     EXPECT_NE(of_two.place, place) << "a word is awaited there";
+}
+
+class Room final : public SnapshotHooks {
+  public:
+    bool make_room() override { return ++made == 1; }
+    uint64_t held_aside(CUdevice) override { return 0; }
+    void context_ends(uint64_t) override {}
+    unsigned made = 0;
+};
+
+// A call that succeeds once a snapshot has given memory back is a call like any other: what it made can be saved.
+TEST_F(ExecutorTest, AnExecutableGraphOfASecondAttemptIsKnown) {
+    Room room;
+    session_.snapshot_hooks = &room;
+    failures_left = 1;
+    cuGraphInstantiateWithFlags_args args{};
+    args.hGraph = session_.objects.add(HandleKind::Graph, &object_);
+    ring::Pending pending;
+    ASSERT_EQ(client_.begin(request(Proc::cuGraphInstantiateWithFlags, xdr_cuGraphInstantiateWithFlags_args, args, 1, wire::wants_reply), &pending),
+              ring::Status::Ok);
+    ASSERT_TRUE(executor_.step(loopback_.server));
+    EXPECT_EQ(answer(pending).status, CUDA_SUCCESS);
+    EXPECT_EQ(room.made, 1u);
+    EXPECT_EQ(session_.graph_history.describe().at("execs").size(), 1u);
 }
 
 }  // namespace
