@@ -132,7 +132,7 @@ json GraphHistory::describe_clones(Call& call, const Saved& saved) {
     json list = json::array();
     for (const auto& [clone, original] : clone_of_) {
         json pairs = json::array();
-        visit_nodes(call.driver, original, [&](CUgraphNode node, CUgraph) {
+        visit_nodes(call.driver, original, [&, clone = clone](CUgraphNode node, CUgraph) {
             CUgraphNode twin = nullptr;
             if (call.driver.cuGraphNodeFindInClone(&twin, node, clone) == CUDA_SUCCESS && saved.living.count(twin))
                 pairs.push_back({to_number(node), to_number(twin)});
