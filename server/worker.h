@@ -82,6 +82,8 @@ class Worker final : public WorkerOps {
     void idle(uint64_t idle_ns);
     void set_state(SessionState state);
     void publish_status();
+    void attach_once_more(const wire::Hello& hello, const ucred& peer);
+    void begin_epoch(const wire::Hello& hello, const ucred& peer, std::unique_ptr<ring::RingServer> server);
     void do_attach(const wire::Hello& hello, const ucred& peer, UniqueFd channel, UniqueFd host);
     std::string epoch_refusal(const wire::Hello& hello) const;
     void serve_stream(const ucred& peer, UniqueFd connection);

@@ -132,23 +132,51 @@ std::string Worker::epoch_refusal(const wire::Hello& hello) const {
     return "the application's image is of another epoch than the session: it is older, or the snapshot is";
 }
 
+// The same hello again: the client had not seen the answer yet. Another one of its process: it took us for gone, and has
+// forgotten what it was told in the channel.
+void Worker::attach_once_more(const wire::Hello& hello, const ucred& peer) {
+    if (hello.next_epoch != session_.epoch && hello.epoch == session_.epoch) {
+        log_info("session %llu: pid %d attaches once more", id(), peer.pid);
+        session_.previous_epoch = session_.epoch;
+        session_.epoch = hello.next_epoch;
+        session_.attached_at = session_.executed;
+        executor_.republish(*ring_);
+        session_.callbacks.attach(ring_->channel().client_page(), ring_->channel().server_page());
+    }
+    if (hello.next_epoch == session_.epoch)
+        answer(ring_->channel(), hello, config_.session_id, wire::Refusal::None, "");
+}
+
+// Nothing stands against it any more: the session is this client's from here on.
+void Worker::begin_epoch(const wire::Hello& hello, const ucred& peer, std::unique_ptr<ring::RingServer> server) {
+    ring_ = std::move(server);
+    session_.ring = ring_.get();
+    session_.channel_arrived();
+    if (session_.epoch == 0) {
+        session_.token = hello.token;
+        session_.program.assign(hello.program, strnlen(hello.program, sizeof hello.program));
+    }
+    session_.previous_epoch = session_.epoch;
+    session_.epoch = hello.next_epoch;
+    session_.attached_at = session_.executed;
+    client_host_wins_ = false;
+    session_.client_pid = peer.pid;
+    // The number may be another's by now: that of the same program, dumped and restored since it sent this hello.
+    const bool alive = client_.follow(peer.pid) && client_.maps(ring_->channel().fd());
+    if (!alive) log_warn("session %llu: pid %d is gone already", id(), peer.pid);
+    ring_->begin(session_.executed, session_.up_end);
+    wire::ClientPage& page = ring_->channel().client_page();
+    ring_->channel().server_page().can_fetch =
+        session_.fetcher && session_.fetcher->follow(peer.pid, page.self, wire::channel_magic) && !client_.exited();
+    executor_.republish(*ring_);
+    set_state(SessionState::Running);
+    answer(ring_->channel(), hello, config_.session_id, wire::Refusal::None, "");
+    if (!alive) park();
+}
+
 void Worker::do_attach(const wire::Hello& hello, const ucred& peer, UniqueFd channel_fd, UniqueFd host_fd) {
     if (state_ == SessionState::Running || state_ == SessionState::Quiesced) {
-        if (ring_ && same_file(channel_fd.get(), ring_->channel().fd())) {
-            // The same hello again: the client had not seen the answer yet. Another one of its process: it
-            // took us for gone, and has forgotten what it was told in the channel.
-            if (hello.next_epoch != session_.epoch && hello.epoch == session_.epoch) {
-                log_info("session %llu: pid %d attaches once more", id(), peer.pid);
-                session_.previous_epoch = session_.epoch;
-                session_.epoch = hello.next_epoch;
-                session_.attached_at = session_.executed;
-                executor_.republish(*ring_);
-                session_.callbacks.attach(ring_->channel().client_page(), ring_->channel().server_page());
-            }
-            if (hello.next_epoch == session_.epoch)
-                answer(ring_->channel(), hello, config_.session_id, wire::Refusal::None, "");
-            return;
-        }
+        if (ring_ && same_file(channel_fd.get(), ring_->channel().fd())) return attach_once_more(hello, peer);
         const bool gone = client_.exited();
         if (gone && state_ == SessionState::Running) {
             while (may_step() && executor_.step(*ring_)) {
@@ -223,29 +251,7 @@ void Worker::do_attach(const wire::Hello& hello, const ucred& peer, UniqueFd cha
         why = "the channel is locked by another server";
         return refuse_mapped(wire::Refusal::Busy);
     }
-    ring_ = std::move(server);
-    session_.ring = ring_.get();
-    session_.channel_arrived();
-    if (session_.epoch == 0) {
-        session_.token = hello.token;
-        session_.program.assign(hello.program, strnlen(hello.program, sizeof hello.program));
-    }
-    session_.previous_epoch = session_.epoch;
-    session_.epoch = hello.next_epoch;
-    session_.attached_at = session_.executed;
-    client_host_wins_ = false;
-    session_.client_pid = peer.pid;
-    // The number may be another's by now: that of the same program, dumped and restored since it sent this hello.
-    const bool there = client_.follow(peer.pid) && client_.maps(ring_->channel().fd());
-    if (!there) log_warn("session %llu: pid %d is gone already", id(), peer.pid);
-    ring_->begin(session_.executed, session_.up_end);
-    wire::ClientPage& page = ring_->channel().client_page();
-    ring_->channel().server_page().can_fetch =
-        session_.fetcher && session_.fetcher->follow(peer.pid, page.self, wire::channel_magic) && !client_.exited();
-    executor_.republish(*ring_);
-    set_state(SessionState::Running);
-    answer(ring_->channel(), hello, config_.session_id, wire::Refusal::None, "");
-    if (!there) park();
+    begin_epoch(hello, peer, std::move(server));
 }
 
 // Nobody waits for these: the link's thread has others to listen to while the executor is in a long call.
