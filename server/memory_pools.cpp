@@ -59,7 +59,7 @@ CUresult MemoryPools::default_of(CUdevice device, uint64_t* number) {
         Pool& pool = add(device, 0);
         pool.is_default = true;
         pool.properties.allocType = CU_MEM_ALLOCATION_TYPE_PINNED;
-        pool.properties.location = {CU_MEM_LOCATION_TYPE_DEVICE, {device}};
+        pool.properties.location = {CU_MEM_LOCATION_TYPE_DEVICE, device};
         known = defaults_.emplace(device, pool.number).first;
     }
     *number = known->second;
@@ -255,7 +255,7 @@ CUresult MemoryPools::recreate(const nlohmann::json& description) {
         pool.destroyed = one.at("destroyed");
         pool.properties.allocType = static_cast<CUmemAllocationType>(one.at("type").get<int>());
         pool.properties.handleTypes = static_cast<CUmemAllocationHandleType>(one.at("handles").get<int>());
-        pool.properties.location = {CU_MEM_LOCATION_TYPE_DEVICE, {pool.device}};
+        pool.properties.location = {CU_MEM_LOCATION_TYPE_DEVICE, pool.device};
         pool.properties.maxSize = one.at("most");
         for (size_t i = 0; i < std::size(pool.reuse); ++i) pool.reuse[i] = one.at("reuse")[i];
         pool.threshold = one.at("threshold");
