@@ -11,7 +11,7 @@ import subprocess
 from harness import check, children_of, main, wait_for
 
 LOADS = ("modules", "libraries", "contexts")
-FEW, MANY = 40, 400
+FEW, MANY = 40, 250
 MOST_KIB = 1024                   # by which memory may grow in MANY rounds: allocators keep some
 MOST_ENTRIES, MOST_BYTES = 5, 600  # of the journal, for one round of LOADS
 
