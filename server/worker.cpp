@@ -49,6 +49,11 @@ constexpr int control_threads = 4;             // that may run at once without a
 constexpr auto status_patience = std::chrono::milliseconds(2);
 constexpr uint32_t settle_ms = 10'000;         // for a client that was just killed to be noticed as gone
 
+constexpr auto between_checks = std::chrono::milliseconds(20);  // whether the executor has begun a command
+constexpr uint32_t forced_drop_ms = 5'000;  // then without the executor
+constexpr uint32_t answer_ms = 60'000;      // for what is asked of a session that may be in a long call
+
+constexpr char unwanted_words[] = "whoever asked has gone away";
 constexpr char plain_words[] = "its client speaks plain RPC (CRICKET_TRANSPORT), which has no checkpoints";
 
 }  // namespace
@@ -121,6 +126,24 @@ std::future<OpResult> Worker::post(std::function<OpResult()> command) {
 }
 
 OpResult Worker::on_executor(const std::function<OpResult()>& command) { return post(command).get(); }
+
+OpResult Worker::on_executor_within(uint32_t timeout_ms, const std::function<bool()>& unwanted, const std::function<OpResult()>& command) {
+    enum Stage { Waiting, Begun, GivenUp };
+    const auto stage = std::make_shared<std::atomic<Stage>>(Waiting);
+    std::future<OpResult> result = post([stage, command] {
+        Stage waiting = Waiting;
+        return stage->compare_exchange_strong(waiting, Begun) ? command() : OpResult{};
+    });
+    const auto began = std::chrono::steady_clock::now();
+    while (result.wait_for(between_checks) != std::future_status::ready) {
+        const bool late = timeout_ms && std::chrono::steady_clock::now() - began > std::chrono::milliseconds(timeout_ms);
+        const bool gone = unwanted && unwanted();
+        Stage waiting = Waiting;
+        if ((late || gone) && stage->compare_exchange_strong(waiting, GivenUp))
+            return OpResult::failure(gone ? unwanted_words : "a call of the session has not come back from the driver for " + std::to_string(timeout_ms) + " ms");
+    }
+    return result.get();
+}
 
 void Worker::run_commands() {
     for (;;) {
@@ -305,9 +328,9 @@ SessionStatus Worker::status() {
 }
 
 // What a snapshot wants to know of images is found out here, where the session does not wait for it.
-void Worker::look_at_images() {
+OpResult Worker::look_at_images(uint32_t timeout_ms, const std::function<bool()>& unwanted) {
     std::vector<std::pair<Attachment, int>> images;
-    on_executor([&] {
+    const OpResult looked = on_executor_within(timeout_ms, unwanted, [&] {
         images = loaded_images(session_);
         return OpResult{};
     });
@@ -318,12 +341,13 @@ void Worker::look_at_images() {
             // said by whoever needs them
         }
     }
+    return looked;
 }
 
 OpResult Worker::quiesce(uint32_t timeout_ms, const std::function<bool()>& unwanted) {
     if (plain_) return OpResult::failure(plain_words);
-    look_at_images();
-    return on_executor([this, timeout_ms, &unwanted]() -> OpResult {
+    if (const OpResult looked = look_at_images(timeout_ms, unwanted); !looked.ok) return looked;
+    return on_executor_within(timeout_ms, unwanted, [this, timeout_ms, &unwanted]() -> OpResult {
         if (state_ == SessionState::Quiesced || state_ == SessionState::Parked) return {};
         if (!ring_) return OpResult::failure("the session has no client on a ring");
         // Kernels may run for as long as they like: the device is asked, not waited for, until the time is over. What only
@@ -342,7 +366,7 @@ OpResult Worker::quiesce(uint32_t timeout_ms, const std::function<bool()>& unwan
                                          std::to_string(session_.client_pid) + " is stopped");
             if (now - asked_wanted > between_looks_ns / 10) {
                 asked_wanted = now;
-                if (unwanted && unwanted()) return OpResult::failure("whoever wanted the session quiesced has gone away");
+                if (unwanted && unwanted()) return OpResult::failure(unwanted_words);
             }
             if (timeout_ms && now > end)
                 return OpResult::failure(
@@ -464,9 +488,9 @@ void Worker::end() {
 
 ReportResult Worker::survey() {
     if (plain_) return {OpResult::failure(plain_words), {}};
-    look_at_images();
     ReportResult answer;
-    answer.result = on_executor([&]() -> OpResult {
+    if (answer.result = look_at_images(answer_ms, {}); !answer.result.ok) return answer;
+    answer.result = on_executor_within(answer_ms, {}, [&]() -> OpResult {
         try {
             nlohmann::json report = survey_session(session_, executor_);
             report["state"] = state_name(state_);
@@ -483,7 +507,7 @@ ReportResult Worker::survey() {
 ReportResult Worker::check(const std::string& directory) {
     if (plain_) return {OpResult::failure(plain_words), {}};
     ReportResult answer;
-    answer.result = on_executor([&]() -> OpResult {
+    answer.result = on_executor_within(answer_ms, {}, [&]() -> OpResult {
         if (state_ != SessionState::Parked && state_ != SessionState::Quiesced)
             return OpResult::failure("process " + std::to_string(session_.client_pid) + " is running");
         if (const std::string callbacks = session_.callbacks.describe_pending(); !callbacks.empty())
@@ -506,12 +530,13 @@ OpResult Worker::drop(bool force) {
         saver_.abort();
     else if (saver_.active())
         return OpResult::failure("a snapshot of it is being written");
-    return on_executor([this, force]() -> OpResult {
+    const OpResult result = on_executor_within(force ? forced_drop_ms : answer_ms, {}, [this, force]() -> OpResult {
         if (!force && (state_ == SessionState::Running || state_ == SessionState::Quiesced) &&
             !client_.exited())
             return OpResult::failure("process " + std::to_string(session_.client_pid) + " is attached");
         return {};
     });
+    return force ? OpResult{} : result;
 }
 
 // Where the kernel puts what the driver maps must depend on the session's calls alone. So nothing of ours is mapped in

@@ -71,6 +71,9 @@ class Worker final : public WorkerOps {
     // A command for the executor's thread, behind those already there; on_executor() waits for its end.
     std::future<OpResult> post(std::function<OpResult()> command);
     OpResult on_executor(const std::function<OpResult()>& command);
+    // Gives up a command that the executor has not begun within `timeout_ms` (0: never), being in a call that does not come back,
+    // or that nobody wants any more: then it is never begun.
+    OpResult on_executor_within(uint32_t timeout_ms, const std::function<bool()>& unwanted, const std::function<OpResult()>& command);
     void run();
     void run_commands();
     bool may_step();
@@ -88,7 +91,7 @@ class Worker final : public WorkerOps {
     std::string epoch_refusal(const wire::Hello& hello) const;
     void serve_stream(const ucred& peer, UniqueFd connection);
     void end();
-    void look_at_images();
+    OpResult look_at_images(uint32_t timeout_ms, const std::function<bool()>& unwanted);
     OpResult stand_for_snapshot(bool live, bool* stopped);
 
     const WorkerConfig config_;

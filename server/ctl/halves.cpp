@@ -39,7 +39,7 @@ Quiesced::Quiesced(const std::string& socket, const std::vector<SessionStatus>& 
     for (;;) {
         const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - Clock::now());
         std::string busy;
-        attempt(static_cast<uint32_t>(std::max(1ms, std::min(patience, left)).count()), &busy);
+        attempt(static_cast<uint32_t>((all_.size() == 1 ? patience : std::clamp(left, 1ms, patience)).count()), &busy);
         if (busy.empty()) return;
         resume();
         if (all_.size() == 1) throw CommandError(busy);

@@ -493,6 +493,32 @@ def timeout_capture(world):
 
 
 @fault
+def blocked_call(world):
+    """A call that does not come back from the driver: nobody waits longer than was said, and a server that is to end ends."""
+    server = world.start_server()
+    place = place_of(world)
+
+    def blocked():
+        app = world.start_program([world.build / "tests/checkpoint/blocked"])
+        wait_for(lambda: "blocked" in app.output() or not app.alive(), lambda: f"the call of {app.describe()}")
+        return app
+
+    app = blocked()
+    for command in (["checkpoint", app.pid, place / "one", "--timeout", "1"], ["quiesce", app.pid, "--timeout", "1"]):
+        result = world.control(*command, accept_failure=True)
+        check_message(result.returncode, result.stdout, "1000 ms", "what waits for a call that does not come back")
+    empty(place)
+    os.kill(app.pid, signal.SIGUSR1)
+    app.finish(stop=False)
+
+    app = blocked()
+    began = time.monotonic()
+    server.stop()
+    check(time.monotonic() - began < 50, "the server waited for the call")
+    app.kill()
+
+
+@fault
 def failed_restores(world):
     """criu fails, cricketctl dies, the server has the session already: the checkpoint stays, and can be tried again."""
     server = world.start_server()
