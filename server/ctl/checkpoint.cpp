@@ -70,7 +70,7 @@ void checkpoint(const std::string& socket, const CheckpointOptions& options) {
     // Not over the connection that guards the folders: once that has ended, the server takes us for dead.
     Quiesced quiesced(socket, tree.sessions, options.timeout, interrupts);
     // First the content is secured, while criu dumps; then the program may go on.
-    Halves halves(socket, tree.sessions, [&](size_t number) { return requests[number]; }, interrupts);
+    Halves halves(socket, tree.sessions, requests, interrupts);
     std::chrono::steady_clock::time_point criu_began;
     // While all stand still: a process of the tree may have begun to use CUDA meanwhile.
     const auto note_criu = [&] {

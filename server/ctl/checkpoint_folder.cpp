@@ -16,6 +16,7 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "command.h"
@@ -179,7 +180,8 @@ CheckpointInfo check_checkpoint(const std::string& directory) {
                 throw CommandError("the halves in '" + directory + "' do not belong together: app/ is of epoch " + app_epoch + ", " + folder +
                                    "/ " + (gpu_epoch.empty() ? "a snapshot without one" : "of epoch " + gpu_epoch));
         };
-        check_epoch(gpu_folder(0), server::SnapshotReader(directory + "/" + gpu_folder(0)));
+        std::optional<server::SnapshotReader> gpu(std::in_place, directory + "/" + gpu_folder(0));
+        check_epoch(gpu_folder(0), *gpu);
         const json body = read_checkpoint_list(directory);
         CheckpointInfo info;
         info.epoch_id = body.at("epoch_id").get<std::string>();
@@ -195,11 +197,10 @@ CheckpointInfo check_checkpoint(const std::string& directory) {
         if (info.sessions.empty()) throw CommandError("'" + list + "' names no session");
         for (size_t i = 0; i < info.sessions.size(); ++i) {
             const SavedSession& one = info.sessions[i];
-            const server::SnapshotReader gpu(directory + "/" + one.folder);
-            check_epoch(one.folder, gpu);
-            info.without_gpu |= gpu.meta().value("without_gpu", false);
-            if ((body.at("format") == 1 ? body.at("gpu") : body.at("sessions")[i].at("manifest")) != gpu.manifest_checksum() ||
-                one.token != gpu.info().session)
+            if (i > 0) check_epoch(one.folder, gpu.emplace(directory + "/" + one.folder));
+            info.without_gpu |= gpu->meta().value("without_gpu", false);
+            if ((body.at("format") == 1 ? body.at("gpu") : body.at("sessions")[i].at("manifest")) != gpu->manifest_checksum() ||
+                one.token != gpu->info().session)
                 throw CommandError("'" + directory + "/" + one.folder + "/manifest.json' is not the one that '" + list +
                                    "' was written with");
         }

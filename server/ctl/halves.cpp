@@ -26,14 +26,14 @@ constexpr std::chrono::milliseconds first_attempt = 200ms, longest_attempt = 10s
 
 }  // namespace
 
-Quiesced::One::One(const SessionStatus& of, ControlClient to, Interrupts& interrupts)
-    : session(of), control(std::move(to)), ends(interrupts, Interrupts::Second, control) {}
+AskedSession::AskedSession(const std::string& socket, const SessionStatus& of, Interrupts& interrupts)
+    : session(of), name(server::session_name(of.id)), control(ControlClient::connect(socket)), ends(interrupts, Interrupts::Second, control) {}
 
 // The kernels of one session may wait for those of another, as NCCL's do: where one stops before its call and the other behind it,
 // neither becomes idle. Then all go on for a while, and stop elsewhere.
 Quiesced::Quiesced(const std::string& socket, const std::vector<SessionStatus>& sessions, uint32_t timeout, Interrupts& interrupts)
     : interrupts_(interrupts) {
-    for (const SessionStatus& session : sessions) all_.emplace_back(session, ControlClient::connect(socket), interrupts);
+    for (const SessionStatus& session : sessions) all_.emplace_back(socket, session, interrupts);
     const auto end = Clock::now() + std::chrono::seconds(timeout);
     std::chrono::milliseconds patience = all_.size() == 1 ? std::chrono::seconds(timeout) : first_attempt;
     for (;;) {
@@ -55,7 +55,7 @@ void Quiesced::attempt(uint32_t milliseconds, std::string* busy) {
     const auto stop = [&](One& one) {
         const Interrupts::Ends ends(interrupts_, Interrupts::First, one.control);
         const auto began = Clock::now();
-        const OpResult result = one.control.quiesce(server::session_name(one.session.id), milliseconds, false);
+        const OpResult result = one.control.quiesce(one.name, milliseconds, false);
         one.stopped = result.ok;
         return std::pair(result, Clock::now() - began >= std::chrono::milliseconds(milliseconds));
     };
@@ -89,7 +89,7 @@ void Quiesced::resume() {
     for (One& one : all_) {
         if (!std::exchange(one.stopped, false)) continue;
         try {
-            if (const OpResult result = one.control.resume(server::session_name(one.session.id)); !result.ok) failed = result;
+            if (const OpResult result = one.control.resume(one.name); !result.ok) failed = result;
         } catch (const server::ControlError& error) {
             failed = OpResult::failure(error.what());
         }
@@ -97,17 +97,14 @@ void Quiesced::resume() {
     require(failed);
 }
 
-Halves::One::One(const SessionStatus& of, ControlClient to, Interrupts& interrupts)
-    : session(of), control(std::move(to)), ends(interrupts, Interrupts::Second, control) {}
-
 Halves::Halves(const std::string& socket, const std::vector<SessionStatus>& sessions,
-               const std::function<server::SnapshotRequest(size_t)>& request_of, Interrupts& interrupts) {
-    for (const SessionStatus& session : sessions) all_.emplace_back(session, ControlClient::connect(socket), interrupts);
+               const std::vector<server::SnapshotRequest>& requests, Interrupts& interrupts) {
+    for (const SessionStatus& session : sessions) all_.emplace_back(socket, session, interrupts);
     size_t number = 0;
     for (One& one : all_)
-        one.securing = std::async(std::launch::async, [&one, request = request_of(number++)]() -> OpResult {
+        one.securing = std::async(std::launch::async, [&one, request = requests[number++]]() -> OpResult {
             try {
-                one.state = one.control.begin_snapshot(server::session_name(one.session.id), request);
+                one.state = one.control.begin_snapshot(one.name, request);
             } catch (const std::exception& error) {
                 return OpResult::failure(error.what());
             }
@@ -142,7 +139,7 @@ void Halves::wait_complete(const std::string& what, const Interrupts& interrupts
             uint64_t done = 0, total = 0;
             for (One& one : all_) {
                 // Looked at in between, so that an interrupt is noticed.
-                const SnapshotState now = one.control.snapshot_state(server::session_name(one.session.id), one.state.id);
+                const SnapshotState now = one.control.snapshot_state(one.name, one.state.id);
                 writing |= now.phase == SnapshotPhase::Writing;
                 done += now.done;
                 total += now.total;
@@ -154,7 +151,7 @@ void Halves::wait_complete(const std::string& what, const Interrupts& interrupts
     }
     interrupts.check();
     for (One& one : all_) {
-        one.state = one.control.wait_snapshot(server::session_name(one.session.id), one.state.id);
+        one.state = one.control.wait_snapshot(one.name, one.state.id);
         if (!one.state.error.empty()) throw failed(one, one.state.error);
     }
 }
@@ -163,7 +160,7 @@ void Halves::give_up() noexcept {
     for (One& one : all_) {
         try {
             if (one.securing.valid()) one.securing.wait();
-            if (one.state.id) one.control.abort_snapshot(server::session_name(one.session.id), one.state.id);
+            if (one.state.id) one.control.abort_snapshot(one.name, one.state.id);
         } catch (const std::exception&) {
             // the server has gone, and its worker with it
         }
@@ -176,7 +173,7 @@ std::string Halves::errors() noexcept {
         std::string error;
         try {
             if (one.securing.valid()) error = one.securing.get().error;
-            if (error.empty() && one.state.id) error = one.control.snapshot_state(server::session_name(one.session.id), one.state.id).error;
+            if (error.empty() && one.state.id) error = one.control.snapshot_state(one.name, one.state.id).error;
         } catch (const std::exception& failure) {
             error = failure.what();
         }

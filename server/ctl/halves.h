@@ -2,7 +2,6 @@
 // The GPU's halves of a checkpoint, one a session of the program, all of the same moment.
 #pragma once
 
-#include <functional>
 #include <future>
 #include <list>
 #include <string>
@@ -12,6 +11,15 @@
 #include "interrupts.h"
 
 namespace cricket::ctl {
+
+// A session, and a connection of its own over which it is asked; a second interrupt ends the wait for an answer.
+struct AskedSession {
+    AskedSession(const std::string& socket, const server::SessionStatus& of, Interrupts& interrupts);
+    const server::SessionStatus session;
+    const std::string name;
+    server::ControlClient control;
+    const Interrupts::Ends ends;
+};
 
 // Sessions that stand at a call boundary with idle devices, all at the same time, as long as this lives; a server whose
 // connection ends lets them go on, too.
@@ -25,11 +33,8 @@ class Quiesced {
     void release() { all_.clear(); }  // of sessions that are no more
 
   private:
-    struct One {
-        One(const server::SessionStatus& of, server::ControlClient to, Interrupts& interrupts);
-        const server::SessionStatus session;
-        server::ControlClient control;
-        Interrupts::Ends ends;
+    struct One : AskedSession {
+        using AskedSession::AskedSession;
         bool stopped = false;
     };
     void attempt(uint32_t milliseconds, std::string* busy);
@@ -41,9 +46,9 @@ class Quiesced {
 // The snapshots of these sessions, written at the same time into WORK/gpu, WORK/gpu-2 and so on.
 class Halves {
   public:
-    // Begins them all. `request_of` says of each what is asked for.
+    // Begins them all. `requests`: one a session.
     Halves(const std::string& socket, const std::vector<server::SessionStatus>& sessions,
-           const std::function<server::SnapshotRequest(size_t number)>& request_of, Interrupts& interrupts);
+           const std::vector<server::SnapshotRequest>& requests, Interrupts& interrupts);
     Halves(const Halves&) = delete;
     // Waits until the content of all is secured: then the program may go on. Throws CommandError.
     void wait_secured();
@@ -61,11 +66,8 @@ class Halves {
     std::string describe(const std::string& where, const std::string& epoch_id) const;
 
   private:
-    struct One {
-        One(const server::SessionStatus& of, server::ControlClient to, Interrupts& interrupts);
-        const server::SessionStatus session;
-        server::ControlClient control;
-        Interrupts::Ends ends;
+    struct One : AskedSession {
+        using AskedSession::AskedSession;
         server::SnapshotState state;
         std::future<server::OpResult> securing;
     };
