@@ -16,6 +16,7 @@
 #include "messages.h"
 #include "procedures.h"
 #include "rpc/ring/ring_client.h"
+#include "tests/unit/server/loopback.h"
 
 namespace {
 
@@ -36,20 +37,6 @@ server::DriverTable nothing() {
     return table;
 }
 
-class Loopback final : public ring::Attacher {
-  public:
-    bool attach(wire::Hello& hello, ring::Channel& client) override {
-        ring::Channel channel;
-        std::string why;
-        if (!channel.map_as_server(UniqueFd(::dup(client.fd())), &why)) return false;
-        server = ring::RingServer(std::move(channel));
-        if (server.position(hello, 0, &why) != wire::Refusal::None || !server.channel().lock()) return false;
-        server.begin(0, 0);
-        return true;
-    }
-    ring::RingServer server;
-};
-
 double ns_since(std::chrono::steady_clock::time_point begin) {
     return std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - begin).count();
 }
@@ -68,7 +55,7 @@ int main() {
     const uint64_t function = session.objects.add(HandleKind::Function, &objects[1]);
     session.context_devices[context] = 0;
     server::Executor executor(session);
-    Loopback loopback;
+    tests::Loopback loopback;
     ring::RingClient client(loopback);
     if (!client.open()) return EXIT_FAILURE;
 

@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 
-from harness import check, check_message, children_of, main
+from harness import check, check_message, children_of, main_of_parts
 
 LONG = "x" * 5000
 PARTS = {}
@@ -177,14 +177,4 @@ def environment(world):
     server.stop()
 
 
-def test(world, arguments):
-    for name in arguments.names or PARTS:
-        PARTS[name](world)
-        print(f"{name}: refused as it should be", flush=True)
-
-
-def add_arguments(parser):
-    parser.add_argument("names", nargs="*", choices=[[], *PARTS], help="all, when none is named")
-
-
-main(__doc__, test, add_arguments)
+main_of_parts(__doc__, PARTS, "refused as it should be")

@@ -473,6 +473,19 @@ def enter_own_pids():
         os.execvp(wrapper[0], [*wrapper, sys.executable, *sys.argv])
 
 
+def main_of_parts(description, parts, said, needs_criu=False):
+    """main() of a test whose parts, functions of the world by name, can be named on the command line."""
+
+    def test(world, arguments):
+        if needs_criu:
+            world.criu
+        for name in arguments.parts or parts:
+            parts[name](world)
+            print(f"{name}: {said}", flush=True)
+
+    main(description, test, lambda parser: parser.add_argument("parts", nargs="*", choices=[[], *parts], help="all, when none is named"))
+
+
 def main(description, test, add_arguments=lambda parser: None):
     """Runs test(world, arguments) and exits as meson expects: 0, 1, or 77 for a skip."""
     parser = argparse.ArgumentParser(description=description)

@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 
-from harness import HERE, check, check_message, children_of, losses, main, running, wait_for
+from harness import HERE, check, check_message, children_of, losses, main_of_parts, running, wait_for
 
 
 class Job:
@@ -287,11 +287,4 @@ def damaged(world):
 PARTS = {"interrupted": interrupted, "wrapped": wrapped, "stuck": stuck, "damaged": damaged}
 
 
-def test(world, arguments):
-    world.criu
-    for name in arguments.parts or PARTS:
-        PARTS[name](world)
-        print(f"{name}: done", flush=True)
-
-
-main(__doc__, test, lambda parser: parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help="all, when none is named"))
+main_of_parts(__doc__, PARTS, "done", needs_criu=True)

@@ -9,7 +9,7 @@ import struct
 import subprocess
 
 import hello
-from harness import PATIENCE, Server, check, check_message, main, tail, wait_for
+from harness import PATIENCE, Server, check, check_message, main_of_parts, tail, wait_for
 
 REFUSALS = {}
 
@@ -371,14 +371,4 @@ def garbage_records(world):
     server.stop()
 
 
-def test(world, arguments):
-    for name in arguments.names or REFUSALS:
-        REFUSALS[name](world)
-        print(f"{name}: refused as it should be", flush=True)
-
-
-def add_arguments(parser):
-    parser.add_argument("names", nargs="*", choices=[[], *REFUSALS], help="all, when none is named")
-
-
-main(__doc__, test, add_arguments)
+main_of_parts(__doc__, REFUSALS, "refused as it should be")

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 
-from harness import HERE, check, check_message, children_of, losses, main, there_and_back, wait_for
+from harness import HERE, check, check_message, children_of, losses, main_of_parts, there_and_back, wait_for
 
 
 def programs_of(world):
@@ -233,11 +233,4 @@ def ranks(world):
 PARTS = {"right": right, "series": series, "refused": refused, "busy": busy, "one-by-one": one_by_one, "ranks": ranks, "run": run}
 
 
-def test(world, arguments):
-    world.criu
-    for name in arguments.parts or PARTS:
-        PARTS[name](world)
-        print(f"{name}: done", flush=True)
-
-
-main(__doc__, test, lambda parser: parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help="all, when none is named"))
+main_of_parts(__doc__, PARTS, "done", needs_criu=True)

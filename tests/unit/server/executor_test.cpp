@@ -12,6 +12,7 @@
 #include "procedures.h"
 #include "rpc/ring/message.h"
 #include "rpc/ring/ring_client.h"
+#include "tests/unit/server/loopback.h"
 
 namespace cricket::server {
 namespace {
@@ -50,20 +51,6 @@ DriverTable driver_table() {
     return table;
 }
 
-class Loopback final : public ring::Attacher {
-  public:
-    bool attach(wire::Hello& hello, ring::Channel& client) override {
-        ring::Channel channel;
-        std::string why;
-        if (!channel.map_as_server(UniqueFd(::dup(client.fd())), &why)) return ADD_FAILURE() << why, false;
-        server = ring::RingServer(std::move(channel));
-        if (server.position(hello, 0, &why) != wire::Refusal::None || !server.channel().lock()) return false;
-        server.begin(0, 0);
-        return true;
-    }
-    ring::RingServer server;
-};
-
 struct Answer {
     int32_t status;
     rpc::PostedError posted;
@@ -76,7 +63,7 @@ class ExecutorTest : public ::testing::Test {
         ASSERT_EQ(session_.open(), "");
         context_ = session_.objects.add(HandleKind::Context, &object_);
         session_.context_devices[context_] = 0;
-        ASSERT_TRUE(client_.open());
+        ASSERT_TRUE(client_.open()) << loopback_.why;
         session_.ring = &loopback_.server;
         session_.channel_arrived();
     }
@@ -103,7 +90,7 @@ class ExecutorTest : public ::testing::Test {
     const DriverTable driver_ = driver_table();
     Session session_{driver_};
     Executor executor_{session_};
-    Loopback loopback_;
+    tests::Loopback loopback_;
     ring::RingClient client_{loopback_};
     int object_ = 0;
     uint64_t context_ = 0;
