@@ -4,11 +4,12 @@
 #include <algorithm>
 
 #include "cricket/round_up.h"
+#include "places.h"
 
 namespace cricket::server {
 namespace {
 
-constexpr uint64_t place = 0x600000000000, room_a_device = uint64_t(1) << 40;
+constexpr uint64_t room_a_device = places::tib;
 constexpr uint64_t granule = 2u << 20;
 constexpr uint64_t piece_bytes = 256u << 20;
 constexpr uint64_t least_margin = 64u << 20, largest_margin = 1u << 30;  // that stay free for the application
@@ -22,7 +23,7 @@ uint64_t AsideMemory::take(CUdevice device, uint64_t wanted, uint64_t limit) {
     const uint64_t margin = std::clamp<uint64_t>(free / 16, least_margin, largest_margin);
     uint64_t bytes = free > margin ? std::min<uint64_t>(free - margin, limit) : 0;
     bytes = std::min(round_up(wanted, granule), bytes / granule * granule);
-    const uint64_t here = place + static_cast<uint64_t>(device) * room_a_device;
+    const uint64_t here = places::device_aside.address + static_cast<uint64_t>(device) * room_a_device;
     if (bytes == 0 || bytes > room_a_device) return 0;
     CUdeviceptr got = 0;
     if (driver_.cuMemAddressReserve(&got, bytes, granule, here, 0) != CUDA_SUCCESS) return 0;

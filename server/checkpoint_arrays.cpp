@@ -186,7 +186,7 @@ json save_arrays(Session& session, SnapshotWriter& writer, Capture& capture) {
             bytes += part.extent.width * part.extent.height * part.extent.depth;
         }
     });
-    capture.arrays = std::make_shared<HostAside>(HostAside::of_arrays);
+    capture.arrays = std::make_shared<HostAside>(places::arrays_aside);
     std::byte* aside = capture.arrays->take(bytes, aside_host_limit());
     SnapshotStream* out = aside ? nullptr : &writer.begin("arrays");
     if (aside) capture.array_pieces.push_back({{aside, bytes}, writer.add_part("arrays"), 0});

@@ -3,6 +3,7 @@
 
 #include <sys/mman.h>
 
+#include "places.h"
 #include "session.h"
 
 namespace cricket::server {
@@ -17,7 +18,7 @@ void Completions::Page::look_at_late() {
 
 Completions::Page Completions::make() {
     if (spare_.empty()) {
-        auto* place = reinterpret_cast<void*>(completions_place + made_ * page_bytes);
+        auto* place = reinterpret_cast<void*>(places::completions.address + made_ * page_bytes);
         void* memory = ::mmap(place, page_bytes, PROT_READ | PROT_WRITE,
                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
         if (memory == MAP_FAILED) return {};

@@ -13,10 +13,11 @@
 #include <utility>
 #include <vector>
 
+#include "places.h"
+
 namespace cricket::server {
 namespace {
 
-constexpr uint64_t stacks_place = 0x390000000000;
 constexpr size_t stack_bytes = 1u << 20, stack_room = 2 * stack_bytes;  // what lies between is not mapped
 constexpr unsigned first_crew_slot = 1;                                 // 0 leads in the background
 constexpr unsigned most_workers = 16;
@@ -25,7 +26,7 @@ constexpr uint64_t bytes_a_worker = 16u << 20;
 void* stack(unsigned slot) {
     static std::mutex mutex;
     static bool mapped[crew_stacks];
-    void* place = reinterpret_cast<void*>(stacks_place + slot * stack_room);
+    void* place = reinterpret_cast<void*>(places::crew_stacks.address + slot * stack_room);
     std::lock_guard lock(mutex);
     if (slot >= crew_stacks) throw std::runtime_error("no stack for another thread");
     if (!mapped[slot]) {

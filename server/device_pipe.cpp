@@ -11,11 +11,11 @@
 
 #include "checkpoint_parts.h"
 #include "crew.h"
+#include "places.h"
 
 namespace cricket::server {
 namespace {
 
-constexpr uint64_t staging_place = 0x391000000000;
 constexpr unsigned pause_us = 15;  // between looks at copies under way
 constexpr auto longest_wait = std::chrono::milliseconds(1);
 
@@ -88,10 +88,10 @@ void close_lane(const DriverTable& driver, Lane& lane) {
 DevicePipe::DevicePipe(const DriverTable& driver, std::vector<Lane>& lanes, uint64_t bytes)
     : driver_(driver), lanes_(lanes), workers_(crew_size(bytes)) {
     buffers_ = static_cast<unsigned>(std::min<uint64_t>(std::min(workers_ * 2 + 2, most_buffers), bytes / buffer_bytes + 1));
-    void* place = reinterpret_cast<void*>(staging_place);
+    void* place = reinterpret_cast<void*>(places::snapshot_staging.address);
     const size_t room = buffers_ * buffer_bytes;
     void* got = ::mmap(place, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-    if (got != place) fail_checkpoint(at_address("the address range of a snapshot's buffers is taken", staging_place));
+    if (got != place) fail_checkpoint(at_address("the address range of a snapshot's buffers is taken", places::snapshot_staging.address));
     memory_ = static_cast<std::byte*>(got);
     ::madvise(memory_, room, MADV_HUGEPAGE);
     if (!lanes_.empty() && driver_.cuCtxSetCurrent(lanes_.front().context) == CUDA_SUCCESS)

@@ -57,8 +57,8 @@ uint64_t free_host_memory() { return std::min(available_memory(), cgroup_room())
 std::byte* HostAside::take(uint64_t bytes, uint64_t limit) {
     release();
     const uint64_t whole = round_up(bytes, page);
-    if (bytes == 0 || whole > limit || whole > free_host_memory() / 2) return nullptr;
-    void* wanted = reinterpret_cast<void*>(place_);
+    if (bytes == 0 || whole > std::min(limit, place_.room) || whole > free_host_memory() / 2) return nullptr;
+    void* wanted = reinterpret_cast<void*>(place_.address);
     void* got = ::mmap(wanted, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
     if (got != wanted) {
         if (got != MAP_FAILED) ::munmap(got, whole);

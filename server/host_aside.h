@@ -6,12 +6,13 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "places.h"
+
 namespace cricket::server {
 
 class HostAside {
   public:
-    static constexpr uint64_t of_memory = 0x392000000000, of_arrays = 0x3a2000000000;
-    explicit HostAside(uint64_t place = of_memory) : place_(place) {}
+    explicit HostAside(const Place& place = places::memory_aside) : place_(place) {}
     ~HostAside() { release(); }
     HostAside(const HostAside&) = delete;
     // At most `limit`, and at most a part of what the machine and our cgroup have free; null: not to be had.
@@ -22,7 +23,7 @@ class HostAside {
     void release();
 
   private:
-    const uint64_t place_;
+    const Place place_;
     std::byte* data_ = nullptr;
     uint64_t bytes_ = 0;
 };

@@ -13,12 +13,12 @@
 #include "call_image.h"
 #include "cricket/round_up.h"
 #include "log.h"
+#include "places.h"
 #include "session.h"
 
 namespace cricket::server {
 namespace {
 
-constexpr uint64_t first_place = 0x3c0000000000, last_place = 0x3f0000000000;
 constexpr size_t most_offers = 256;  // that no call has taken yet
 constexpr auto patience = std::chrono::seconds(5);
 constexpr uint64_t page = 4096;
@@ -27,9 +27,9 @@ constexpr uint64_t page = 4096;
 
 // Places are not used again: there are terabytes of them.
 void* map_image(int fd, uint64_t offset, uint64_t bytes) {
-    static uint64_t next = first_place;
+    static uint64_t next = places::images.address;
     const uint64_t rounded = round_up(bytes, page);
-    if (bytes == 0 || rounded > last_place - next) return nullptr;
+    if (bytes == 0 || rounded > places::images.end() - next) return nullptr;
     const int flags = MAP_FIXED_NOREPLACE | (fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE : MAP_PRIVATE);
     void* mapping = ::mmap(reinterpret_cast<void*>(next), rounded, fd < 0 ? PROT_READ | PROT_WRITE : PROT_READ, flags, fd,
                            fd < 0 ? 0 : static_cast<off_t>(offset));

@@ -43,12 +43,6 @@ namespace cricket::server {
 
 struct Call;
 
-// The worker's own large mappings have places of their own, far from where the kernel puts what the driver asks for: that
-// must be the same in a restored worker, and it depends on what else is mapped (facts/cuda-driver.md, module variables).
-inline constexpr uint64_t channel_place = 0x3a0000000000;
-inline constexpr uint64_t pageable_up_place = 0x3b0000000000;
-inline constexpr uint64_t completions_place = 0x3c0000000000;
-
 // A copy into host memory of which the application has not been told that it is over.
 struct CopyToHost {
     std::vector<HostRange> ranges;  // a graph has more than one

@@ -2,6 +2,7 @@
 // The channel's bulk buffers as the device and the handlers of calls reach them.
 #include <sys/mman.h>
 
+#include "places.h"
 #include "session.h"
 
 namespace cricket::server {
@@ -9,7 +10,7 @@ namespace cricket::server {
 void Session::channel_arrived() {
     pinned_parts_.clear();
     const auto& geometry = ring->channel().geometry();
-    void* alias = ::mmap(reinterpret_cast<void*>(pageable_up_place), geometry.up_bytes, PROT_READ,
+    void* alias = ::mmap(reinterpret_cast<void*>(places::pageable_up.address), geometry.up_bytes, PROT_READ,
                          MAP_SHARED | MAP_FIXED_NOREPLACE, ring->channel().fd(),
                          static_cast<off_t>(geometry.up_offset));
     pageable_up_ = alias == MAP_FAILED ? nullptr : static_cast<std::byte*>(alias);

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "log.h"
+#include "places.h"
 #include "plain_service.h"
 #include "worker.h"
 
@@ -191,7 +192,7 @@ void Worker::do_attach(const wire::Hello& hello, const ucred& peer, UniqueFd cha
     ring::Channel channel;
     std::string why;
     if (!channel.map_as_server(std::move(channel_fd), &why,
-                               ring_ ? nullptr : reinterpret_cast<void*>(channel_place))) {
+                               ring_ ? nullptr : reinterpret_cast<void*>(places::channel.address))) {
         log_warn("session %llu: hello from pid %d refused: %s", id(), peer.pid, why.c_str());
         return;
     }

@@ -312,6 +312,7 @@ CASE_ALONE(green_libraries) {
     fill(in_green, nullptr, memory, 1);
     fill(reinterpret_cast<CUfunction>(kernel), nullptr, memory, 2);
     CHECK(cuMemsetD32(variable, 70, 1));
+    CHECK(cuCtxSynchronize());  // what the primary context does next does not wait for it
     NEED(cuCtxSetCurrent(green.primary));
     NEED(cuKernelGetFunction(&in_primary, kernel));
     NEED(cuLibraryGetModule(&primary_module, library));

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "messages.h"
+#include "places.h"
 #include "procedures.h"
 #include "rpc/ring/message.h"
 #include "rpc/ring/ring_client.h"
@@ -70,7 +71,7 @@ class ExecutorTest : public ::testing::Test {
     void TearDown() override {
         session_.channel_leaves();
         ::munmap(reinterpret_cast<void*>(wire::host_base), wire::host_span);
-        ::munmap(reinterpret_cast<void*>(completions_place), 1u << 20);  // a worker has one session
+        ::munmap(reinterpret_cast<void*>(places::completions.address), 1u << 20);  // a worker has one session
     }
     template <class Args>
     ring::Request request(Proc proc, bool_t (*routine)(XDR*, Args*), Args& args, uint32_t thread, uint32_t flags = 0) {
