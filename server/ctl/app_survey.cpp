@@ -39,15 +39,6 @@ std::string of_process(pid_t pid, const char* name) {
     return "/proc/" + std::to_string(pid) + "/" + name;
 }
 
-void add_with_children(pid_t pid, std::vector<pid_t>* all) {
-    all->push_back(pid);
-    std::error_code error;
-    for (const auto& task : fs::directory_iterator(of_process(pid, "task"), error)) {
-        std::ifstream children(task.path() / "children");
-        for (pid_t child; children >> child;) add_with_children(child, all);
-    }
-}
-
 // Memory that has no name in a file system: criu writes all of it that exists, whoever made it exist. What a server pins
 // exists without being seen in the program's own figures.
 using SharedMemory = std::map<std::pair<dev_t, ino_t>, uint64_t>;
@@ -188,18 +179,12 @@ int terminal_of(pid_t pid) {
 
 }  // namespace
 
-std::vector<pid_t> process_tree(pid_t pid) {
-    std::vector<pid_t> all;
-    add_with_children(pid, &all);
-    return all;
-}
-
 AppSurvey survey_app(pid_t pid, const std::vector<std::string>& criu_arguments) {
     const auto told = [&](const char* option) {
         return std::ranges::find(criu_arguments, option) != criu_arguments.end();
     };
     AppSurvey survey;
-    const std::vector<pid_t> all = process_tree(pid);
+    const std::vector<pid_t> all = server::process_tree(pid);
     survey.processes = static_cast<unsigned>(all.size());
     SharedMemory shared;
     std::map<ino_t, Descriptor> sockets;

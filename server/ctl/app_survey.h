@@ -19,9 +19,6 @@ struct AppSurvey {
     uint64_t bytes() const { return private_bytes + shared_bytes; }
 };
 
-// `pid` and all that descend from it.
-std::vector<pid_t> process_tree(pid_t pid);
-
 // Of `pid` and all that descend from it. `criu_arguments` may allow what criu refuses otherwise. Throws
 // CommandError.
 AppSurvey survey_app(pid_t pid, const std::vector<std::string>& criu_arguments);

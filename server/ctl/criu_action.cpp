@@ -5,7 +5,6 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -15,12 +14,12 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
-#include "app_survey.h"
 #include "checkpoint_folder.h"
 #include "command.h"
 #include "criu_watch.h"
 #include "partial_directory.h"
 #include "paths.h"
+#include "process_files.h"
 #include "sealed_json.h"
 #include "session_names.h"
 #include "snapshot_store.h"
@@ -85,12 +84,10 @@ void write_list(const std::string& images, const std::string& epoch_id, bool unf
 
 void after_dump(const std::string& images) {
     const pid_t root = std::atoi(environment("CRTOOLS_INIT_PID").c_str());
-    const std::vector<pid_t> tree = process_tree(root);
     ControlClient control = ControlClient::connect(control_socket());
     std::vector<SessionStatus> found;
     for (SessionStatus& session : control.status().sessions) {
-        if (std::ranges::find(tree, session.pid) == tree.end() || session.state == SessionState::Parked)
-            continue;
+        if (session.state == SessionState::Parked || !server::descends_from(session.pid, root)) continue;
         require_running(session);
         found.push_back(std::move(session));
     }

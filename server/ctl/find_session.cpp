@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <optional>
 
-#include "app_survey.h"
 #include "command.h"
+#include "process_files.h"
 #include "session_names.h"
 
 namespace cricket::ctl {
@@ -51,10 +51,9 @@ namespace {
 
 // Of processes that are there.
 std::vector<SessionStatus> sessions_below(ControlClient& control, pid_t root) {
-    const std::vector<pid_t> tree = process_tree(root);
     std::vector<SessionStatus> below;
     for (SessionStatus& session : control.status().sessions)
-        if (session.state != SessionState::Parked && std::ranges::find(tree, session.pid) != tree.end())
+        if (session.state != SessionState::Parked && server::descends_from(session.pid, root))
             below.push_back(std::move(session));
     return below;
 }

@@ -11,8 +11,8 @@
 #include <fstream>
 #include <map>
 
-#include "app_survey.h"
 #include "command.h"
+#include "process_files.h"
 
 namespace cricket::ctl {
 namespace {
@@ -34,7 +34,7 @@ bool open_for_writing(pid_t pid, const std::string& number) {
 
 std::vector<OutputFile> outputs_of(pid_t root) {
     std::map<std::string, uint64_t> found;
-    for (const pid_t pid : process_tree(root)) {
+    for (const pid_t pid : server::standing_tree(root)) {
         std::error_code error;
         for (const auto& entry : fs::directory_iterator("/proc/" + std::to_string(pid) + "/fd", error)) {
             struct stat status {}, named{};

@@ -22,7 +22,6 @@
 #include <functional>
 #include <iostream>
 
-#include "app_survey.h"
 #include "checkpoint_folder.h"
 #include "command.h"
 #include "control_client.h"
@@ -30,6 +29,7 @@
 #include "numbered.h"
 #include "cricket/unique_fd.h"
 #include "paths.h"
+#include "process_files.h"
 #include "prune.h"
 
 namespace cricket::ctl {
@@ -304,10 +304,9 @@ class Run {
 
     // Whether there is something to be saved.
     bool has_session() {
-        const std::vector<pid_t> tree = process_tree(program_);
         return std::ranges::any_of(ControlClient::connect(control_).status().sessions, [&](const server::SessionStatus& session) {
             return session.state != server::SessionState::Parked && session.state != server::SessionState::Starting &&
-                   std::ranges::find(tree, session.pid) != tree.end();
+                   server::descends_from(session.pid, program_);
         });
     }
 
@@ -339,7 +338,7 @@ class Run {
             checkpoint_options.leave_running = leave_running;
             checkpoint_options.criu_arguments = options_.criu_arguments;
             checkpoint_options.store = checkpoints_.next_store(options_.keep);
-            const std::vector<pid_t> tree = process_tree(program_);
+            const std::vector<pid_t> tree = server::process_tree(program_);
             checkpoint(control_, checkpoint_options);
             if (!leave_running) wait_tree(tree);
         } catch (const std::exception& error) {

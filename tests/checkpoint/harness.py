@@ -279,19 +279,26 @@ class App:
         check(result.returncode == 0, f"criu restore of {self.describe()}\nfailed:\n{result.stdout[-3000:]}")
 
 
-def running(pid):
+def stat_of(pid):
+    """The fields of /proc/PID/stat from the state on (number 3 of proc(5) is [0]); None when it is gone."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rsplit(")", 1)[1].split()
     except (FileNotFoundError, ProcessLookupError):
-        return False
+        return None
+
+
+def running(pid):
+    stat = stat_of(pid)
+    return stat is not None and stat[0] != "Z"
 
 
 def children_of(pid):
-    try:
-        tasks = Path(f"/proc/{pid}/task").iterdir()
-        return [int(child) for task in tasks for child in (task / "children").read_text().split()]
-    except (FileNotFoundError, ProcessLookupError):
-        return []
+    """The oldest first. Not out of /proc/PID/task/*/children: where threads or children end meanwhile, those miss others."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdecimal() and (stat := stat_of(entry)) and int(stat[1]) == pid:
+            found.append((int(stat[19]), int(entry)))
+    return [child for _, child in sorted(found)]
 
 
 class World:

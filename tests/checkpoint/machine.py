@@ -4,9 +4,11 @@
 
 When this fails, the others say nothing about the product.
 """
+import os
+import signal
 import sys
 
-from harness import App, Failure, check, main
+from harness import App, Failure, check, children_of, main
 
 COUNTER = """
 import signal, sys, time
@@ -23,6 +25,29 @@ while go_on:
 print("PASS", step)
 """
 CONNECTED = "import socket, time; pair = socket.socketpair(); print('step 0', flush=True); time.sleep(1000)"
+
+# Three children that stay, while threads and another child come and go.
+PARENT = """
+import subprocess, sys, threading
+stay = [subprocess.Popen(["sleep", "1000"]) for _ in range(3)]
+print(*(child.pid for child in stay), flush=True)
+while True:
+    threads = [threading.Thread(target=subprocess.run, args=(["true"],)), *(threading.Thread(target=int) for _ in range(4))]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+"""
+
+
+def finds_children(world):
+    app = App(world, [sys.executable, "-c", PARENT], shim=False)
+    app.progress()
+    stay = [int(pid) for pid in app.output().split()]
+    for _ in range(200):
+        found = children_of(app.pid)
+        check([child for child in found if child in stay] == stay, f"of the children {stay} only {found} were found")
+    app.kill()
+    for child in stay:
+        os.kill(child, signal.SIGKILL)
 
 
 def test(world, arguments):
@@ -46,6 +71,7 @@ def test(world, arguments):
     else:
         raise Failure("a connected socket was not noticed")
     app.kill()
+    finds_children(world)
 
 
 main(__doc__, test)
