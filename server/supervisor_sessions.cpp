@@ -415,15 +415,12 @@ void Supervisor::end_session(const SessionRef& session) {
     const std::string name = session_name(session->id);
     if (started && !options_.state_dir.empty() && stored.empty()) {
         const std::string place = options_.state_dir + "/" + token_text(session->token);
-        OpResult saved;
-        if (status_of(session).state == SessionState::Running)
-            saved =
-                ask(session, [](ControlClient& client) { return client.quiesce({}, end_quiesce_ms, false); });
+        OpResult saved = ask(session, [](ControlClient& client) { return client.quiesce({}, end_quiesce_ms, false); });
         if (saved.ok)
             saved = ask(session, [&](ControlClient& client) { return client.snapshot({}, place, {}); });
         if (saved.ok)
             log_info("session %s is kept in %s", name.c_str(), place.c_str());
-        else
+        else if (saved.error != program_has_ended && !hung_up(session->link.get()))  // else it ends by itself
             log_error("session %s is lost: %s", name.c_str(), saved.error.c_str());
     }
     if (const OpResult result = drop(session, true); !result.ok) log_error("%s", result.error.c_str());

@@ -358,7 +358,9 @@ OpResult Worker::quiesce(uint32_t timeout_ms, const std::function<bool()>& unwan
             session_.callbacks.collect();
             session_.captures.look_for_ended();
             const bool pending = session_.callbacks.pending(), capturing = session_.captures.any();
-            if (!pending && !capturing && !executor_.waiting() && !session_.busy()) break;
+            // What has ended posts nothing more: what it did post is executed, its goodbye above all.
+            const bool ended = client_.exited(), rest = ended && !pending && !ring_->empty() && !executor_.client_gone();
+            if (!pending && !capturing && !rest && !executor_.waiting() && !session_.busy()) break;
             const uint64_t now = now_ns();
             pending_since = !pending ? 0 : pending_since ? pending_since : now;
             if (pending && client_.stopped())  // as when criu holds it: it would be awaited in vain
@@ -374,14 +376,17 @@ OpResult Worker::quiesce(uint32_t timeout_ms, const std::function<bool()>& unwan
                     " ms" + (pending      ? ": it waits for " + session_.callbacks.describe_pending()
                              : capturing ? ", which cannot be saved"
                                          : ": a kernel or a copy of the session runs longer"));
-            const bool go_on = capturing || (pending && now - pending_since > callback_grace_ns);
+            const bool go_on = capturing || rest || (pending && now - pending_since > callback_grace_ns);
             bool moved = false;
             try {
                 moved = go_on && may_step() && executor_.step(*ring_);
             } catch (const ring::BadRecord& bad) {
                 return OpResult::failure(std::string("the client breaks the protocol: ") + bad.what());
             }
-            if (executor_.said_goodbye() || (client_.exited() && ring_->empty())) return OpResult::failure("the program has ended");
+            if (executor_.said_goodbye()) return OpResult::failure(program_has_ended);
+            if (ended && (pending || capturing) && ring_->empty())
+                return OpResult::failure((pending ? "the device waits for " + session_.callbacks.describe_pending() : session_.captures.describe()) +
+                                         ", and process " + std::to_string(session_.client_pid) + " has gone");
             if (!executor_.poll(ring_.get()) && !moved) ring_->sleep(100);
         }
         const CUresult status = session_.synchronize_all();

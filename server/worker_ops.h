@@ -17,6 +17,9 @@
 
 namespace cricket::server {
 
+// Why a session cannot be stopped whose program has said goodbye: it ends by itself.
+inline constexpr char program_has_ended[] = "the program has ended";
+
 struct OpResult {
     bool ok = true;
     std::string error;  // one line naming the object in the way
