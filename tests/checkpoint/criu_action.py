@@ -270,9 +270,9 @@ def killed(world):
                 status = criu.ended()
                 wait_for(lambda: not running(script), "the script to end")
                 world.children.reap()
-                if options and (status == 0 or victim == "criu" and parts_in(images)):
+                if options and (status == 0 or parts_in(images)):
                     at_work(world, app)  # complete, and it was to go on
-                    if status:  # then it is as it was to be, or goes
+                    if status:  # killed when all was done, or before: then it is as it was to be, or goes
                         wait_for(lambda: not parts_in(images) or world.control("verify", images, accept_failure=True).returncode == 0,
                                  "the rest of a dump to be removed")
                 elif app.alive():
