@@ -2,11 +2,13 @@
 // libtirpc's own server loop keeps its transports in tables of the process and dispatches one call at a time.
 // Here each connection has a thread and a transport of its own, made of the public pieces: record stream,
 // call and reply messages, and the dispatch function that rpcgen wrote.
+#include <poll.h>
 #include <rpc/rpc.h>
 #include <rpc/svc_mt.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <exception>
@@ -20,6 +22,8 @@ extern "C" void cricket_control_2(struct svc_req* request, SVCXPRT* transport);
 namespace cricket::server {
 namespace {
 
+using std::chrono::steady_clock;
+
 constexpr u_int buffer_bytes = 16384;
 
 struct Connection {
@@ -29,29 +33,47 @@ struct Connection {
     SVCXPRT transport{};
     SVCXPRT_EXT extension{};
     uint32_t xid = 0;
-    bool broken = false;
+    bool broken = false, closed = false;
+    std::chrono::steady_clock::time_point first_call_by{};  // passed: it did not come in time; none: any later call may take its time
+    const char* why = nullptr;
 };
 
 Connection& of(SVCXPRT* transport) {
     return *static_cast<Connection*>(transport->xp_p1);
 }
 
+// False when the first call does not come in time.
+bool await(Connection& connection) {
+    while (connection.first_call_by != steady_clock::time_point{}) {
+        const auto left = std::chrono::ceil<std::chrono::milliseconds>(connection.first_call_by - steady_clock::now()).count();
+        pollfd one{connection.fd, POLLIN, 0};
+        if (::poll(&one, 1, static_cast<int>(std::max<int64_t>(left, 0))) > 0) return true;
+        if (left <= 0) return connection.why = "it did not make a call in time", false;
+    }
+    return true;
+}
+
 int read_stream(void* handle, void* buffer, int length) {
-    const int fd = static_cast<Connection*>(handle)->fd;
+    Connection& connection = *static_cast<Connection*>(handle);
+    if (!await(connection)) return -1;
+    const int fd = connection.fd;
     ssize_t got = 0;
     do {
         got = ::recv(fd, buffer, static_cast<size_t>(length), 0);
     } while (got < 0 && errno == EINTR);
+    connection.closed = got <= 0;
     return got <= 0 ? -1 : static_cast<int>(got);
 }
 
 int write_stream(void* handle, void* buffer, int length) {
-    const int fd = static_cast<Connection*>(handle)->fd;
+    Connection& connection = *static_cast<Connection*>(handle);
+    const int fd = connection.fd;
     int done = 0;
     while (done < length) {
         const ssize_t put =
             ::send(fd, static_cast<char*>(buffer) + done, static_cast<size_t>(length - done), MSG_NOSIGNAL);
         if (put < 0 && errno == EINTR) continue;
+        if (put < 0 && errno == EAGAIN) connection.why = "it does not take its answers";
         if (put < 0) return -1;
         done += static_cast<int>(put);
     }
@@ -70,7 +92,9 @@ bool_t control_nothing(SVCXPRT*, u_int, void*) {
 }
 
 bool_t get_arguments(SVCXPRT* transport, xdrproc_t routine, void* arguments) {
-    return (*routine)(&of(transport).xdrs, arguments);
+    if ((*routine)(&of(transport).xdrs, arguments)) return TRUE;
+    xdr_free(routine, static_cast<char*>(arguments));  // the caller frees only what is whole
+    return FALSE;
 }
 
 bool_t free_arguments(SVCXPRT*, xdrproc_t routine, void* arguments) {
@@ -95,12 +119,17 @@ constexpr struct __rpc_svcxprt::xp_ops2 more_operations = {control_nothing};
 // Reads one call and answers it. False when the connection has ended.
 bool serve_one(Connection& connection) {
     connection.xdrs.x_op = XDR_DECODE;
-    if (!xdrrec_skiprecord(&connection.xdrs)) return false;
+    const auto no_call = [&] {
+        if (!connection.why && !connection.closed) connection.why = "what came is no call";
+        return false;
+    };
+    if (!xdrrec_skiprecord(&connection.xdrs)) return no_call();
     char credential[MAX_AUTH_BYTES], verifier[MAX_AUTH_BYTES];
     rpc_msg message{};
     message.rm_call.cb_cred.oa_base = credential;
     message.rm_call.cb_verf.oa_base = verifier;
-    if (!xdr_callmsg(&connection.xdrs, &message)) return false;
+    if (!xdr_callmsg(&connection.xdrs, &message)) return no_call();
+    connection.first_call_by = {};
     connection.xid = message.rm_xid;
     svc_req request{};
     request.rq_prog = message.rm_call.cb_prog;
@@ -136,10 +165,15 @@ std::string text(const char* from) {
 
 }  // namespace
 
-void serve_control(int fd, ControlService& service) {
+const char* serve_control(int fd, ControlService& service, std::chrono::seconds patience) {
     Connection connection;
     connection.fd = fd;
     connection.service = &service;
+    if (patience.count()) {
+        connection.first_call_by = steady_clock::now() + patience;
+        const timeval limit{static_cast<time_t>(patience.count()), 0};
+        ::setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+    }
     connection.transport.xp_fd = fd;
     connection.transport.xp_ops = &operations;
     connection.transport.xp_ops2 = &more_operations;
@@ -150,6 +184,7 @@ void serve_control(int fd, ControlService& service) {
     while (serve_one(connection)) {
     }
     xdr_destroy(&connection.xdrs);
+    return connection.why;
 }
 
 void to_xdr(const LoadResult& from, ctl_load_result* to) {

@@ -4,6 +4,7 @@
 // ControlClient.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -52,8 +53,9 @@ class ControlService {
     virtual bool finished() { return false; }
 };
 
-// Serves one connection until the peer closes it, sends what is no RPC, or the service has finished. The peer
-// has been authorized by the caller; its RPC credentials are not looked at.
-void serve_control(int fd, ControlService& service);
+// Serves one connection until the peer closes it or the service has finished; where it is the peer that cannot be served, why. The peer
+// has been authorized by the caller; its RPC credentials are not looked at. `patience`: for its first call, and for it to take what it
+// is answered; 0: for ever.
+const char* serve_control(int fd, ControlService& service, std::chrono::seconds patience = {});
 
 }  // namespace cricket::server

@@ -7,33 +7,17 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
-#include <ctime>
 
 #include "channel_answer.h"
 #include "log.h"
+#include "printable.h"
 #include "received_fds.h"
 
 namespace cricket::server {
 namespace {
 
-// A flood of nonsense must not fill the disk with log: so many lines a second, then a count.
-bool may_log() {
-    constexpr int lines_a_second = 10;
-    static time_t second = 0;
-    static int lines = 0, left_out = 0;
-    const time_t now = std::time(nullptr);
-    if (now != second) {
-        if (left_out > 0) log_warn("%d more datagrams were refused", left_out);
-        second = now;
-        lines = left_out = 0;
-    }
-    if (++lines <= lines_a_second) return true;
-    ++left_out;
-    return false;
-}
-
 void dropped(const ReceivedMessage& message, const char* why) {
-    if (may_log())
+    if (log_of_strangers())
         log_warn("datagram of %zd bytes and %zu fds from pid %d of uid %d dropped: %s", message.bytes,
                  message.fds.size(), message.peer ? message.peer->pid : -1,
                  message.peer ? static_cast<int>(message.peer->uid) : -1, why);
@@ -49,7 +33,7 @@ HelloSocket::HelloSocket(const std::string& path) : socket_(path, SOCK_DGRAM) {
 
 void refuse_hello(const ReceivedHello& received, wire::Refusal refusal, const std::string& text) {
     const bool told = refuse_in_channel(received.channel.get(), received.hello.next_epoch, refusal, text);
-    if (may_log())
+    if (log_of_strangers())
         log_warn("hello of %s (pid %d, uid %d) refused: %s%s", received.hello.program, received.peer.pid,
                  static_cast<int>(received.peer.uid), text.c_str(), told ? "" : " (it cannot be told)");
 }
@@ -85,7 +69,7 @@ std::optional<ReceivedHello> HelloSocket::receive(bool* more, std::optional<Rece
     constexpr size_t common = offsetof(wire::Hello, protocol) + sizeof(wire::Hello::protocol);
     ReceivedHello result;
     std::memcpy(&result.hello, data, std::min(bytes, sizeof result.hello));
-    result.hello.program[sizeof result.hello.program - 1] = '\0';
+    make_printable(result.hello.program, sizeof result.hello.program);
     if (!message.peer) return dropped(message, "no credentials"), std::nullopt;
     if (bytes < common || result.hello.magic != wire::hello_magic)
         return dropped(message, "it is no hello"), std::nullopt;

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <mutex>
 
 namespace cricket::server {
 namespace {
@@ -77,6 +78,23 @@ bool log_wanted(LogLevel of_line) {
         write_line(LogLevel::of_level, format, arguments); \
         va_end(arguments);                                 \
     }
+
+bool log_of_strangers() {
+    constexpr int lines_a_second = 10;
+    static std::mutex mutex;
+    static time_t second = 0;
+    static int lines = 0, left_out = 0;
+    const std::lock_guard lock(mutex);
+    const time_t now = std::time(nullptr);
+    if (now != second) {
+        if (left_out > 0) log_warn("%d more such lines were left out", left_out);
+        second = now;
+        lines = left_out = 0;
+    }
+    if (++lines <= lines_a_second) return true;
+    ++left_out;
+    return false;
+}
 
 CRICKET_LOG_FUNCTION(log_error, Error)
 CRICKET_LOG_FUNCTION(log_warn, Warn)

@@ -16,6 +16,10 @@ int log_descriptor();
 void log_setup(const std::string& name);
 bool log_wanted(LogLevel level);
 
+// Whether there may be another line about what a stranger said: a flood of nonsense must not fill the disk. So many a second, then a
+// count of those left out.
+bool log_of_strangers();
+
 [[gnu::format(printf, 1, 2)]] void log_error(const char* format, ...);
 [[gnu::format(printf, 1, 2)]] void log_warn(const char* format, ...);
 [[gnu::format(printf, 1, 2)]] void log_info(const char* format, ...);

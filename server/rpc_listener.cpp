@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "log.h"
+#include "printable.h"
 
 namespace cricket::server {
 namespace {
@@ -54,7 +55,7 @@ Look peek_attach(PlainAttach* attach) {
     const bool good = xdr_callmsg(&xdrs, &call) && call.rm_call.cb_prog == wire::cuda_program &&
                       call.rm_call.cb_proc == wire::proc_attach &&
                       ::xdr_opaque(&xdrs, reinterpret_cast<char*>(&attach->hello), sizeof attach->hello);
-    attach->hello.program[sizeof attach->hello.program - 1] = '\0';
+    make_printable(attach->hello.program, sizeof attach->hello.program);
     attach->xid = static_cast<uint32_t>(call.rm_xid);
     xdr_destroy(&xdrs);
     return good && attach->hello.magic == wire::hello_magic ? Look::Attach : Look::Nonsense;
@@ -123,7 +124,7 @@ int RpcListener::timeout() const {
 }
 
 void RpcListener::accept(Listener& listener) {
-    UniqueFd fd(::accept4(listener.fd(), nullptr, nullptr, SOCK_CLOEXEC));
+    UniqueFd fd = reception_.accept(listener.fd(), listener.address);
     if (!fd) return;
     Pending pending;
     pending.deadline = steady_clock::now() + attach_patience;
@@ -132,9 +133,10 @@ void RpcListener::accept(Listener& listener) {
         socklen_t length = sizeof pending.peer;
         if (::getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &pending.peer, &length) != 0) return;
         if (pending.peer.uid != ::geteuid()) {
-            log_warn("client of uid %d at %s refused: the server belongs to uid %d",
-                     static_cast<int>(pending.peer.uid), listener.address.c_str(),
-                     static_cast<int>(::geteuid()));
+            if (log_of_strangers())
+                log_warn("client of uid %d at %s refused: the server belongs to uid %d",
+                         static_cast<int>(pending.peer.uid), listener.address.c_str(),
+                         static_cast<int>(::geteuid()));
             return;
         }
     } else {
@@ -142,10 +144,9 @@ void RpcListener::accept(Listener& listener) {
         ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         ::setsockopt(fd.get(), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
     }
-    if (pending_.size() >= most_pending) {
-        log_warn("too many connections at %s that have not attached; one more is closed",
-                 listener.address.c_str());
-        return;
+    if (pending_.size() >= most_pending) {  // the oldest: who means it attaches at once
+        if (log_of_strangers()) log_warn("too many connections at %s that have not attached; one is closed", listener.address.c_str());
+        pending_.pop_front();
     }
     pending.fd = std::move(fd);
     pending_.push_back(std::move(pending));
@@ -175,7 +176,7 @@ std::vector<PlainAttach> RpcListener::process(const std::vector<pollfd>& waited)
         }
         if (look == Look::Attach) {
             complete.push_back(std::move(attach));
-        } else {
+        } else if (log_of_strangers()) {
             log_warn("connection of pid %d closed: %s", it->peer.pid,
                      look == Look::Nonsense ? "it did not begin with an attach call"
                                             : "it did not attach in time");

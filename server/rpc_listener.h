@@ -15,6 +15,7 @@
 #include "cricket/unique_fd.h"
 #include "cricket/wire.h"
 #include "paths.h"
+#include "reception.h"
 
 namespace cricket::server {
 
@@ -55,6 +56,7 @@ class RpcListener {
     };
     void accept(Listener& listener);
 
+    Reception reception_;
     std::list<Listener> listeners_;
     std::list<Pending> pending_;
 };

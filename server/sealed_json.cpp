@@ -8,12 +8,14 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cinttypes>
 #include <cstring>
 
 #include "cricket/unique_fd.h"
+#include "printable.h"
 
 namespace cricket::server {
 namespace {
@@ -64,8 +66,60 @@ bool parse_hex64(const std::string& text, uint64_t* value) {
     return error == std::errc() && end == text.data() + text.size();
 }
 
+// Of the characters that stand for bytes the first byte is this, and few others have it.
+constexpr char lead_of_bytes = '\xf4';
+constexpr uint32_t byte_characters = 0x10ff00;
+
+static std::string with_characters(std::string_view name) {
+    std::string text;
+    for (size_t whole = 0; !name.empty(); name.remove_prefix(std::max<size_t>(whole, 1))) {
+        uint32_t number = 0;
+        whole = utf8_character(name, &number);
+        if (whole && number >= byte_characters) whole = 0;  // it stands for itself: byte by byte
+        const auto byte = static_cast<uint8_t>(name[0]);
+        if (whole)
+            text += name.substr(0, whole);
+        else
+            text += {lead_of_bytes, '\x8f', static_cast<char>(0xbc | byte >> 6), static_cast<char>(0x80 | (byte & 0x3f))};
+    }
+    return text;
+}
+
+static std::string with_bytes(std::string_view text) {
+    std::string name;
+    for (size_t whole = 0; !text.empty(); text.remove_prefix(std::max<size_t>(whole, 1))) {
+        uint32_t number = 0;
+        whole = utf8_character(text, &number);
+        if (whole && number >= byte_characters)
+            name += static_cast<char>(number - byte_characters);
+        else
+            name += text.substr(0, std::max<size_t>(whole, 1));
+    }
+    return name;
+}
+
+static json each_text(const json& value, std::string (*changed)(std::string_view)) {
+    if (value.is_string()) return changed(value.get_ref<const std::string&>());
+    json result = value.is_object() ? json::object() : value.is_array() ? json::array() : value;
+    if (value.is_array())
+        for (const json& one : value) result.push_back(each_text(one, changed));
+    if (value.is_object())
+        for (const auto& [key, one] : value.items()) result[changed(key)] = each_text(one, changed);
+    return result;
+}
+
+static std::string text_of(const json& body) {
+    try {
+        std::string text = body.dump(1);
+        if (text.find(lead_of_bytes) == text.npos) return text;
+    } catch (const json::type_error&) {
+        // a string that is no UTF-8
+    }
+    return each_text(body, with_characters).dump(1);
+}
+
 std::string write_sealed(const std::string& path, const json& body) {
-    std::string text = body.dump(1);
+    std::string text = text_of(body);
     text.resize(text.size() - 2);  // "\n}"
     const std::string checksum = hex64(XXH3_64bits(text.data(), text.size()));
     text += seal_of(checksum);
@@ -106,6 +160,7 @@ Sealed read_sealed(const std::string& path, int newest, int oldest) {
     if (!body.is_object() || !body.contains("format"))
         throw SealError("'" + path + "' has no format version");
     body.erase("checksum");
+    if (text.find(lead_of_bytes) != text.npos) body = each_text(body, with_bytes);
     return {std::move(body), std::move(checksum)};
 }
 

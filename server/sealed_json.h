@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // JSON files that carry a checksum of their own text (XXH3-64 over every byte before its line), so that one
 // turned bit or a missing end is seen. They begin a format's life with a number, "format", that their reader
-// must know.
+// must know. JSON is text and names are bytes: a byte that is no part of a character stands there as U+10FF00 and its value.
 #pragma once
 
 #include <nlohmann/json.hpp>

@@ -26,6 +26,7 @@ namespace {
 
 constexpr size_t most_sessions = 4096;
 constexpr size_t most_control_connections = 256;
+constexpr std::chrono::seconds stranger_patience{10};
 constexpr size_t most_died_remembered = 1024;
 constexpr size_t most_published = 100'000;
 
@@ -291,19 +292,21 @@ void Supervisor::on_stream(PlainAttach attach) {
 }
 
 void Supervisor::on_control() {
-    UniqueFd fd(::accept4(control_socket_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    UniqueFd fd = reception_.accept(control_socket_.get(), options_.socket_path + ".control");
     if (!fd) return;
     ucred peer{};
     socklen_t length = sizeof peer;
     if (::getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0 ||
         (peer.uid != ::geteuid() && peer.uid != 0)) {
-        log_warn("control connection of pid %d refused: it belongs to uid %d, the server to uid %d", peer.pid,
-                 static_cast<int>(peer.uid), static_cast<int>(::geteuid()));
+        if (log_of_strangers())
+            log_warn("control connection of pid %d refused: it belongs to uid %d, the server to uid %d", peer.pid,
+                     static_cast<int>(peer.uid), static_cast<int>(::geteuid()));
         return;
     }
     if (connections_.size() >= most_control_connections) {
-        log_warn("control connection of pid %d refused: there are %zu already", peer.pid,
-                 connections_.size());
+        if (log_of_strangers())
+            log_warn("control connection of pid %d refused: there are %zu already", peer.pid,
+                     connections_.size());
         return;
     }
     ControlConnection& connection = connections_.emplace_back();
@@ -312,7 +315,8 @@ void Supervisor::on_control() {
         connection.thread = std::thread([this, &connection, pid = peer.pid] {
             {
                 SupervisorService service(*this, connection.fd.get(), pid);
-                serve_control(connection.fd.get(), service);
+                const char* why = serve_control(connection.fd.get(), service, stranger_patience);
+                if (why && log_of_strangers()) log_warn("control connection of pid %d closed: %s", pid, why);
                 ::shutdown(connection.fd.get(), SHUT_RDWR);
             }  // which may wait for a program or criu to end
             connection.ended = true;

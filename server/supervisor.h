@@ -160,6 +160,7 @@ class Supervisor {
     SupervisorOptions options_;
     HelloSocket hello_socket_;
     BoundSocket control_socket_;
+    Reception reception_;
     RpcListener rpc_listener_;
     NvmlStarter nvml_;
     UniqueFd signals_, wake_;

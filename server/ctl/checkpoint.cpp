@@ -153,8 +153,7 @@ void checkpoint(const std::string& socket, const CheckpointOptions& options) {
                                       : dump.ok()      ? "criu ended the program without waiting for the GPU's half"
                                                        : dump_error(dump).what());
             halves.give_up();
-            quiesced.resume();
-            throw failed;
+            throw failed;  // ~Quiesced lets the sessions go on
         }
         if (!dump.ok())
             throw CommandError("'" + partial.target() + "' is complete, but criu failed to end pid " +

@@ -62,17 +62,13 @@ void Quiesced::attempt(uint32_t milliseconds, std::string* busy) {
     std::vector<std::future<std::pair<OpResult, bool>>> stopping;
     for (One& one : all_) stopping.push_back(std::async(std::launch::async, stop, std::ref(one)));
     for (const auto& one : stopping) one.wait();
-    try {
-        auto of = all_.begin();
-        for (auto& one : stopping) {
-            const auto [result, in_time] = one.get();
-            const std::string who = all_.size() == 1 ? "" : describe((of++)->session) + ": ";
-            if (!result.ok && !in_time) throw CommandError(who + result.error);
-            if (!result.ok) *busy += (busy->empty() ? "" : "; ") + who + result.error;
-        }
-    } catch (const server::ControlError&) {
-        interrupts_.check();
-        throw;
+    interrupts_.check();  // which may have ended a connection that had just had its answer
+    auto of = all_.begin();
+    for (auto& one : stopping) {
+        const auto [result, in_time] = one.get();
+        const std::string who = all_.size() == 1 ? "" : describe((of++)->session) + ": ";
+        if (!result.ok && !in_time) throw CommandError(who + result.error);
+        if (!result.ok) *busy += (busy->empty() ? "" : "; ") + who + result.error;
     }
 }
 

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "command.h"
+#include "printable.h"
 #include "sealed_json.h"
 #include "session_names.h"
 
@@ -71,7 +72,7 @@ void show_status(const std::string& socket, bool as_json) {
         for (const server::UnsupportedUse& use : session.unsupported)
             std::printf("  not supported: %s, used %llu time%s%s%s\n", use.function.c_str(),
                         static_cast<unsigned long long>(use.times), use.times == 1 ? "" : "s",
-                        use.library.empty() ? "" : " by ", use.library.c_str());
+                        use.library.empty() ? "" : " by ", server::printable(use.library).c_str());
     }
 }
 

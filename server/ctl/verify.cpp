@@ -125,7 +125,7 @@ void verify_live(const std::string& socket, const std::string& target, std::stri
     const json report = json::parse(answer.report);
     bool good = true;
     if (as_json) {
-        std::cout << report.dump(2) << "\n";
+        std::cout << report.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << "\n";
         for (const json& context : report.at("contexts")) good &= context.at("failed").empty();
         if (report.contains("snapshot") && report.at("calls_then") == report.at("calls_now"))
             good &= report.at("differ").empty() && report.at("gone").empty();

@@ -10,7 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from harness import at_work, check, check_message, children_of, free_tcp_address, main, running, wait_for
+from harness import at_work, check, check_message, children_of, free_tcp_address, later, main, running, wait_for
 
 
 def start(world, name, *options):
@@ -283,7 +283,7 @@ def killed(world):
                     world.control("verify", images)
                     restore(world, app, images)
                 shutil.rmtree(images)
-                seconds += 0.01 + 0.05 * world.random.random()
+                seconds = later(world, seconds)
 
     # Between the script's end and what criu makes of it.
     for options, left in (([], False), (["--leave-running"], True)):
@@ -336,7 +336,7 @@ def killed_restore(world):
                     world.control("drop", session["id"], accept_failure=True)
             wait_for(lambda: not world.sessions(), lambda: f"the sessions of the failed restore to go: {world.sessions()}")
             world.control("verify", images)
-            seconds += 0.005 + 0.02 * world.random.random()
+            seconds = later(world, seconds, 0.02)
     restore(world, app, images)
     app.finish()
     server.stop()

@@ -9,7 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from harness import HERE, Skip, check, check_message, children_of, main, running, wait_for
+from harness import HERE, Skip, check, check_message, children_of, later, main, running, wait_for
 
 FAULTS = {}
 MIB = 48
@@ -277,7 +277,7 @@ def killed_anywhere(world):
                 brought_back(world, app, place / "one")
             unharmed(world, app)
             subprocess.run(["rm", "-rf", place / "one"], check=True)
-            seconds += 0.01 + 0.05 * world.random.random()
+            seconds = later(world, seconds)
         app.finish()
 
     app = start(world)
@@ -297,7 +297,7 @@ def killed_anywhere(world):
         app.kill()
         world.wait_state(app.pid, "parked")
         world.control("drop", app.pid)
-        seconds += 0.01 + 0.05 * world.random.random()
+        seconds = later(world, seconds)
     server.stop()
 
 

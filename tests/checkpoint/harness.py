@@ -51,6 +51,12 @@ def wait_for(condition, what, patience=None):
         time.sleep(0.002)
 
 
+def later(world, seconds, step=0.05):
+    """The next moment at which to interrupt something, until it is over before that: where it takes longer, the steps grow, so that a
+    busy machine has not many times the moments to go through, each of which takes many times as long."""
+    return seconds * (1 + 0.2 * world.random.random()) + step * (0.2 + world.random.random())
+
+
 class Timed:
     """With CRICKET_TEST_TIMES a test says of each step when it began and how long it took."""
     began = time.monotonic()
