@@ -325,6 +325,7 @@ void load_host(Session& session, bool coordinated, SnapshotReader& reader) {
                   for (size_t i; !stop && (i = next.fetch_add(1)) < pieces.size();)
                       reader.read("host", pieces[i].at, reinterpret_cast<void*>(pieces[i].address), pieces[i].bytes);
               });
+    if (meta.contains("host_image")) session.host_memory.image().load(meta["host_image"], reader, session.executed);
     session.managed.recreate(meta.value("managed", json::array()));
     for (const json& one : meta.at("copies_to_host"))
         session.copies_to_host.push_back({{{one[0], one[1]}}, nullptr, nullptr, one[2], nullptr});

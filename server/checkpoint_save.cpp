@@ -214,6 +214,8 @@ void capture_session(Session& session, Executor& executor, bool coordinated, boo
     if (!session.virtual_memory.empty()) meta["virtual"] = session.virtual_memory.describe();
     for (const auto& [place, entry] : session.journal.entries()) capture.journal.push_back(entry);
     meta["host"] = save_host(session, coordinated, writer, capture);
+    session.host_memory.image().expire(session.executed);
+    if (HostImage& image = session.host_memory.image(); !coordinated && image.known() && !image.open()) meta["host_image"] = image.save(writer);
     meta["managed"] = session.managed.describe();
     meta["copies_to_host"] = save_copies(session);
     if (on_device) {

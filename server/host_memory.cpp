@@ -26,6 +26,15 @@ uint64_t file_bytes(int fd) {
     return ::fstat(fd, &info) == 0 ? static_cast<uint64_t>(info.st_size) : 0;
 }
 
+// The parts of [from, end) that lie in one page each.
+template <class Function>
+void by_page(uint64_t from, uint64_t end, Function function) {
+    for (uint64_t next; from < end; from = next) {
+        next = std::min(end, from / page * page + page);
+        function(from, next - from);
+    }
+}
+
 // Which pages of a process are present: touched since it was restored.
 class TouchedPages {
   public:
@@ -45,6 +54,13 @@ class TouchedPages {
 };
 
 }  // namespace
+
+HostMemory::HostMemory(const DriverTable& driver) : image_(at(0)), driver_(driver) {}
+
+bool HostMemory::is(uint64_t inode) const {
+    struct stat info {};
+    return fd_ && ::fstat(fd_.get(), &info) == 0 && info.st_ino == inode;
+}
 
 bool HostMemory::reserve() {
     void* got = ::mmap(at(0), wire::host_span, PROT_NONE,
@@ -203,6 +219,10 @@ void HostMemory::merge(std::byte* theirs, pid_t pid, const std::vector<HostRange
         for (uint64_t i = 0; i < range.bytes; i += page) {
             const std::byte* mine = at(range.offset + i);
             std::byte* other = theirs + range.offset + i;
+            if (image_.covers(range.offset + i)) {
+                image_.bring(range.offset + i, other);
+                continue;
+            }
             if (std::memcmp(other, mine, page) != 0 && !pages.touched(address + i)) std::memcpy(other, mine, page);
         }
     }
@@ -215,7 +235,10 @@ void HostMemory::merge(std::byte* theirs, pid_t pid, const std::vector<HostRange
             const auto& [start, range] = *part;
             const uint64_t offset = range.offset + (from - start);
             const uint64_t bytes = std::min(end, start + range.bytes) - from;
-            if (std::memcmp(theirs + offset, at(offset), bytes) != 0) std::memcpy(theirs + offset, at(offset), bytes);
+            by_page(offset, offset + bytes, [&](uint64_t here, uint64_t some) {
+                if (image_.covers(here)) return;
+                if (std::memcmp(theirs + here, at(here), some) != 0) std::memcpy(theirs + here, at(here), some);
+            });
             from += bytes;
         }
     }
@@ -238,6 +261,7 @@ bool HostMemory::begin_exchange(int fd, pid_t pid, const std::vector<HostRange>&
     exchanged_ = static_cast<std::byte*>(theirs);
     exchanged_bytes_ = size;
     merge(exchanged_, pid, ours);
+    image_.forget();  // the device goes on
     for (const auto& [address, range] : ranges_) {
         const std::byte* from = exchanged_ + range.offset;
         base_.emplace_back(from, from + range.bytes);

@@ -2,10 +2,11 @@
 // Host memory of a session: the client's memfd, mapped at the same address as in the application and registered with
 // the driver range by range as the application allocates it.
 //
-// Which copy wins when a client attaches with a memfd of its own (it was restored)? The image was taken while the
-// device may still have been writing, so what the device wrote is newest here; what the application wrote since the
-// restore is newest there. Pages that the application has not touched since it was restored are taken from here,
-// and so are the destinations of copies whose end the application has not been told; the rest is the application's.
+// Which copy wins when a client attaches with a memfd of its own (it was restored)? What the device wrote after the image
+// was taken is newest here, the rest is the application's: HostImage knows which bytes are which. Without one, where nobody told
+// us of the dump, the image may be of any moment of the device's work: pages that the application has not touched since it was
+// last restored are taken from here, and so are the destinations of copies whose end the application has not been told; the
+// rest is the application's.
 #pragma once
 
 #include <cuda.h>
@@ -19,6 +20,7 @@
 
 #include "cricket/unique_fd.h"
 #include "driver_table.h"
+#include "host_image.h"
 
 namespace cricket::server {
 
@@ -37,7 +39,7 @@ struct HostRegistration {
 
 class HostMemory {
   public:
-    explicit HostMemory(const DriverTable& driver) : driver_(driver) {}
+    explicit HostMemory(const DriverTable& driver);
 
     // Reserves the address range, once.
     bool reserve();
@@ -61,6 +63,8 @@ class HostMemory {
     static std::byte* content(const HostRegistration& range);
     uint64_t bytes() const;      // registered
     uint64_t file_size() const;  // of the memfd
+    bool is(uint64_t inode) const;  // whether that is the memfd's
+    HostImage& image() { return image_; }
 
     // For a client that has to run callbacks before it can be attached, since device work awaits them: its memory and ours
     // are made the same (as adopt() would), and exchange() carries each later change of either over to the other.
@@ -83,6 +87,7 @@ class HostMemory {
     uint64_t exchanged_bytes_ = 0;
     std::vector<std::vector<std::byte>> base_;
 
+    HostImage image_;
     const DriverTable& driver_;
     UniqueFd fd_;
     uint64_t mapped_ = 0;                  // bytes of the memfd mapped from wire::host_base

@@ -28,12 +28,17 @@ enum class LinkKind : uint32_t {
     Replaced = 10,  // to the worker: the process that started at `request` has begun another session (it called exec)
     Checked = 11,   // to the supervisor: the snapshot that is loaded can be, here; its content comes now
     Image = 9,     // to the worker, with a file that a call will load (cricket/image_offer.h)
+    // Somebody, most likely criu, opens the client's host memory, `inode`, and waits for us (dump_watch.h).
+    Opened = 12,    // to the worker, which is waited for if it has begun to settle by `until_ns`, on the monotonic clock
+    Settling = 13,  // to the supervisor: it has
+    Settled = 14,   // to the supervisor: whoever waits may go on
 };
 
 struct LinkMessage {
     LinkKind kind{};
     uint32_t ok = 0;
     uint64_t request = 0;
+    uint64_t inode = 0, until_ns = 0;
     SharedName name;
     wire::Hello hello{};
     wire::ImageOffer image{};

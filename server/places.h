@@ -21,6 +21,7 @@ namespace places {
 
 inline constexpr uint64_t gib = uint64_t(1) << 30, tib = uint64_t(1) << 40;
 
+inline constexpr Place host_image{0x380000000000, tib};
 inline constexpr Place crew_stacks{0x390000000000, 64 * gib};
 inline constexpr Place snapshot_staging{0x391000000000, 64 * gib};
 inline constexpr Place memory_aside{0x392000000000, 896 * gib};
@@ -33,8 +34,8 @@ inline constexpr Place images{0x3d0000000000, 3 * tib};
 inline constexpr Place device_aside{0x600000000000, 64 * tib};
 
 constexpr bool are_apart() {
-    const Place in_order[] = {{wire::device_base, wire::device_span}, {wire::host_base, wire::host_span}, crew_stacks, snapshot_staging,
-                              memory_aside, channel, arrays_aside, pageable_up, completions, images,
+    const Place in_order[] = {{wire::device_base, wire::device_span}, {wire::host_base, wire::host_span}, host_image, crew_stacks,
+                              snapshot_staging, memory_aside, channel, arrays_aside, pageable_up, completions, images,
                               {wire::virtual_base, wire::virtual_span}, device_aside};
     for (size_t i = 1; i < std::size(in_order); ++i)
         if (in_order[i].address < in_order[i - 1].end()) return false;

@@ -67,7 +67,7 @@ int Supervisor::run() {
     helpers_.emplace_back([this] { housekeeping(); });
     helpers_.emplace_back([this] { load_state(); });
     for (;;) {
-        std::vector<pollfd> waiting = {{signals_.get(), POLLIN, 0}, {wake_.get(), POLLIN, 0}};
+        std::vector<pollfd> waiting = {{signals_.get(), POLLIN, 0}, {wake_.get(), POLLIN, 0}, {dump_watch_.get(), POLLIN, 0}};
         std::vector<SessionRef> linked;
         bool open = false, ending = false;
         {
@@ -78,6 +78,7 @@ int Supervisor::run() {
                 if (session->link && session->worker > 0 && session->error.empty()) linked.push_back(session);
             if (ending && sessions_.empty()) break;
         }
+        const size_t first_link = waiting.size();
         for (const SessionRef& session : linked) waiting.push_back({session->link.get(), POLLIN, 0});
         const size_t first_socket = waiting.size();
         if (open) {
@@ -86,7 +87,7 @@ int Supervisor::run() {
             rpc_listener_.add_to(&waiting);
             nvml_.add_to(&waiting);
         }
-        int timeout = -1;
+        int timeout = dump_watch_.expire();
         for (const int one : {rpc_listener_.timeout(), nvml_.timeout()})
             if (open && one >= 0) timeout = timeout < 0 ? one : std::min(timeout, one);
         if (::poll(waiting.data(), waiting.size(), timeout) < 0 && errno != EINTR) {
@@ -97,7 +98,8 @@ int Supervisor::run() {
         [[maybe_unused]] const ssize_t ignored = ::read(wake_.get(), &count, sizeof count);
         if (waiting[0].revents && !on_signal()) break;
         for (size_t i = 0; i < linked.size(); ++i)
-            if (waiting[2 + i].revents) on_link(linked[i]);
+            if (waiting[first_link + i].revents) on_link(linked[i]);
+        if (waiting[2].revents) on_opened();
         std::deque<Task> tasks;
         {
             std::lock_guard lock(mutex_);
@@ -128,6 +130,7 @@ int Supervisor::run() {
     control_socket_.unlink();
     rpc_listener_.close();
     nvml_.close();
+    dump_watch_.close();
     log_info("ended");
     return 0;
 }
@@ -237,6 +240,7 @@ void Supervisor::on_hello() {
             refuse_hello(*received, refusal, error);
             continue;
         }
+        dump_watch_.watch(received->host.get(), session->id);  // before it is attached: no dump after that is missed
         LinkMessage message;
         message.kind = LinkKind::Hello;
         message.hello = received->hello;
@@ -344,6 +348,8 @@ void Supervisor::on_link(const SessionRef& session) {
     ReceivedLinkMessage received = receive_link_message(session->link.get(), false);
     if (received.outcome == ReceivedLinkMessage::Outcome::Nothing) return;
     const LinkKind kind = received.message.kind;
+    if (received.outcome == ReceivedLinkMessage::Outcome::Message && kind == LinkKind::Settling) return dump_watch_.begun(received.message.request);
+    if (received.outcome == ReceivedLinkMessage::Outcome::Message && kind == LinkKind::Settled) return dump_watch_.let_go(received.message.request);
     if (received.outcome == ReceivedLinkMessage::Outcome::Message && kind != LinkKind::Started && kind != LinkKind::Checked)
         return on_exchange(session, received.message, std::move(received.fds));
     std::lock_guard lock(mutex_);
@@ -362,6 +368,22 @@ void Supervisor::on_link(const SessionRef& session) {
         log_error("session %s did not start: %s", session_name(session->id).c_str(), session->error.c_str());
     }
     changed_.notify_all();
+}
+
+void Supervisor::on_opened() {
+    for (const DumpWatch::Opened& opened : dump_watch_.take()) {
+        SessionRef session;
+        {
+            std::lock_guard lock(mutex_);
+            if (auto found = sessions_.find(opened.session); found != sessions_.end()) session = found->second;
+        }
+        LinkMessage message;
+        message.kind = LinkKind::Opened;
+        message.request = opened.number;
+        message.inode = opened.inode;
+        message.until_ns = opened.until_ns;
+        if (!session || !send_link_message(session->link.get(), message)) dump_watch_.let_go(opened.number);
+    }
 }
 
 // A worker that does not read its answer waits for it in vain: the others are not held up.
@@ -427,6 +449,7 @@ void Supervisor::reap() {
             }
             session->worker = -1;
             session->gone = true;
+            dump_watch_.forget(session->id);
             std::erase_if(published_, [&](const auto& one) { return one.second.session == session->id; });
             if (session->started && !ending_) stored.swap(session->stored_at);
             sessions_.erase(session->id);

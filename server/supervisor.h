@@ -27,6 +27,7 @@
 #include "control_client.h"
 #include "control_service.h"
 #include "criu_watch.h"
+#include "dump_watch.h"
 #include "environment.h"
 #include "hello_socket.h"
 #include "link_message.h"
@@ -119,6 +120,7 @@ class Supervisor {
     void on_control();
     bool on_signal();
     void on_link(const SessionRef& session);
+    void on_opened();
     void on_exchange(const SessionRef& session, const LinkMessage& message, std::vector<UniqueFd> fds);
     void reap();
     void begin_end();
@@ -164,6 +166,7 @@ class Supervisor {
     RpcListener rpc_listener_;
     NvmlStarter nvml_;
     UniqueFd signals_, wake_;
+    DumpWatch dump_watch_;
 
     std::mutex mutex_;
     std::condition_variable changed_;  // a session started, failed or went; the server is ending

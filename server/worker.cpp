@@ -120,6 +120,7 @@ std::future<OpResult> Worker::post(std::function<OpResult()> command) {
         std::lock_guard lock(mutex_);
         commands_.push_back(std::move(task));
         have_commands_.store(true);
+        if (sleeps_) ring_->wake();
     }
     changed_.notify_all();
     return result;
@@ -275,6 +276,7 @@ void Worker::idle(uint64_t idle_ns) {
         }
     }
     // Data in the up buffer whose place the client wants is awaited as a reply is.
+    look_at_copy();
     const bool waiting = executor_.waiting() ||
                          (ring_->channel().client_page().wants_progress.load(std::memory_order_acquire) &&
                           ring_->channel().server_page().up_head.load(std::memory_order_relaxed) < session_.up_end);
@@ -285,7 +287,19 @@ void Worker::idle(uint64_t idle_ns) {
     asleep_ = true;
     if (idle_ns > keep_spares_ns && !waiting) session_.device_memory.release_spares();
     if (state_ == SessionState::Running) publish_status();
-    ring_->sleep(sleep_us);
+    sleep(sleep_us);
+}
+
+// Until the client posts something, or a command comes.
+void Worker::sleep(uint64_t most_us) {
+    {
+        std::lock_guard lock(mutex_);
+        if (!commands_.empty()) return;
+        sleeps_ = true;  // ring_ stays
+    }
+    ring_->sleep(most_us);
+    std::lock_guard lock(mutex_);
+    sleeps_ = false;
 }
 
 // Device work that waits for a callback of the application would wait for ever: then the session is parked with that work
@@ -312,6 +326,7 @@ void Worker::settle() {
     if (const CUresult status = session_.synchronize_all(); status != CUDA_SUCCESS)
         log_warn("session %llu: the device answers error %d while parking", id(), static_cast<int>(status));
     session_.device_memory.release_spares();
+    session_.host_memory.image().close(session_.executed);
     executor_.save_bulk(*ring_);
     session_.channel_leaves();
     ring_.reset();

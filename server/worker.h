@@ -54,6 +54,7 @@ class Worker final : public WorkerOps {
     void attach_stream(const ucred& peer, UniqueFd connection) override;
     void offer(const wire::ImageOffer& offer, UniqueFd file) override { session_.images.offer(offer, std::move(file)); }
     void replaced(uint64_t process_started) override;
+    void opened(uint64_t inode, uint64_t until_ns, std::function<void()> settling, std::function<void()> settled) override;
     SessionStatus status() override;
     OpResult quiesce(uint32_t timeout_ms, const std::function<bool()>& unwanted) override;
     OpResult resume() override;
@@ -77,12 +78,16 @@ class Worker final : public WorkerOps {
     void run();
     void run_commands();
     bool may_step();
+    bool stands_still();
+    void settle_for_dump(uint64_t inode);
+    void look_at_copy();
     void park();
     void settle();
     void settle_unless_callbacks();
     void step_joining();
     std::string begin_joining(const wire::Hello& hello, const ucred& peer, ring::Channel& channel, UniqueFd host);
     void idle(uint64_t idle_ns);
+    void sleep(uint64_t most_us);
     void set_state(SessionState state);
     void publish_status();
     void attach_once_more(const wire::Hello& hello, const ucred& peer);
@@ -114,6 +119,7 @@ class Worker final : public WorkerOps {
     ring::SpinBudget spin_budget_;  // of ns without work
     uint64_t spin_ = 0;             // of it, this time
     bool asleep_ = false;           // since there was work
+    uint64_t dumped_tail_ = 0;      // of the ring when host memory was copied for a dump
     uint64_t behind_callback_ = 0;  // calls looked at since a callback is due
     bool client_host_wins_ = false;  // restored from a coordinated checkpoint: its host memory was not saved here
     SessionState state_ = SessionState::Starting;
@@ -125,6 +131,7 @@ class Worker final : public WorkerOps {
     std::condition_variable changed_;
     std::deque<std::packaged_task<OpResult()>> commands_;
     std::atomic<bool> have_commands_{false};
+    bool sleeps_ = false;  // the executor, on the ring
     std::atomic<bool> stop_{false};
     SessionStatus published_;
     bool status_wanted_ = false;

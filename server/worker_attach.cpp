@@ -109,6 +109,7 @@ std::string Worker::begin_joining(const wire::Hello& hello, const ucred& peer, r
     joining->channel_fd.reset(::fcntl(channel.fd(), F_DUPFD_CLOEXEC, 0));
     joining->pidfd.reset(static_cast<int>(::syscall(SYS_pidfd_open, peer.pid, 0)));
     if (ClientProcess now; !now.follow(peer.pid) || !now.maps(channel.fd())) joining->pidfd.reset();  // gone, whoever has its number
+    session_.host_memory.image().expire(session_.executed);
     if (!session_.host_memory.begin_exchange(
             host_fd.get(), peer.pid, session_.untold_copies(channel.client_page().callback_begun.load()),
             &why))
@@ -233,6 +234,7 @@ void Worker::do_attach(const wire::Hello& hello, const ucred& peer, UniqueFd cha
     if (const auto refusal = server->position(hello, session_.executed, &why); refusal != wire::Refusal::None)
         return refuse_mapped(refusal);
     session_.any_context();
+    session_.host_memory.image().expire(session_.executed);
     if (!session_.host_memory.adopt(
             std::move(host_fd), client_host_wins_, peer.pid,
             session_.untold_copies(server->channel().client_page().callback_begun.load()), &why))

@@ -113,6 +113,15 @@ void WorkerLink::run() {
                 log_error("a control call cannot be answered: %s", error.what());
                 connections_.pop_back();
             }
+        } else if (received.message.kind == LinkKind::Opened) {
+            const auto say = [this, request = received.message.request](LinkKind kind) {
+                LinkMessage message;
+                message.kind = kind;
+                message.request = request;
+                if (!send_link_message(fd_.get(), message))
+                    log_warn("the supervisor does not hear that a dump may go on: %s", std::strerror(errno));
+            };
+            ops_.opened(received.message.inode, received.message.until_ns, [say] { say(LinkKind::Settling); }, [say] { say(LinkKind::Settled); });
         } else if (received.message.kind == LinkKind::Replaced) {
             ops_.replaced(received.message.request);
         } else if (received.message.kind == LinkKind::Image && fds.size() == 1) {

@@ -75,6 +75,12 @@ class WorkerOps {
     }
     // The process that started at this time has begun another session: what it attached before, it has let go.
     virtual void replaced(uint64_t process_started) { (void)process_started; }
+    // Somebody, most likely criu, opens the client's host memory and waits until `settled` is called, if `settling` was by
+    // `until_ns` (the monotonic clock). Does not wait; both may be called from any thread.
+    virtual void opened(uint64_t inode, uint64_t until_ns, std::function<void()> settling, std::function<void()> settled) {
+        (void)inode, (void)until_ns, (void)settling;
+        settled();
+    }
     virtual SessionStatus status() = 0;
     // Stops execution at a call boundary and waits for the device, at most `timeout_ms`, and until nobody wants it any more
     // (`unwanted`, which is asked from another thread; empty: somebody does). Blocks.
