@@ -411,7 +411,10 @@ OpResult Worker::quiesce(uint32_t timeout_ms, const std::function<bool()>& unwan
             return OpResult::failure(std::string("the device has a sticky error: ") + (name ? name : "unknown"));
         }
         executor_.finish_waiting(ring_.get());
-        set_state(SessionState::Quiesced);
+        if (client_.exited())  // the host memory here is then the newest, as of any parked session
+            park();
+        else
+            set_state(SessionState::Quiesced);
         return {};
     });
 }
