@@ -112,7 +112,11 @@ class Session {
     uint64_t current_home() const { return homes_.empty() ? current_ : home(current_); }
     void forget_current() { current_known_ = false; }  // somebody else may have changed it
     bool any_context();                           // makes some living context current; false when there is none
-    bool busy();                                  // whether any context's device work is not over
+    // Whether any context's device work is not over. Of what cannot be asked it is not said; `all_told` is false then.
+    bool busy(bool* all_told = nullptr);
+    // Whether all contexts' work is over for certain; and whether that can be told at all.
+    bool idle();
+    bool can_tell_idle() const;
     CUresult synchronize_all();                   // every context's device work; the first error
     std::map<CUdevice, unsigned> primary_retained;
     std::map<CUdevice, uint64_t> primary_numbers;  // once retained, for ever

@@ -4,17 +4,25 @@
 
 namespace cricket::server {
 
-bool Session::busy() {
+bool Session::busy(bool* all_told) {
     for (const auto& [number, device] : context_devices) {
         if (make_current(number) != CUDA_SUCCESS) continue;
         CUevent& marker = busy_markers_[number];
         if (!marker) marker = all_work();
+        if (!marker && all_told) *all_told = false;
         if (!marker) continue;  // a sticky error, which synchronize_all() will tell
         if (driver.cuEventQuery(marker) == CUDA_ERROR_NOT_READY) return true;
         give_event(marker);
         marker = nullptr;
     }
     return false;
+}
+
+bool Session::can_tell_idle() const { return !captures.any() && green_contexts.empty(); }
+
+bool Session::idle() {
+    bool all_told = can_tell_idle();
+    return !busy(&all_told) && all_told;
 }
 
 // The driver looks for text in its own synchronizing calls; these return at once, since nothing is left to wait for.

@@ -275,8 +275,8 @@ void Worker::idle(uint64_t idle_ns) {
             return;
         }
     }
-    // Data in the up buffer whose place the client wants is awaited as a reply is.
     look_at_copy();
+    // Data in the up buffer whose place the client wants is awaited as a reply is.
     const bool waiting = executor_.waiting() ||
                          (ring_->channel().client_page().wants_progress.load(std::memory_order_acquire) &&
                           ring_->channel().server_page().up_head.load(std::memory_order_relaxed) < session_.up_end);

@@ -16,11 +16,11 @@ constexpr uint64_t margin_ns = 200'000'000;  // in which what we say reaches the
 
 }  // namespace
 
-// Nothing posted, nothing executing.
+// Nothing posted, nothing at work. A quiesced session's device was waited for, and what is posted is not executed.
 bool Worker::stands_still() {
     session_.callbacks.collect();
-    return (!ring_ || state_ == SessionState::Quiesced || ring_->empty()) && !session_.callbacks.pending() &&
-           !executor_.waiting() && !session_.captures.any() && !session_.busy();
+    if (session_.callbacks.pending() || executor_.waiting()) return false;
+    return state_ == SessionState::Quiesced || (ring_->empty() && session_.idle());
 }
 
 void Worker::settle_for_dump(uint64_t inode) {
@@ -36,7 +36,7 @@ void Worker::settle_for_dump(uint64_t inode) {
     const uint64_t began = now_ns();
     const uint64_t patience = HostImage::room_for(memory.ranges()) ? for_device_ns : without_room_ns;
     bool still = stands_still();
-    while (!still && state_ == SessionState::Running && !session_.callbacks.pending() && !session_.captures.any() &&
+    while (!still && state_ == SessionState::Running && !session_.callbacks.pending() && session_.can_tell_idle() &&
            now_ns() - began < patience) {
         const bool moved = may_step() && executor_.step(*ring_);
         if (executor_.said_goodbye()) return;

@@ -3,6 +3,7 @@
 // each SIGUSR1, without any CUDA call; at the last one it waits for the kernel, and all words must be there. So pages are
 // written by both sides, and between two calls it can be dumped and restored as often as one likes. With --phase-ms it needs no
 // signals: again and again it launches a kernel, writes its words for so long, and waits.
+#include <cuda.h>
 #include <signal.h>
 #include <time.h>
 
@@ -11,7 +12,7 @@
 using namespace example;
 
 constexpr unsigned pages = 16, words = pages * 1024;
-static long work_ms = 0, writes = 1, polls = 0, phase_ms = 0;
+static long work_ms = 0, writes = 1, polls = 0, phase_ms = 0, green = 0;
 
 // The first half of its words at once, the others when it has taken its time.
 __global__ void write(volatile unsigned* all, unsigned with, long rounds, unsigned* scratch) {
@@ -41,6 +42,19 @@ static long rounds_for(double ms, volatile unsigned* all, unsigned* scratch) {
 static void say(const char* text) {
     std::printf("%s\n", text);
     std::fflush(stdout);
+}
+
+static void check(CUresult result) {
+    if (result != CUDA_SUCCESS) fail("pinned: error %d of the driver", int(result));
+}
+
+static void make_green() {
+    CUdevResource all;
+    CUdevResourceDesc description;
+    CUgreenCtx made;
+    check(cuDeviceGetDevResource(0, &all, CU_DEV_RESOURCE_TYPE_SM));
+    check(cuDevResourceGenerateDesc(&description, &all, 1));
+    check(cuGreenCtxCreate(&made, description, 0, CU_GREEN_CTX_DEFAULT_STREAM));
 }
 
 static void write_mine(volatile unsigned* all, unsigned* mine) {
@@ -83,6 +97,7 @@ int main(int argc, char** argv) {
           {{"work-ms", "time that the kernel takes whose end is not awaited (0: no such kernel)", &work_ms},
            {"writes", "signals at which the program writes its words (1)", &writes},
            {"phase-ms", "without signals: how long the program writes in each step (0: with signals)", &phase_ms},
+           {"green", "1: with a green context, unused (0)", &green},
            {"polls", "1: it waits for the kernel's last word, without a call, before the last signal (0)", &polls}});
     sigset_t usr1;
     sigemptyset(&usr1);
@@ -94,6 +109,7 @@ int main(int argc, char** argv) {
     auto* all = static_cast<volatile unsigned*>(pinned);
     const long rounds = work_ms ? rounds_for(static_cast<double>(work_ms), all, scratch) : 0;
     unsigned kernels = 1, mine = 1;
+    if (green) make_green();
     write<<<1, 1>>>(all, kernels, 0, scratch);
     CUDA_CHECK(cudaDeviceSynchronize());
     for (unsigned i = 1; i < words; i += 2) all[i] = mine;

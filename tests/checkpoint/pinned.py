@@ -4,7 +4,7 @@
 so is what a kernel writes while, and after, it is dumped, to the byte (pinned.cu).
 
 again: dumped and restored three times, the program writing in between; touched: a kernel runs that writes into the same pages.
-short, long: both; the device is awaited by the dump, or not. replaced, replaced-long: with a snapshot and another server. ended: the server is told to end, and another goes on.
+short, long: both; the device is awaited by the dump, or not. green: of whose work nobody can tell whether it is over. replaced, replaced-long: with a snapshot and another server. ended: the server is told to end, and another goes on.
 twice: the same image is restored a second time, after what the first one wrote came to nothing. left-running: an image of a
 program that went on and wrote more. random: dumps at random moments, some before the first call after the one before. polls: the kernel's word is seen without a call. stopped: a worker that does not answer
 holds up no dump.
@@ -75,8 +75,8 @@ def again(world):
     run.finish()
 
 
-def beside_kernel(world, work_ms, dumped_again, replaced=False):
-    run = Run(world, work_ms)
+def beside_kernel(world, work_ms, dumped_again, replaced=False, *more):
+    run = Run(world, work_ms, 1, *more)
     run.dump("first")
     if replaced:
         run.replace_server()
@@ -167,6 +167,7 @@ PARTS = {
     "touched": lambda world: beside_kernel(world, LONG_MS, False),
     "short": lambda world: beside_kernel(world, 50, True),
     "long": lambda world: beside_kernel(world, LONG_MS, True),
+    "green": lambda world: beside_kernel(world, LONG_MS, True, False, "--green", "1"),
     "replaced": lambda world: beside_kernel(world, 0, True, True),
     "replaced-long": lambda world: beside_kernel(world, LONG_MS, True, True),
     "ended": ended,
