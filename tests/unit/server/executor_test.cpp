@@ -125,7 +125,7 @@ TEST_F(ExecutorTest, APieceThatCannotBeFetchedIsToldToItsOwnThread) {
     ASSERT_EQ(client_.post(request(Proc::cuMemcpyHtoDAsync_v2, xdr_cuMemcpyHtoDAsync_v2_args, copy, 2)), ring::Status::Ok);
     ASSERT_TRUE(executor_.step(loopback_.server));
     device_is_done = true;
-    for (int i = 0; i < 1000 && !answered(waits); ++i) executor_.poll(&loopback_.server), ::usleep(100);
+    for (int i = 0; i < 600'000 && !answered(waits); ++i) executor_.poll(&loopback_.server), ::usleep(100);
     const Answer other = answer(waits);
     EXPECT_EQ(other.status, CUDA_SUCCESS);
     EXPECT_EQ(other.posted.result, CUDA_SUCCESS) << "told to a thread that copies nothing";

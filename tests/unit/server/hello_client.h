@@ -117,6 +117,7 @@ class ServerProcess {
         if (pid == 0) {
             const int fd = ::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
             ::dup2(fd, STDERR_FILENO);
+            ::setenv("CRICKET_TEST_GATE", (socket + ".go-on").c_str(), 1);
             ::execv(arguments[0], arguments.data());
             ::_exit(127);
         }
@@ -135,6 +136,8 @@ class ServerProcess {
         return status;
     }
     bool alive() { return ::waitpid(pid, nullptr, WNOHANG) == 0; }
+    // Snapshots of a program called "slow" take until then.
+    void go_on() { UniqueFd(::open((socket_ + ".go-on").c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600)); }
     // Waits until it answers.
     ControlClient control() {
         EXPECT_TRUE(eventually([this] {

@@ -278,6 +278,7 @@ TEST_F(SupervisorTest, ASlowSnapshotKeepsNobodyWaiting) {
     EXPECT_EQ(other.attach(socket), AttachState::Attached);
     EXPECT_EQ(control.status().sessions.size(), 2u);
     EXPECT_FALSE(saved);
+    server.go_on();
     saving.join();
 }
 

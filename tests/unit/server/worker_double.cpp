@@ -70,7 +70,7 @@ class WorkerDouble : public WorkerOps {
         SessionStatus now = status();
         if (now.state == SessionState::Running) return OpResult::failure("the session is running");
         if (now.program == "unsavable") return OpResult::failure("texture object 7 cannot be saved");
-        if (now.program == "slow") std::this_thread::sleep_for(std::chrono::milliseconds(700));
+        while (now.program == "slow" && ::access(std::getenv("CRICKET_TEST_GATE"), F_OK) != 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
         try {
             SnapshotWriter writer(directory);
             writer.begin("state").write(&now.calls, sizeof now.calls);
