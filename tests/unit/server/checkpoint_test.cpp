@@ -165,7 +165,7 @@ TEST_F(Checkpoint, AnInterruptLeavesTheApplicationAlive) {
     const pid_t ctl = start_ctl({"checkpoint", pid(), out}, {});
     EXPECT_TRUE(eventually([&] { return session().state == SessionState::Quiesced; }));
     ::kill(ctl, SIGINT);
-    server.go_on();
+    server_.go_on();
     expect_refused(finish_ctl(ctl), HasSubstr("interrupted"));
     expect_unharmed();
 }
@@ -176,7 +176,7 @@ TEST_F(Checkpoint, AKilledCricketctlLeavesTheApplicationAlive) {
     EXPECT_TRUE(eventually([&] { return session().state == SessionState::Quiesced; }));
     ::kill(ctl, SIGKILL);
     finish_ctl(ctl);
-    server.go_on();
+    server_.go_on();
     EXPECT_TRUE(eventually([&] { return session().state == SessionState::Running; }));
     EXPECT_EQ(::waitpid(app, nullptr, WNOHANG), 0);
     EXPECT_FALSE(std::filesystem::exists(out));
