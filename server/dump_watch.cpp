@@ -30,14 +30,15 @@ DumpWatch::DumpWatch() : group_(::fanotify_init(FAN_CLASS_CONTENT | FAN_CLOEXEC 
             std::strerror(errno));
 }
 
-void DumpWatch::watch(int memfd, uint64_t session) {
+bool DumpWatch::watch(int memfd, uint64_t session) {
     struct stat info {};
-    if (!group_ || ::fstat(memfd, &info) != 0) return;
+    if (!group_ || ::fstat(memfd, &info) != 0) return false;
     const std::string path = "/proc/self/fd/" + std::to_string(memfd);
-    if (::fanotify_mark(group_.get(), FAN_MARK_ADD, FAN_OPEN_PERM, AT_FDCWD, path.c_str()) != 0)
-        return log_warn("dumps of session s%llu are not noticed: %s", static_cast<unsigned long long>(session),
-                        std::strerror(errno));
-    if (!watched_.try_emplace(info.st_ino, Watched{session, next_++}).second) return;
+    if (::fanotify_mark(group_.get(), FAN_MARK_ADD, FAN_OPEN_PERM, AT_FDCWD, path.c_str()) != 0) {
+        log_warn("dumps of session s%llu are not noticed: %s", static_cast<unsigned long long>(session), std::strerror(errno));
+        return false;
+    }
+    if (!watched_.try_emplace(info.st_ino, Watched{session, next_++}).second) return true;
     auto oldest = watched_.end();
     unsigned count = 0;
     for (auto it = watched_.begin(); it != watched_.end(); ++it) {
@@ -45,6 +46,7 @@ void DumpWatch::watch(int memfd, uint64_t session) {
         if (count++ == 0 || it->second.number < oldest->second.number) oldest = it;
     }
     if (count > most_watched) watched_.erase(oldest);
+    return true;
 }
 
 void DumpWatch::forget(uint64_t session) {

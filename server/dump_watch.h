@@ -17,7 +17,7 @@ class DumpWatch {
   public:
     DumpWatch();
     int get() const { return group_.get(); }  // to be polled; -1: not allowed
-    void watch(int memfd, uint64_t session);
+    bool watch(int memfd, uint64_t session);  // whether it is
     void forget(uint64_t session);
     void close();  // whoever waits goes on
 

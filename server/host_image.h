@@ -46,6 +46,7 @@ class HostImage {
     void bring(uint64_t offset, std::byte* theirs) const;
 
     bool known() const { return !pieces_.empty(); }
+    bool known_at(uint64_t executed) const { return known() && !open() && executed_ == executed; }
     nlohmann::json save(SnapshotWriter& writer) const;  // closed
     void load(const nlohmann::json& saved, SnapshotReader& reader, uint64_t executed);
 

@@ -16,7 +16,7 @@
 namespace cricket::server {
 
 enum class LinkKind : uint32_t {
-    Hello = 1,    // to the worker, with the channel and the host-memory memfd
+    Hello = 1,    // to the worker, with the channel and the host-memory memfd; ok: Opened will tell of its dumps
     Control = 2,  // to the worker, with a stream socket that speaks control.x
     Stream = 3,   // to the worker, with a client's stream connection whose attach call has not been read yet
     Started = 4,  // to the supervisor: ok, or the reason in text

@@ -240,9 +240,9 @@ void Supervisor::on_hello() {
             refuse_hello(*received, refusal, error);
             continue;
         }
-        dump_watch_.watch(received->host.get(), session->id);  // before it is attached: no dump after that is missed
         LinkMessage message;
         message.kind = LinkKind::Hello;
+        message.ok = dump_watch_.watch(received->host.get(), session->id);  // before it is attached: no dump after that is missed
         message.hello = received->hello;
         message.peer = received->peer;
         if (send_link_message(session->link.get(), message,

@@ -286,6 +286,7 @@ void Worker::idle(uint64_t idle_ns) {
     if (!asleep_) spin_budget_.in_vain();
     asleep_ = true;
     if (idle_ns > keep_spares_ns && !waiting) session_.device_memory.release_spares();
+    if (idle_ns > longest_sleep_us * 1000 && !waiting && !told_of_dumps_) note_standstill();
     if (state_ == SessionState::Running) publish_status();
     sleep(sleep_us);
 }

@@ -54,6 +54,7 @@ class Worker final : public WorkerOps {
     void attach_stream(const ucred& peer, UniqueFd connection) override;
     void offer(const wire::ImageOffer& offer, UniqueFd file) override { session_.images.offer(offer, std::move(file)); }
     void replaced(uint64_t process_started) override;
+    void told_of_dumps(bool told) override { told_of_dumps_ = told; }
     void opened(uint64_t inode, uint64_t until_ns, std::function<void()> settling, std::function<void()> settled) override;
     SessionStatus status() override;
     OpResult quiesce(uint32_t timeout_ms, const std::function<bool()>& unwanted) override;
@@ -81,6 +82,7 @@ class Worker final : public WorkerOps {
     bool stands_still();
     void settle_for_dump(uint64_t inode);
     void look_at_copy();
+    void note_standstill();
     void park();
     void settle();
     void settle_unless_callbacks();
@@ -124,6 +126,7 @@ class Worker final : public WorkerOps {
     bool client_host_wins_ = false;  // restored from a coordinated checkpoint: its host memory was not saved here
     SessionState state_ = SessionState::Starting;
     std::function<void()> end_, displaced_, checked_ = [] {};
+    std::atomic<bool> told_of_dumps_{true};
     std::atomic<bool> plain_{false};  // a client over a plain transport has the executor to itself
     bool over_ = false;  // the session has ended; commands are still answered
 

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "cricket/clock.h"
+#include "criu_watch.h"
 #include "log.h"
 #include "worker.h"
 
@@ -62,6 +63,17 @@ void Worker::settle_for_dump(uint64_t inode) {
             "memory: what kernels write there from now on may be lost",
             id(), static_cast<double>(memory.bytes()) / 1048576);
     }
+}
+
+// Where nobody tells us of dumps: an image holds all if the device stood still before it was taken, as it did if it does now,
+// for criu traces a process before it reads anything of it.
+void Worker::note_standstill() {
+    HostMemory& memory = session_.host_memory;
+    const uint64_t executed = session_.executed;
+    if (state_ != SessionState::Running || memory.ranges().empty() || memory.image().known_at(executed)) return;
+    if (!stands_still() || session_.client_pid <= 0 || tracer_of(session_.client_pid) != 0) return;
+    memory.image().take_all(memory.ranges(), executed);
+    log_debug("session %llu: the device stands still after call %llu", id(), static_cast<unsigned long long>(executed));
 }
 
 // Of a client that is let go on, nobody needs the copy any more.

@@ -101,6 +101,7 @@ void WorkerLink::run() {
         collect(false);
         std::vector<UniqueFd>& fds = received.fds;
         if (received.message.kind == LinkKind::Hello && fds.size() == 2) {
+            ops_.told_of_dumps(received.message.ok);
             ops_.attach(received.message.hello, received.message.peer, std::move(fds[0]), std::move(fds[1]));
         } else if (received.message.kind == LinkKind::Stream && fds.size() == 1) {
             ops_.attach_stream(received.message.peer, std::move(fds[0]));

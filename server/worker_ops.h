@@ -75,6 +75,8 @@ class WorkerOps {
     }
     // The process that started at this time has begun another session: what it attached before, it has let go.
     virtual void replaced(uint64_t process_started) { (void)process_started; }
+    // Whether opened() will tell of the client's dumps; before each attach().
+    virtual void told_of_dumps(bool told) { (void)told; }
     // Somebody, most likely criu, opens the client's host memory and waits until `settled` is called, if `settling` was by
     // `until_ns` (the monotonic clock). Does not wait; both may be called from any thread.
     virtual void opened(uint64_t inode, uint64_t until_ns, std::function<void()> settling, std::function<void()> settled) {

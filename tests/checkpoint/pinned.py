@@ -7,7 +7,7 @@ again: dumped and restored three times, the program writing in between; touched:
 short, long: both; the device is awaited by the dump, or not. green: of whose work nobody can tell whether it is over. replaced, replaced-long: with a snapshot and another server. ended: the server is told to end, and another goes on.
 twice: the same image is restored a second time, after what the first one wrote came to nothing. left-running: an image of a
 program that went on and wrote more. random: dumps at random moments, some before the first call after the one before. polls: the kernel's word is seen without a call. stopped: a worker that does not answer
-holds up no dump.
+holds up no dump. unasked: a server that may not use fanotify, after the device stood still.
 """
 import os
 import signal
@@ -29,11 +29,11 @@ def says(app, line, times=1):
 class Run:
     """A program that stands where it waits for a signal, and its server."""
 
-    def __init__(self, world, work_ms=0, writes=1, *more, begun="ready"):
+    def __init__(self, world, work_ms=0, writes=1, *more, begun="ready", unasked=False):
         self.world, self.written = world, 0
         self.folder = world.folder / f"run{world.next_number()}"
-        self.server = world.start_server()
-        if "dumps are not noticed" in self.server.log.read_text(errors="replace"):
+        self.server = world.start_server(environment={"CRICKET_LOG": "debug"})
+        if not unasked and "dumps are not noticed" in self.server.log.read_text(errors="replace"):
             raise Skip("the server may not use fanotify here (CAP_SYS_ADMIN)")
         self.app = world.start_program([world.build / "tests/checkpoint/pinned", "--work-ms", str(work_ms), "--writes", str(writes), *more])
         says(self.app, begun)
@@ -139,6 +139,22 @@ def random(world):
         run.server.stop()
 
 
+def unasked(world):
+    program = world.folder / "unasked-server"
+    program.write_text(f'#!/bin/sh\nexec setpriv --bounding-set -sys_admin --inh-caps -sys_admin {world.server_program} "$@"\n')
+    program.chmod(0o755)
+    privileged, world.server_program = world.server_program, program
+    run = Run(world, 0, 2, unasked=True)
+    check("dumps are not noticed" in run.server.log.read_text(errors="replace"), "the server may use fanotify")
+    for number in range(2):
+        wait_for(lambda: "the device stands still after call" in run.server.log.read_text(errors="replace"), "the device to stand still")
+        run.dump_and_restore(f"{number}")
+        run.write()
+    run.dump_and_restore("last")
+    run.finish()
+    world.server_program = privileged
+
+
 def polls(world):
     run = Run(world, 50, 1, "--polls", "1")
     run.dump_and_restore("image")
@@ -174,6 +190,7 @@ PARTS = {
     "twice": twice,
     "left-running": left_running,
     "random": random,
+    "unasked": unasked,
     "polls": polls,
     "stopped": stopped,
 }
