@@ -143,9 +143,20 @@ def interrupted(world):
     check(result.returncode == 0 and "has ended" in result.stdout, f"a run after the end: {result.stdout}")
 
 
+def train_below(pid):
+    for child in children_of(pid):
+        try:
+            found = child if os.readlink(f"/proc/{child}/exe").endswith("/train") else train_below(child)
+        except FileNotFoundError:
+            continue  # it has just ended
+        if found:
+            return found
+    return None
+
+
 def wrapped(world):
     """A script around the program, with a pipe, and one program after the other; begun again at once."""
-    job = Job(world, 8000, every=1, script="before=here; {program} | cat; echo $before; {program}; echo over")
+    job = Job(world, 0, every=1, script="before=here; {program} | cat; echo $before; {program}; echo over")
     for _ in range(2):
         before = job.newest()
         job.begin()
@@ -154,13 +165,23 @@ def wrapped(world):
         job.stop()
         check(not children_of(os.getpid()) or all(not running(child) for child in children_of(os.getpid())), "something is left running")
     job.begin()
+    output = job.folder / "output"
+    for number in range(2):
+
+        def at_work():
+            job.listen()
+            parts = output.read_text().split("here\n")
+            return len(parts) == number + 1 and "step " in parts[-1] and train_below(job.pid)
+
+        os.kill(wait_for(at_work, lambda: f"the script's program {number}: {job.said()}"), signal.SIGTERM)
     job.wait_end(0)
-    parts = (job.folder / "output").read_text().split("here\n")
-    server = world.start_server()
-    undisturbed = world.start("train", "--steps", job.steps).finish(stop=False)
-    server.stop()
+    parts = output.read_text().split("here\n")
     check(len(parts) == 2 and parts[1].endswith("over\n"), f"the script's own output: {parts[-1][-200:]}")
-    check(all(losses(part) == losses(undisturbed) for part in parts), "the losses are not those of an undisturbed run")
+    server = world.start_server()
+    for part in parts:
+        undisturbed = world.start("train", "--steps", str(len(losses(part)))).finish(stop=False)
+        check(losses(part) == losses(undisturbed), "the losses are not those of an undisturbed run")
+    server.stop()
 
 
 def stuck(world):
