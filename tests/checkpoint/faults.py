@@ -9,7 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from harness import HERE, Skip, check, check_message, children_of, later, main, running, wait_for
+from harness import HERE, Skip, check, check_message, children_of, later, main, running, stat_of, wait_for
 
 FAULTS = {}
 MIB = 48
@@ -288,7 +288,12 @@ def killed_anywhere(world):
         world.children.status.pop(app.pid, None)
         finished = not killed_after(world, seconds, "restore", place / "one")
         world.control("verify", place / "one")
-        world.children.reap()
+
+        def decided():  # criu kills what it does not finish, and does not wait for its end
+            world.children.reap()
+            return not running(app.pid) or (world.session_of(app.pid) or {}).get("state") == "running"
+
+        wait_for(decided, lambda: f"the program to run or to end; it is {stat_of(app.pid)}")
         if not running(app.pid):
             world.children.status.pop(app.pid, None)
             check(not finished, "restored, and not there")
