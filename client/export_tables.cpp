@@ -10,6 +10,7 @@
 #include <cstring>
 #include <utility>
 
+#include "client/compile_cache.h"
 #include "client/contexts.h"
 #include "client/devices.h"
 #include "client/log.h"
@@ -32,6 +33,7 @@ enum Table {
     tools_context,
     tools_module,
     topology,
+    compilations,
     table_count
 };
 
@@ -78,11 +80,14 @@ constexpr TableInfo tables[table_count] = {
      17,
      true,
      "multiprocessor topology"},
+    {{0xda, 0x91, 0x51, 0xd3, 0x3a, 0xe6, 0xcc, 0x41, 0xa5, 0xc0, 0x4f, 0x26, 0xd5, 0x33, 0xe3, 0x28},
+     7,
+     true,
+     "compile cache"},
 };
 
-// Asked for and survived without: a compile cache, a table of the real NVML's (first half), one of cudart 13.
+// Asked for and survived without: a table of the real NVML's (first half), one of cudart 13.
 constexpr unsigned char optional_tables[][8] = {
-    {0xda, 0x91, 0x51, 0xd3, 0x3a, 0xe6, 0xcc, 0x41},
     {0x69, 0xa2, 0x8e, 0x9f, 0x24, 0x49, 0x8b, 0x47},
     {0xf8, 0xcf, 0xf9, 0x51, 0x21, 0x46, 0x8b, 0x4e},
 };
@@ -317,6 +322,16 @@ template <>
 constexpr auto entry<topology, 4> = &topology_get;
 template <>
 constexpr auto entry<topology, 13> = &topology_free;
+template <>
+constexpr auto entry<compilations, 1> = &compile_cache::begin;
+template <>
+constexpr auto entry<compilations, 2> = &compile_cache::end;
+template <>
+constexpr auto entry<compilations, 3> = &compile_cache::find;
+template <>
+constexpr auto entry<compilations, 4> = &compile_cache::store;
+template <>
+constexpr auto entry<compilations, 6> = &compile_cache::release;
 
 template <Table table, size_t slot>
 constexpr auto cell() {
@@ -361,6 +376,8 @@ const void* data_of(int table) {
             return &data<tools_module>;
         case topology:
             return &data<topology>;
+        case compilations:
+            return &data<compilations>;
     }
     return nullptr;
 }
