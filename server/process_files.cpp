@@ -39,7 +39,14 @@ Children all_children() {
 
 std::string read_process_file(pid_t pid, const char* name) {
     std::ifstream file("/proc/" + std::to_string(pid) + "/" + name, std::ios::binary);
-    return {std::istreambuf_iterator<char>(file), {}};
+    std::string text;
+    char part[4096];
+    // By read(), since an iterator throws where the process has ended meanwhile (ESRCH).
+    do {
+        file.read(part, sizeof part);
+        text.append(part, static_cast<size_t>(file.gcount()));
+    } while (file);
+    return text;
 }
 
 std::vector<std::string> process_stat(pid_t pid) {
