@@ -10,6 +10,7 @@
 #include "client/captures.h"
 #include "client/contexts.h"
 #include "client/image_offer.h"
+#include "client/keep_errno.h"
 #include "client/device_text.h"
 #include "client/log.h"
 #include "client/managed_variables.h"
@@ -37,14 +38,6 @@ struct ReplyBuffer {
     void* res;
 };
 constinit thread_local ReplyBuffer reply_buffer __attribute__((tls_model("initial-exec"))) = {};
-
-class KeepErrno {
-  public:
-    ~KeepErrno() { errno = saved_; }
-
-  private:
-    int saved_ = errno;
-};
 
 rpc::Credential credential_for(const CallOptions& options, bool reply) {
     rpc::Credential credential;

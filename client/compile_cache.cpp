@@ -7,6 +7,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <climits>
@@ -14,6 +17,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "client/keep_errno.h"
+#include "client/whole_io.h"
 #include "cricket/unique_fd.h"
 #include "rpc/ring/not_cancelled.h"
 
@@ -21,6 +26,7 @@ namespace cricket::client::compile_cache {
 
 // What is asked: everything that the answer depends on, one behind the other.
 struct Question {
+    XXH128_hash_t digest;  // names the file, in which the whole of it stands
     size_t bytes;  // 0: never kept
     char* key() { return reinterpret_cast<char*>(this + 1); }
     const char* key() const { return reinterpret_cast<const char*>(this + 1); }
@@ -38,38 +44,14 @@ struct Header {
 
 enum Kind : uint32_t { cubin = 1, ptx = 2 };
 
-struct Digest {
-    uint64_t half[2];
-    bool operator==(const Digest&) const = default;
-};
-
 // The PTX that this thread asked for last. NVRTC asks for the cubin next, with the same input, and does not say there with which options
 // the PTX came about: -ftz and the like, without which it would be taken for another's.
 struct LastPtx {
     const Question* open;  // not ended yet: nvJitLink asks for the cubin in between
-    Digest question, input;
+    XXH128_hash_t question, input;
     bool any;
 };
 constinit thread_local LastPtx last_ptx __attribute__((tls_model("initial-exec"))) = {};
-
-class KeepErrno {
-  public:
-    ~KeepErrno() { errno = before_; }
-
-  private:
-    const int before_ = errno;
-};
-
-uint64_t hash(uint64_t seed, const char* data, size_t bytes) {
-    uint64_t value = seed;
-    for (size_t i = 0; i < bytes; ++i) value = (value ^ static_cast<unsigned char>(data[i])) * 0x100000001b3u;
-    return value ^ value >> 29;
-}
-
-Digest digest(const void* data, size_t bytes, uint32_t part) {
-    const auto* const text = static_cast<const char*>(data);
-    return {{hash(0xcbf29ce484222325u ^ part, text, bytes), hash(0x9e3779b97f4a7c15u + part, text, bytes)}};
-}
 
 // Bytes that all files may take; 0: no cache.
 uint64_t most_bytes() {
@@ -101,45 +83,26 @@ UniqueFd open_folder() {
     return folder;
 }
 
-// Some 128 bits of the question; the whole of it stands in the file.
-void name_of(const Question& question, uint32_t part, char (&name)[40]) {
-    const Digest all = digest(question.key(), question.bytes, part);
-    std::snprintf(name, sizeof name, "%016llx%016llx", static_cast<unsigned long long>(all.half[0]), static_cast<unsigned long long>(all.half[1]));
+void name_of(const Question& question, uint32_t part, char (&name)[48]) {
+    std::snprintf(name, sizeof name, "%016llx%016llx-%x", static_cast<unsigned long long>(question.digest.high64),
+                  static_cast<unsigned long long>(question.digest.low64), part);
 }
 
-bool read_all(int fd, void* to, size_t bytes) {
-    for (size_t done = 0; done < bytes;) {
-        const ssize_t got = ::read(fd, static_cast<char*>(to) + done, bytes - done);
-        if (got < 0 && errno == EINTR) continue;
-        if (got <= 0) return false;
-        done += static_cast<size_t>(got);
-    }
-    return true;
-}
-
-bool write_all(int fd, const void* from, size_t bytes) {
-    for (size_t done = 0; done < bytes;) {
-        const ssize_t wrote = ::write(fd, static_cast<const char*>(from) + done, bytes - done);
-        if (wrote < 0 && errno == EINTR) continue;
-        if (wrote <= 0) return false;
-        done += static_cast<size_t>(wrote);
-    }
-    return true;
-}
+bool read_exactly(int fd, void* to, size_t bytes) { return read_whole(fd, to, bytes) == static_cast<ssize_t>(bytes); }
 
 // The file's data if it answers this question; null: it does not, or is damaged.
 char* read_answer(int fd, const Question& question, uint32_t* bytes) {
     Header header{};
     struct stat about {};
-    if (::fstat(fd, &about) != 0 || !S_ISREG(about.st_mode) || !read_all(fd, &header, sizeof header)) return nullptr;
+    if (::fstat(fd, &about) != 0 || !S_ISREG(about.st_mode) || !read_exactly(fd, &header, sizeof header)) return nullptr;
     const auto size = static_cast<uint64_t>(about.st_size);
     if (header.magic != magic || header.key_bytes != question.bytes || header.data_bytes > UINT32_MAX ||
         size != sizeof header + header.key_bytes + header.data_bytes)
         return nullptr;
     auto* const buffer = static_cast<char*>(std::malloc(std::max<uint64_t>(header.key_bytes, header.data_bytes + 1)));
     if (!buffer) return nullptr;
-    if (read_all(fd, buffer, question.bytes) && std::memcmp(buffer, question.key(), question.bytes) == 0 &&
-        read_all(fd, buffer, header.data_bytes) && hash(magic, buffer, header.data_bytes) == header.data_hash) {
+    if (read_exactly(fd, buffer, question.bytes) && std::memcmp(buffer, question.key(), question.bytes) == 0 &&
+        read_exactly(fd, buffer, header.data_bytes) && XXH3_64bits(buffer, header.data_bytes) == header.data_hash) {
         *bytes = static_cast<uint32_t>(header.data_bytes);
         return buffer;
     }
@@ -181,9 +144,9 @@ CUresult begin(Question** question, uint32_t kind, const void* input, size_t byt
                uint32_t arch) {
     if (!question || !input || !options || !target || !built) return CUDA_ERROR_INVALID_VALUE;
     const uint32_t numbers[] = {kind, arch};
-    const Digest of_input = digest(input, bytes, 0);
-    const bool known = kind == ptx || (kind == cubin && last_ptx.any && (last_ptx.open || last_ptx.input == of_input));
-    const Digest from = kind == cubin ? last_ptx.question : Digest{};
+    const XXH128_hash_t of_input = XXH3_128bits(input, bytes);
+    const bool known = kind == ptx || (kind == cubin && last_ptx.any && (last_ptx.open || XXH128_isEqual(last_ptx.input, of_input)));
+    const XXH128_hash_t from = kind == cubin ? last_ptx.question : XXH128_hash_t{};
     struct Piece {
         const void* data;
         size_t bytes;
@@ -198,7 +161,8 @@ CUresult begin(Question** question, uint32_t kind, const void* input, size_t byt
         std::memcpy(asked->key() + asked->bytes, piece.data, piece.bytes);
         asked->bytes += piece.bytes;
     }
-    if (kind == ptx) last_ptx = {asked, digest(asked->key(), asked->bytes, 0), of_input, true};
+    asked->digest = XXH3_128bits(asked->key(), asked->bytes);
+    if (kind == ptx) last_ptx = {asked, asked->digest, of_input, true};
     if (!known) asked->bytes = 0;
     *question = asked;
     return CUDA_SUCCESS;
@@ -215,7 +179,7 @@ CUresult find(Question* question, uint32_t part, void** data, uint32_t* bytes) {
     const ring::NotCancelled whole;
     const KeepErrno errno_stays;
     const UniqueFd folder = question->bytes && most_bytes() ? open_folder() : UniqueFd();
-    char name[40];
+    char name[48];
     name_of(*question, part, name);
     const UniqueFd file(folder ? ::openat(folder.get(), name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC) : -1);
     char* const found = file ? read_answer(file.get(), *question, bytes) : nullptr;
@@ -231,19 +195,19 @@ CUresult store(Question* question, uint32_t part, const void* data, uint32_t byt
     const ring::NotCancelled whole;
     const KeepErrno errno_stays;
     const uint64_t most = most_bytes();
-    const Header header{magic, question->bytes, bytes, hash(magic, static_cast<const char*>(data), bytes)};
+    const Header header{magic, question->bytes, bytes, XXH3_64bits(data, bytes)};
     if (!question->bytes || sizeof header + header.key_bytes + header.data_bytes > most) return CUDA_SUCCESS;
     const UniqueFd folder = open_folder();
     if (!folder) return CUDA_SUCCESS;
-    char name[40], aside[48];
+    char name[48], aside[48];
     uint64_t random = 0;
     name_of(*question, part, name);
     if (::getrandom(&random, sizeof random, GRND_NONBLOCK) != sizeof random) random = static_cast<uint64_t>(::getpid());
     std::snprintf(aside, sizeof aside, ".%016llx", static_cast<unsigned long long>(random));
     const UniqueFd file(::openat(folder.get(), aside, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
     if (!file) return CUDA_SUCCESS;
-    const bool written = write_all(file.get(), &header, sizeof header) && write_all(file.get(), question->key(), question->bytes) &&
-                         write_all(file.get(), data, bytes);
+    const bool written = write_whole(file.get(), &header, sizeof header) && write_whole(file.get(), question->key(), question->bytes) &&
+                         write_whole(file.get(), data, bytes);
     if (!written || ::renameat(folder.get(), aside, folder.get(), name) != 0) ::unlinkat(folder.get(), aside, 0);
     make_room(folder.get(), most);
     return CUDA_SUCCESS;

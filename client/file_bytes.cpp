@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "client/log.h"
+#include "client/whole_io.h"
 
 namespace cricket::client {
 
@@ -39,13 +40,9 @@ CUresult FileBytes::read_all(int fd, size_t size) {
     constexpr size_t slack = 16;
     data_ = static_cast<char*>(std::calloc(1, size + slack));
     if (!data_) return CUDA_ERROR_OUT_OF_MEMORY;
-    while (size_ < size) {
-        const ssize_t got = ::read(fd, data_ + size_, size - size_);
-        if (got < 0 && errno == EINTR) continue;
-        if (got < 0) return CUDA_ERROR_OPERATING_SYSTEM;
-        if (got == 0) break;  // it became shorter: what there is is for the driver to judge
-        size_ += static_cast<size_t>(got);
-    }
+    const ssize_t got = read_whole(fd, data_, size);
+    if (got < 0) return CUDA_ERROR_OPERATING_SYSTEM;
+    size_ = static_cast<size_t>(got);  // it may have become shorter: what there is is for the driver to judge
     return CUDA_SUCCESS;
 }
 

@@ -11,7 +11,9 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "client/keep_errno.h"
 #include "client/session.h"
+#include "client/whole_io.h"
 #include "cricket/image_offer.h"
 
 namespace cricket::client {
@@ -130,16 +132,7 @@ int open_file(const void* image, uint64_t size, uint64_t* offset) {
 int make_memfd(const void* image, uint64_t size) {
     const int fd = ::memfd_create("cricket-image", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0) return -1;
-    for (uint64_t done = 0; done < size;) {
-        const ssize_t wrote = ::write(fd, static_cast<const std::byte*>(image) + done, size - done);
-        if (wrote < 0 && errno == EINTR) continue;
-        if (wrote <= 0) {
-            ::close(fd);
-            return -1;
-        }
-        done += static_cast<uint64_t>(wrote);
-    }
-    if (::fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) == 0) return fd;
+    if (write_whole(fd, image, size) && ::fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) == 0) return fd;
     ::close(fd);
     return -1;
 }
@@ -148,7 +141,7 @@ int make_memfd(const void* image, uint64_t size) {
 
 bool offer_image(Session& session, const void* image, uint64_t size, uint64_t* id) {
     if (size < wire::smallest_offer || size > wire::largest_offer || !session.ring()) return false;
-    const int saved = errno;
+    const KeepErrno errno_stays;
     wire::ImageOffer offer{};
     offer.magic = wire::image_magic;
     offer.protocol = wire::protocol_version;
@@ -165,7 +158,6 @@ bool offer_image(Session& session, const void* image, uint64_t size, uint64_t* i
         *id = offer.id;
     }
     if (fd >= 0) ::close(fd);
-    errno = saved;
     return sent;
 }
 

@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "client/log.h"
+#include "client/whole_io.h"
 #include "result_names.h"
 
 namespace cricket::client {
@@ -44,16 +45,6 @@ uint32_t read_environment() {
     return on;
 }
 
-void write_all(int fd, const char* data, size_t size) {
-    while (size) {
-        const ssize_t written = write(fd, data, size);
-        if (written < 0 && errno == EINTR) continue;
-        if (written <= 0) return;
-        data += written;
-        size -= static_cast<size_t>(written);
-    }
-}
-
 }  // namespace
 
 uint64_t trace_begin_slow() {
@@ -82,7 +73,7 @@ TraceLine::~TraceLine() {
     int fd = STDERR_FILENO;
     if (trace_path[0]) fd = open(trace_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
     if (fd < 0) log_once(said_no_file, LogLevel::Error, "nothing is traced, CRICKET_TRACE_FILE=%s: %s", trace_path, std::strerror(errno));
-    if (fd >= 0) write_all(fd, buffer_, used_);
+    if (fd >= 0) write_whole(fd, buffer_, used_);
     if (trace_path[0] && fd >= 0) close(fd);
     errno = errno_;
 }

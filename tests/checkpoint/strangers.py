@@ -3,6 +3,7 @@
 """Whatever is said to the server's sockets, and whoever says it: it is named in the log, costs nobody else anything, and leaves
 neither memory nor descriptors nor threads behind."""
 import contextlib
+import functools
 import os
 import resource
 import shutil
@@ -92,26 +93,32 @@ def nothing_left(server, before, kib=2048):
     wait_for(as_before, lambda: f"the server to hold what it did before, {vars(before)}, instead of {vars(Held(server))}:\n{tail(server.log)}")
 
 
-def begin(world):
-    """A server, a program at work with it, and what the server holds."""
-    server = world.start_server()
-    app = world.start("counter", "--steps", "0", "--quiet")
-    at_work(world, app)
-    for _ in range(20):  # threads have had their stacks, malloc its arenas
-        world.sessions()
-    return server, app, Held(server)
+def stranger(kib=2048):
+    """A part in which a server with a program at work is spoken to: then it holds what it did before, but for so much memory, and the program
+    goes on to its end."""
+
+    def of(function):
+        @part
+        @functools.wraps(function)
+        def run(world):
+            server = world.start_server()
+            app = world.start("counter", "--steps", "0", "--quiet")
+            at_work(world, app)
+            for _ in range(20):  # threads have had their stacks, malloc its arenas
+                world.sessions()
+            before = Held(server)
+            function(world, server, app, before)
+            nothing_left(server, before, kib)
+            at_work(world, app)
+            app.finish()
+            server.stop()
+        return run
+    return of
 
 
-def end(world, server, app):
-    at_work(world, app)
-    app.finish()
-    server.stop()
-
-
-@part
-def other_calls(world):
+@stranger()
+def other_calls(world, server, app, before):
     """Calls that are well-formed and nobody's business: answered as RFC 5531 says, on a connection that goes on."""
-    server, app, before = begin(world)
     peer = Peer(world)
     for message, status in ((call(STATUS, program=99), 1), (call(STATUS, version=1), 2), (call(STATUS, version=1 << 31), 2), (call(999), 3),
                             (call(GUARD), 4), (call(GUARD, string(b"x", 100)), 4), (call(GUARD, string(b"x" * 5000)), 4),
@@ -122,14 +129,11 @@ def other_calls(world):
     peer.send(b"".join(record(call(STATUS)[at:at + 4], last=at == 36) for at in range(0, 40, 4)))  # in pieces
     check(peer.accepted() == 0, "a call in fragments was not answered")
     peer.close()
-    nothing_left(server, before)
-    end(world, server, app)
 
 
-@part
-def no_calls(world):
+@stranger()
+def no_calls(world, server, app, before):
     """What is no call ends its connection, and only that."""
-    server, app, before = begin(world)
     for data in (world.random.randbytes(64), record(b""), record(b"", length=0x7FFFFFFF) + bytes(1000), record(bytes(40)), record(call(STATUS, rpc=3)),
                  record(call(STATUS, direction=1)), record(call(STATUS, credential=401) + bytes(404)), record(call(STATUS, credential=0xFFFFFFFF)),
                  record(call(STATUS)[:20])):
@@ -145,14 +149,11 @@ def no_calls(world):
         check(peer.accepted() == 4, "garbage was not called that")
         if _ % 100 == 99:
             peer.close()
-    nothing_left(server, before)
-    end(world, server, app)
 
 
-@part
-def large_calls(world):
+@stranger()
+def large_calls(world, server, app, before):
     """A length is no reason to take memory, and neither is what follows it."""
-    server, app, before = begin(world)
     peer = Peer(world)
     block = bytes(1 << 20)
     peer.send(struct.pack(">I", LAST | 0x7FFFFFFC) + call(RESUME, struct.pack(">I", 0x7FFFFF00)))
@@ -161,14 +162,11 @@ def large_calls(world):
     now = Held(server)
     check(now.kib < before.kib + 8192, f"256 MiB in one call made the server grow from {before.kib} to {now.kib} KiB")
     peer.close()
-    nothing_left(server, before)
-    end(world, server, app)
 
 
-@part
-def half_open(world):
+@stranger(8192)  # malloc's arenas, of 256 threads
+def half_open(world, server, app, before):
     """Connections that say nothing, or begin and stop, hold up nobody, and do not stay for ever."""
-    server, app, before = begin(world)
     peers = [Peer(world) for _ in range(150)]
     for number, peer in enumerate(peers):
         peer.send(record(call(STATUS))[:number % 40])
@@ -183,14 +181,11 @@ def half_open(world):
         check(peer.reply() is None, "a connection that never said a call was answered")
     for peer in peers + more:
         peer.close()
-    nothing_left(server, before, 8192)  # malloc's arenas, of 256 threads
-    end(world, server, app)
 
 
-@part
-def never_read(world):
+@stranger()
+def never_read(world, server, app, before):
     """Who asks and does not listen is given up."""
-    server, app, before = begin(world)
     peers = [Peer(world) for _ in range(4)]
     for peer in peers:
         peer.socket.setblocking(False)
@@ -201,13 +196,11 @@ def never_read(world):
     nothing_left(server, before)
     for peer in peers:
         peer.close()
-    end(world, server, app)
 
 
-@part
-def gone_in_the_middle(world):
+@stranger(16384)
+def gone_in_the_middle(world, server, app, before):
     """Whoever asks and goes away before the answer."""
-    server, app, before = begin(world)
     for again in (False, True):  # the first time malloc gets its arenas
         before = Held(server) if again else before
         for number in range(300):
@@ -215,7 +208,6 @@ def gone_in_the_middle(world):
             peer.send(record(call((STATUS, RESUME, SNAPSHOT, GUARD)[number % 4], string(str(app.pid).encode()) + string(b"relative") + string(b"x"))))
             peer.close()
         nothing_left(server, before, 2048 if again else 16384)
-    end(world, server, app)
 
 
 def cpu_seconds(pid):
@@ -223,10 +215,9 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-@part
-def no_descriptors(world):
+@stranger()
+def no_descriptors(world, server, app, before):
     """A server that can open nothing more turns away who comes, without turning round and round, and goes on when it can again."""
-    server, app, before = begin(world)
     held = Held(server).descriptors
     limits = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (held + 8, limits[1]))
@@ -243,21 +234,17 @@ def no_descriptors(world):
     for peer in peers:
         peer.close()
     check("Too many open files" in server.log.read_text(), f"nobody says what it lacks:\n{tail(server.log)}")
-    nothing_left(server, before)
-    end(world, server, app)
 
 
-@part
-def descriptors_of_strangers(world):
+@stranger()
+def descriptors_of_strangers(world, server, app, before):
     """Descriptors that come with what is no hello are closed."""
-    server, app, before = begin(world)
     client = hello.Client(world.socket)
     for number in range(500):
         client.send(world.random.randbytes(number), [client.fd] * (1 + number % 200))
     client.close()
     nothing_left(server, before)
     check(len(server.log.read_text().splitlines()) < 200, "as many lines in the log as there was nonsense")
-    end(world, server, app)
 
 
 @part
