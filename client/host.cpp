@@ -205,21 +205,22 @@ CUresult impl_cuMemHostGetFlags(unsigned int* pFlags, void* p) {
 }
 
 // The usual sizes without a call.
-static void give(const pointer_cache::Value& known, void* to) {
-    if (known.bytes == 8)
-        ::memcpy(to, &known.value, 8);
-    else if (known.bytes == 4)
-        ::memcpy(to, &known.value, 4);
+static void give(uint64_t value, unsigned bytes, void* to) {
+    if (bytes == 8)
+        ::memcpy(to, &value, 8);
+    else if (bytes == 4)
+        ::memcpy(to, &value, 4);
     else
-        ::memcpy(to, &known.value, known.bytes);
+        ::memcpy(to, &value, bytes);
 }
 
 CUresult impl_cuPointerGetAttribute(void* data, CUpointer_attribute attribute, CUdeviceptr ptr) {
     if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
     if (!data) return CUDA_ERROR_INVALID_VALUE;
-    pointer_cache::Value known;
-    if (pointer_cache::find(ptr, attribute, false, &known)) {
-        give(known, data);
+    pointer_cache::Answers answers;
+    const uint64_t question = pointer_cache::question(&attribute, 1, false);
+    if (pointer_cache::find(ptr, question, 1, &answers)) {
+        give(answers.values[0], answers.bytes[0], data);
         return CUDA_SUCCESS;
     }
     const uint64_t stamp = pointer_cache::stamp();
@@ -229,22 +230,13 @@ CUresult impl_cuPointerGetAttribute(void* data, CUpointer_attribute attribute, C
     args.ptr = ptr;
     ReplyGuard guard;
     const CUresult result = call(args, res);
-    if (result != CUDA_SUCCESS || res.value.size > sizeof known.value) return result;
-    known = {0, res.value.size};
-    ::memcpy(&known.value, res.value.data, known.bytes);
-    ::memcpy(data, &known.value, known.bytes);
-    pointer_cache::keep(ptr, attribute, false, stamp, known);
+    if (result != CUDA_SUCCESS || res.value.size > sizeof answers.values[0]) return result;
+    answers.values[0] = 0;
+    answers.bytes[0] = static_cast<uint8_t>(res.value.size);
+    ::memcpy(answers.values, res.value.data, res.value.size);
+    ::memcpy(data, answers.values, res.value.size);
+    pointer_cache::keep(ptr, question, 1, stamp, answers);
     return result;
-}
-
-// False, with some of the answers given perhaps, when one of them is not known.
-static bool attributes_from_cache(unsigned count, const CUpointer_attribute* attributes, void** data, CUdeviceptr ptr) {
-    for (unsigned i = 0; i < count; ++i) {
-        pointer_cache::Value known;
-        if (!pointer_cache::find(ptr, attributes[i], true, &known)) return false;
-        if (data[i]) give(known, data[i]);
-    }
-    return true;
 }
 
 CUresult impl_cuPointerGetAttributes(unsigned int numAttributes, CUpointer_attribute* attributes, void** data,
@@ -253,7 +245,12 @@ CUresult impl_cuPointerGetAttributes(unsigned int numAttributes, CUpointer_attri
     if (!attributes || !data || numAttributes == 0 || numAttributes > 1024) return CUDA_ERROR_INVALID_VALUE;
     for (unsigned i = 0; i < numAttributes; ++i)
         if (!data[i]) return CUDA_ERROR_INVALID_VALUE;
-    if (attributes_from_cache(numAttributes, attributes, data, ptr)) return CUDA_SUCCESS;
+    pointer_cache::Answers answers;
+    uint64_t question = pointer_cache::question(attributes, numAttributes, true);
+    if (pointer_cache::find(ptr, question, numAttributes, &answers)) {
+        for (unsigned i = 0; i < numAttributes; ++i) give(answers.values[i], answers.bytes[i], data[i]);
+        return CUDA_SUCCESS;
+    }
     const uint64_t stamp = pointer_cache::stamp();
     cuPointerGetAttributes_args args{};
     cuPointerGetAttributes_res res{};
@@ -267,10 +264,16 @@ CUresult impl_cuPointerGetAttributes(unsigned int numAttributes, CUpointer_attri
     for (unsigned i = 0; i < numAttributes; ++i) {
         uint64_t pair[2];  // value, size in bytes
         ::memcpy(pair, static_cast<const char*>(res.values.data) + i * sizeof pair, sizeof pair);
-        if (pair[1] > sizeof pair[0]) continue;
-        if (data[i]) ::memcpy(data[i], &pair[0], pair[1]);
-        pointer_cache::keep(ptr, attributes[i], true, stamp, {pair[0], static_cast<uint32_t>(pair[1])});
+        if (pair[1] > sizeof pair[0]) {
+            question = 0;
+            continue;
+        }
+        ::memcpy(data[i], &pair[0], pair[1]);
+        if (!question) continue;  // too many to be remembered
+        answers.values[i] = pair[0];
+        answers.bytes[i] = static_cast<uint8_t>(pair[1]);
     }
+    pointer_cache::keep(ptr, question, numAttributes, stamp, answers);
     return CUDA_SUCCESS;
 }
 

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <atomic>
+#include <cstring>
 
 #include "client/contexts.h"
 
@@ -34,49 +35,63 @@ bool may_change(Proc proc) {
 // One writer at a time; whoever reads while it writes, or finds another one writing, does without.
 struct Entry {
     std::atomic<uint32_t> turn;  // odd: being written
-    std::atomic<uint32_t> what;  // attribute, and whether of a list
-    std::atomic<uint64_t> pointer, context, stamp, value, bytes;
+    std::atomic<uint64_t> pointer, question, context, stamp;
+    std::atomic<uint64_t> sizes;  // a byte each
+    std::atomic<uint64_t> values[most];
 };
 constexpr unsigned entries = 512;
 constinit Entry table[entries]{};
 constinit std::atomic<uint64_t> changes{1};
 
-uint32_t what_of(CUpointer_attribute attribute, bool list) { return static_cast<uint32_t>(attribute) << 1 | (list ? 1u : 0u); }
-
-// One pointer's attributes never share a place: they are asked for together.
-Entry& entry_of(CUdeviceptr pointer, uint32_t what) {
-    return table[((pointer * 0x9e3779b97f4a7c15u >> 55) + what) % entries];
+Entry& entry_of(CUdeviceptr pointer, uint64_t question) {
+    return table[(pointer ^ question * 0xff51afd7ed558ccdu) * 0x9e3779b97f4a7c15u >> 55];
 }
+static_assert(entries == 1u << (64 - 55));
 
 }  // namespace
 
-uint64_t stamp() { return changes.load(std::memory_order_acquire); }
-
-bool find(CUdeviceptr pointer, CUpointer_attribute attribute, bool list, Value* out) {
-    const uint32_t what = what_of(attribute, list);
-    const Entry& entry = entry_of(pointer, what);
-    const uint32_t turn = entry.turn.load(std::memory_order_acquire);
-    const bool same = entry.pointer.load(std::memory_order_relaxed) == pointer && entry.what.load(std::memory_order_relaxed) == what &&
-                      entry.context.load(std::memory_order_relaxed) == current_context() &&
-                      entry.stamp.load(std::memory_order_relaxed) == stamp();
-    out->value = entry.value.load(std::memory_order_relaxed);
-    out->bytes = static_cast<uint32_t>(entry.bytes.load(std::memory_order_relaxed));
-    std::atomic_thread_fence(std::memory_order_acquire);
-    return same && turn % 2 == 0 && entry.turn.load(std::memory_order_relaxed) == turn;
+uint64_t question(const CUpointer_attribute* attributes, unsigned count, bool list) {
+    if (count > most) return 0;
+    uint64_t packed = 0;
+    for (unsigned i = 0; i < count; ++i) {
+        const auto attribute = static_cast<uint32_t>(attributes[i]);
+        if (attribute == 0 || attribute > 0x7f) return 0;
+        packed = packed << 8 | attribute;
+    }
+    return list ? packed : ~packed;
 }
 
-void keep(CUdeviceptr pointer, CUpointer_attribute attribute, bool list, uint64_t stamp, const Value& value) {
-    const uint32_t what = what_of(attribute, list);
-    Entry& entry = entry_of(pointer, what);
+uint64_t stamp() { return changes.load(std::memory_order_acquire); }
+
+bool find(CUdeviceptr pointer, uint64_t question, unsigned count, Answers* out) {
+    if (!question) return false;
+    const Entry& entry = entry_of(pointer, question);
+    const uint32_t turn = entry.turn.load(std::memory_order_acquire);
+    if (turn % 2 || entry.pointer.load(std::memory_order_relaxed) != pointer ||
+        entry.question.load(std::memory_order_relaxed) != question ||
+        entry.context.load(std::memory_order_relaxed) != current_context() || entry.stamp.load(std::memory_order_relaxed) != stamp())
+        return false;
+    const uint64_t sizes = entry.sizes.load(std::memory_order_relaxed);
+    ::memcpy(out->bytes, &sizes, sizeof sizes);
+    for (unsigned i = 0; i < count; ++i) out->values[i] = entry.values[i].load(std::memory_order_relaxed);
+    std::atomic_thread_fence(std::memory_order_acquire);
+    return entry.turn.load(std::memory_order_relaxed) == turn;
+}
+
+void keep(CUdeviceptr pointer, uint64_t question, unsigned count, uint64_t stamp, const Answers& answers) {
+    if (!question) return;
+    Entry& entry = entry_of(pointer, question);
     uint32_t turn = entry.turn.load(std::memory_order_relaxed);
     if (turn % 2 || !entry.turn.compare_exchange_strong(turn, turn + 1, std::memory_order_acquire)) return;
     std::atomic_thread_fence(std::memory_order_release);
+    uint64_t sizes = 0;
+    ::memcpy(&sizes, answers.bytes, count);
     entry.pointer.store(pointer, std::memory_order_relaxed);
-    entry.what.store(what, std::memory_order_relaxed);
+    entry.question.store(question, std::memory_order_relaxed);
     entry.context.store(current_context(), std::memory_order_relaxed);
     entry.stamp.store(stamp, std::memory_order_relaxed);
-    entry.value.store(value.value, std::memory_order_relaxed);
-    entry.bytes.store(value.bytes, std::memory_order_relaxed);
+    entry.sizes.store(sizes, std::memory_order_relaxed);
+    for (unsigned i = 0; i < count; ++i) entry.values[i].store(answers.values[i], std::memory_order_relaxed);
     entry.turn.store(turn + 2, std::memory_order_release);
 }
 

@@ -12,16 +12,20 @@
 
 namespace cricket::client::pointer_cache {
 
-struct Value {
-    uint64_t value;
-    uint32_t bytes;  // of it that the application gets
+constexpr unsigned most = 8;  // attributes of one question that are remembered together
+
+struct Answers {
+    uint64_t values[most];
+    uint8_t bytes[most];  // of each value, what the application gets
 };
 
-// `list`: asked by cuPointerGetAttributes, which has answers of its own where there is no such attribute.
-bool find(CUdeviceptr pointer, CUpointer_attribute attribute, bool list, Value* out);
+// What is asked of a pointer, as one number; 0 is a question that is not remembered. `list`: asked by cuPointerGetAttributes,
+// which has answers of its own where there is no such attribute.
+uint64_t question(const CUpointer_attribute* attributes, unsigned count, bool list);
+bool find(CUdeviceptr pointer, uint64_t question, unsigned count, Answers* out);
 // Taken before the server is asked: an answer that crossed a change is not kept.
 uint64_t stamp();
-void keep(CUdeviceptr pointer, CUpointer_attribute attribute, bool list, uint64_t stamp, const Value& value);
+void keep(CUdeviceptr pointer, uint64_t question, unsigned count, uint64_t stamp, const Answers& answers);
 
 void forget();  // a context is broken: its questions have another answer
 

@@ -173,8 +173,8 @@ def frameworks(bench, names=("gpt", "decode", "conv", "graph")):
             if process.stdout.readline() != "ready\n":
                 raise SystemExit(f"frameworks.py ({side}) did not start")
         for name in names:
-            begin = time.monotonic()
             for side in processes:
+                begin = time.monotonic()
                 ask(side, name)  # warms up
                 print(f"{name}, {side}, from the first on: {time.monotonic() - begin:.1f} s", flush=True)
             for _ in range(bench.options.runs):

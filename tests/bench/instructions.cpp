@@ -86,6 +86,18 @@ int main(int argc, char** argv) {
         return cuFuncGetAttribute(&value, CU_FUNC_ATTRIBUTE_NUM_REGS, kernel);
     });
     count("stream is capturing", [&] { CUstreamCaptureStatus status; return cuStreamIsCapturing(stream, &status); });
+    count("pointer attributes", [&] {  // those that cudaPointerGetAttributes asks for
+        CUcontext owner;
+        CUmemorytype kind;
+        CUdeviceptr on_device;
+        void* on_host;
+        unsigned managed;
+        int ordinal;
+        CUpointer_attribute asked[] = {CU_POINTER_ATTRIBUTE_CONTEXT,      CU_POINTER_ATTRIBUTE_MEMORY_TYPE, CU_POINTER_ATTRIBUTE_DEVICE_POINTER,
+                                       CU_POINTER_ATTRIBUTE_HOST_POINTER, CU_POINTER_ATTRIBUTE_IS_MANAGED,  CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL};
+        void* answers[] = {&owner, &kind, &on_device, &on_host, &managed, &ordinal};
+        return cuPointerGetAttributes(6, asked, answers, memory);
+    });
     // A large program: ten thousand functions, launched in turn.
     constexpr unsigned modules = 20, in_module = 500;
     std::vector<CUfunction> functions;
