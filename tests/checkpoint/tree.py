@@ -197,18 +197,21 @@ def run(world):
     script = f"exec 9> {world.folder}/lock; flock 9; " + " ".join(f"{world.build}/examples/train --steps {count} > {output} &" for count, output in zip((3000, 2000), outputs)) + " wait"
     words = [world.control_program, "run", folder, "--driver", world.driver, "--criu-option=--file-locks", "--", "/bin/sh", "-c", script]
 
+    said = world.folder / "job.said"
+
     def begin():
-        return world.children.start(list(map(str, words)), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                                    start_new_session=True, env=world.tool_environment())
+        with open(said, "ab") as file:
+            return world.children.start(list(map(str, words)), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=file,
+                                        start_new_session=True, env=world.tool_environment())
 
     job = begin()
     wait_for(lambda: all(output.exists() and len(losses(output.read_text())) > 50 for output in outputs), "both to be at work")
     os.kill(job, signal.SIGTERM)
-    check(world.children.wait(job, "cricketctl run") == 75, "it was not saved")
+    check(world.children.wait(job, "cricketctl run") == 75, f"it was not saved: {said.read_text()}")
     saved = [len(losses(output.read_text())) for output in outputs]
     check(all(count < total for count, total in zip(saved, (3000, 2000))), f"they had ended: {saved}")
     check(not children_of(os.getpid()), "something is left")
-    check(world.children.wait(begin(), "cricketctl run, once more", 300) == 0, "it has not ended well")
+    check(world.children.wait(begin(), "cricketctl run, once more", 300) == 0, f"it has not ended well: {said.read_text()}")
     server = world.start_server()
     for count, output in zip((3000, 2000), outputs):
         check(losses(output.read_text()) == losses(world.start("train", "--steps", count).finish(stop=False)), f"the losses of {count} steps")

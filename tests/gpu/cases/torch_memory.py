@@ -5,6 +5,8 @@
 # variant expandable: PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True
 # variant async: PYTORCH_CUDA_ALLOC_CONF=backend:cudaMallocAsync
 # variant split: PYTORCH_CUDA_ALLOC_CONF=max_split_size_mb:32,garbage_collection_threshold:0.6
+import os
+
 from support import deterministic_torch, show
 
 torch = deterministic_torch()
@@ -57,6 +59,8 @@ if backend == "native":
     show("snapshot", len(torch.cuda.memory_snapshot()))
 
 # What is too large is refused with PyTorch's own error, and the process goes on.
+if "expandable" in os.environ.get("PYTORCH_CUDA_ALLOC_CONF", ""):
+    torch.cuda.set_per_process_memory_fraction(0.9)  # else it takes all of the GPU's memory, piece by piece, before it gives up
 try:
     torch.empty(1 << 44, dtype=torch.uint8, device="cuda")
 except torch.cuda.OutOfMemoryError as error:
