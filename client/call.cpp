@@ -180,6 +180,15 @@ CUresult finish_call(Session& session, ring::Pending& pending, Proc proc, xdrpro
             ring.release(&pending, order_held);
             return of_status(status);
         }
+        if (!pending.message) {
+            // The device has told it: all went well, and nothing that was posted before has anything to say.
+            constexpr int32_t success = CUDA_SUCCESS;
+            std::memcpy(res, &success, sizeof success);
+            if (copy_out) copy_out(user);
+            if (!ring.confirm(&pending, order_held)) continue;
+            ring.release(&pending, order_held);
+            return result_of(session, proc, {}, res);
+        }
         bytes = pending.message_bytes;
         std::byte* place = reply_buffer.small;
         if (bytes > small_reply) {

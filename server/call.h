@@ -39,6 +39,8 @@ struct Call {
     CUresult read_error = CUDA_ERROR_INVALID_VALUE;  // why read() gave null
     // What else is to be done once wait_for has completed; nothing without it.
     std::function<void()> then{};
+    // Where the device may tell the application that the call is over and has succeeded, when nothing but its end is awaited.
+    Completions::Done done{};
 
     // The stream that 0 means in this call: the legacy one, or the calling thread's own.
     CUstream default_stream();

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Words of host memory that the device writes when a stream's work is over: seen by reading them, where
 // asking the driver about a completed event takes it 0.6 us longer (tests/bench/where-time-goes.md). Each
-// stands beside an event, which knows what a word cannot tell: that the work failed.
+// stands beside an event, which knows what a word cannot tell: that the work failed. Where nothing else is to be said,
+// the word is that of the call's reply slot: the application sees it itself, before our answer would reach it.
 #pragma once
 
 #include <cuda.h>
@@ -19,11 +20,22 @@ namespace cricket::server {
 class Completions {
   public:
     using Place = std::atomic<uint32_t>;
+    // Where the client itself sees that its call is over: in the channel, which it may write to as well. Calls use a slot one
+    // after the other, so a later one's number says that this one is over too.
+    struct Done {
+        std::atomic<uint64_t>* place = nullptr;  // null: the client does not look, or must be told more than that
+        uint64_t seq = 0;
+    };
     // Owned by whoever asked for it, until give().
     struct Word {
-        Place* place = nullptr;  // null: there is none, ask the event
+        Place* place = nullptr;  // null, and no `done` either: there is none, ask the event
         uint32_t value = 0;
-        bool written() const { return place && place->load(std::memory_order_acquire) == value; }
+        Done done{};
+        explicit operator bool() const { return place || done.place; }
+        bool written() const {
+            if (done.place) return done.place->load(std::memory_order_acquire) >= done.seq;
+            return place && place->load(std::memory_order_acquire) == value;
+        }
     };
 
     explicit Completions(const DriverTable& driver) : driver_(driver) {}

@@ -150,6 +150,11 @@ bool Executor::step(ring::RingServer& ring) {
         kept.slot = record->slot;
         kept.reply_offset = record->reply_offset;
         kept.reply_bytes = record->reply_bytes;
+        if (used_by_.size() <= record->slot) used_by_.resize(record->slot + 1);
+        used_by_[record->slot] = record->seq;
+        // A success is all that the device can say: what was posted and failed, or could not be fetched, must be in the answer.
+        if (ring.channel().looks_for_done() && !session_.posted().result && !session_.refused_fetch)
+            call.done = {&ring.channel().slot_done(record->slot), record->seq};
     }
     said_goodbye_ = procedure == wire::proc_goodbye;
     const uint32_t index = procedure - wire::first_cuda_proc;
@@ -199,6 +204,7 @@ bool Executor::step(ring::RingServer& ring) {
                 }
                 if (call.wait_for && status_of(res) == CUDA_SUCCESS) {
                     const auto* bytes = static_cast<const std::byte*>(res);
+                    if (call.wait_for.word && deferred_.empty()) asked_ = now_ns();
                     deferred_.push_back(
                         {record->seq, call.wait_for, entry, {bytes, bytes + entry->res_size}, call.reclaim, std::move(call.then)});
                 } else {
@@ -227,18 +233,18 @@ bool Executor::step(ring::RingServer& ring) {
     return true;
 }
 
-void Executor::answer(ring::RingServer* ring, uint64_t seq, const DispatchEntry* entry, void* res) {
+void Executor::answer(ring::RingServer* ring, uint64_t seq, const DispatchEntry* entry, void* res, bool seen) {
     KeptReply& kept = kept_[seq];
     const uint64_t room = kept.reply_bytes ? std::min<uint64_t>(kept.reply_bytes, largest_reply) : 65536;
     // Not in place: most answers are a few words, and a vector of its full room would be cleared first.
     if (answer_.size() < room) answer_.resize(room);
-    rpc::PostedError posted = session_.posted();
-    if (!posted.result) posted.seq = session_.device_text.total();
+    rpc::PostedError posted = seen ? rpc::PostedError{} : session_.posted();
+    if (!posted.result && !seen) posted.seq = session_.device_text.total();
     uint32_t bytes = rpc::encode_reply(answer_.data(), static_cast<uint32_t>(room),
                                        static_cast<uint32_t>(seq), posted, entry->xdr_res, res);
-    if (bytes)
+    if (bytes && !seen)
         session_.take_posted();
-    else
+    if (!bytes)
         bytes = rpc::encode_failure(answer_.data(), static_cast<uint32_t>(room),
                                     static_cast<uint32_t>(seq), SYSTEM_ERR);
     kept.sent = true;
@@ -258,7 +264,8 @@ void Executor::refuse(ring::RingServer& ring, uint64_t seq, accept_stat status) 
 }
 
 void Executor::send(ring::RingServer* ring, uint64_t seq, const KeptReply& kept, std::span<const std::byte> message) {
-    if (!ring) return;
+    // Who saw the device's word may have another call in the slot by now.
+    if (!ring || used_by_.size() <= kept.slot || used_by_[kept.slot] != seq) return;
     uint32_t capacity = 0;
     std::byte* place = ring->reply_place(kept.slot, kept.reply_offset, kept.reply_bytes, &capacity);
     uint32_t bytes = static_cast<uint32_t>(message.size());
@@ -297,12 +304,13 @@ void Executor::tell_copies(uint64_t seq) {
 
 void Executor::complete(ring::RingServer* ring, Deferred& deferred, CUresult status) {
     session_.flush_text(deferred.awaited.event, nullptr, status);
+    const bool seen = deferred.awaited.word.done.place && status == CUDA_SUCCESS;
     session_.give(deferred.awaited);
     if (deferred.reclaim) session_.reclaim(deferred.reclaim);
     if (deferred.then) deferred.then();
     status_of(deferred.res.data()) = status;
-    tell_copies(deferred.seq);
-    answer(ring, deferred.seq, deferred.entry, deferred.res.data());
+    if (!seen) tell_copies(deferred.seq);  // else it was clear which it would tell of
+    answer(ring, deferred.seq, deferred.entry, deferred.res.data(), seen);
     free_xdr(deferred.entry->xdr_res, deferred.res.data());
 }
 
@@ -319,7 +327,7 @@ bool Executor::poll(ring::RingServer* ring) {
             status = CUDA_SUCCESS;
         else if (!session_.event_exists(awaited.event))
             status = CUDA_ERROR_CONTEXT_IS_DESTROYED;
-        else if (ask || !awaited.word.place)
+        else if (ask || !awaited.word)
             status = session_.driver.cuEventQuery(awaited.event);
         if (status == CUDA_ERROR_NOT_READY) {
             ++i;

@@ -63,7 +63,8 @@ class Executor {
         CUdeviceptr reclaim;
         std::function<void()> then;
     };
-    void answer(ring::RingServer* ring, uint64_t seq, const DispatchEntry* entry, void* res);
+    // `seen`: the client may have taken the device's word for it already, so this answer carries nothing else.
+    void answer(ring::RingServer* ring, uint64_t seq, const DispatchEntry* entry, void* res, bool seen = false);
     void refuse(ring::RingServer& ring, uint64_t seq, accept_stat status);
     void send(ring::RingServer* ring, uint64_t seq, const KeptReply& kept, std::span<const std::byte> message);
     void complete(ring::RingServer* ring, Deferred& deferred, CUresult status);
@@ -76,6 +77,7 @@ class Executor {
     std::deque<Deferred> deferred_;
     uint64_t asked_ = 0;  // when the events of calls with words were asked for last
     std::map<uint64_t, KeptReply> kept_;
+    std::vector<uint64_t> used_by_;  // slots: the latest call that has it
     std::vector<std::max_align_t> args_, res_;
     std::vector<std::byte> answer_;  // the reply being encoded
 };

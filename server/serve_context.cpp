@@ -94,7 +94,7 @@ void serve_cuCtxSynchronize(Call& call, const cuCtxSynchronize_args&, cuCtxSynch
         res.status = CUDA_ERROR_INVALID_CONTEXT;
         return;
     }
-    call.wait_for = call.session.await_all_work();
+    call.wait_for = call.session.await_all_work(call.done);
     if (!call.wait_for) res.status = call.driver.cuCtxSynchronize();  // says why
 }
 
@@ -103,7 +103,7 @@ void serve_cuCtxSynchronize_v2(Call& call, const cuCtxSynchronize_v2_args& args,
     const uint64_t number = args.ctx ? args.ctx : call.credential.context;
     res.status = number ? call.session.make_current(number) : CUDA_ERROR_INVALID_CONTEXT;
     if (res.status != CUDA_SUCCESS) return;
-    call.wait_for = call.session.await_all_work();
+    call.wait_for = call.session.await_all_work(call.done);
     if (!call.wait_for) res.status = call.driver.cuCtxSynchronize();
 }
 

@@ -94,7 +94,7 @@ void serve_cuStreamSynchronize(Call& call, const cuStreamSynchronize_args& args,
             res.status = status;
             return;
         }
-        call.wait_for = call.session.await(stream);
+        call.wait_for = call.session.await(stream, nullptr, call.done);
         if (call.wait_for) return;
     }
     res.status = call.driver.cuStreamSynchronize(stream);  // says why
@@ -117,7 +117,7 @@ void serve_cuEventSynchronize(Call& call, const cuEventSynchronize_args& args, c
     }
     const Captures::OwnWork own(call.session.captures);
     CUstream waiter = call.session.waiting_stream();
-    if (waiter && call.driver.cuStreamWaitEvent(waiter, event, 0) == CUDA_SUCCESS) call.wait_for = call.session.await(waiter);
+    if (waiter && call.driver.cuStreamWaitEvent(waiter, event, 0) == CUDA_SUCCESS) call.wait_for = call.session.await(waiter, nullptr, call.done);
     if (call.wait_for) return;
     res.status = call.driver.cuEventSynchronize(event);
 }

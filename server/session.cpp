@@ -115,12 +115,17 @@ void Session::forget_objects(const std::vector<uint64_t>& gone) {
 void Session::context_ends(uint64_t context) {
     if (snapshot_hooks) snapshot_hooks->context_ends(context);
     completions_.context_ends(context);
+    if (slots_context_ != context || slots_awaited_) return;
+    const uint64_t before = current_;
+    let_go_of_slots();
+    make_current(before);
 }
 
 void Session::forget_context(uint64_t number) {
     loading.context_gone(number);
     device_heaps.context_gone(number);
     completions_.context_gone(number);
+    if (slots_context_ == number) slots_context_ = 0, slots_registered_ = slots_seen_ = false;
     objects.unload(number);
     context_devices.erase(number);
     device_memory.free_all_of(number);

@@ -158,8 +158,8 @@ class Session {
     bool event_exists(CUevent event) const { return event_contexts_.contains(event); }  // it has not gone with its context
     // An event that completes when `stream`, of whatever context, has done all it has now; null: `status` says why.
     CUevent record(CUstream stream, CUresult* status = nullptr);
-    // The same, for an answer that waits for it.
-    Awaited await(CUstream stream, CUresult* status = nullptr);
+    // The same, for an answer that waits for it. The device tells `done` where it can.
+    Awaited await(CUstream stream, CUresult* status = nullptr, const Completions::Done& done = {});
     void give(Awaited awaited);
     // A non-blocking stream of our own in the current context, free for an event wait: waits on it would queue up
     // behind each other, so each call gets the next of a few; null when it cannot be had.
@@ -167,7 +167,7 @@ class Session {
     // An event that completes when all work so far of the current context has; null when it cannot be had, as while there
     // are captures: it would become part of them.
     CUevent all_work();
-    Awaited await_all_work();
+    Awaited await_all_work(const Completions::Done& done = {});
     // Without an event: waits until whoever could use memory of the current context is done. Not while there are captures.
     CUresult synchronize_home();
     void settle_all_work();  // either way
@@ -232,12 +232,20 @@ class Session {
         uint64_t offset = 0;  // in the memfd
         bool pinned = false;
     };
-    Awaited behind_all_work(bool with_word);
-    // A word behind what the stream of the current context has now, where one is of use.
-    Completions::Word word_behind(CUstream stream);
+    Awaited behind_all_work(bool with_word, const Completions::Done& done);
+    // A word behind what the stream of the current context has now, where one is of use. `all`: and behind all its other work.
+    Completions::Word word_behind(CUstream stream, const Completions::Done& done = {}, bool all = false);
+    // Whether the end of what the stream has now (`all`: of everything) tells the application of all copies to its memory of
+    // which it has not been told.
+    bool tells_of_copies(CUstream stream, bool all) const;
+    bool device_sees_slots();  // of the channel, in the current context
+    void let_go_of_slots();
     void pin_part(uint64_t area, uint64_t area_bytes, uint64_t offset);
     CUresult synchronize_streams(uint64_t context);
     Completions completions_;
+    uint64_t slots_context_ = 0;  // where the channel's slots are registered, or could not be; 0: not tried
+    bool slots_registered_ = false, slots_seen_ = false;
+    unsigned slots_awaited_ = 0;  // words in them that may not be written yet
     uint64_t current_ = 0;
     bool current_known_ = false;
     std::map<uint64_t, uint64_t> homes_;  // of green contexts, those that are gone too

@@ -9,6 +9,7 @@ namespace cricket::server {
 
 void Session::channel_arrived() {
     pinned_parts_.clear();
+    slots_context_ = 0;
     const auto& geometry = ring->channel().geometry();
     void* alias = ::mmap(reinterpret_cast<void*>(places::pageable_up.address), geometry.up_bytes, PROT_READ,
                          MAP_SHARED | MAP_FIXED_NOREPLACE, ring->channel().fd(),
@@ -22,6 +23,7 @@ void Session::channel_leaves() {
     for (const PinnedPart& part : pinned_parts_)
         if (part.pinned && any_context()) driver.cuMemHostUnregister(ring->channel().base() + part.offset);
     pinned_parts_.clear();
+    let_go_of_slots();
     if (pageable_up_) ::munmap(pageable_up_, geometry.up_bytes);
     pageable_up_ = nullptr;
     ring = nullptr;
@@ -31,7 +33,7 @@ void Session::channel_leaves() {
 void Session::pin_part(uint64_t area, uint64_t area_bytes, uint64_t offset) {
     if (!current_known_ || !context_devices.count(current_)) return;
     wire::BulkPart part{0, area_bytes};
-    if (ring->channel().client_page().keeps_cuts)
+    if (ring->channel().keeps_cuts())
         part = area == ring->channel().geometry().up_offset ? wire::bulk_part(wire::up_cuts, area_bytes, offset - area)
                                                              : wire::bulk_part(wire::down_cuts, area_bytes, offset - area);
     const uint64_t begin = area + part.begin;
@@ -40,6 +42,26 @@ void Session::pin_part(uint64_t area, uint64_t area_bytes, uint64_t offset) {
     const Captures::OwnWork own(captures);
     pinned_parts_.push_back({begin, driver.cuMemHostRegister(ring->channel().base() + begin, part.end - part.begin,
                                                              CU_MEMHOSTREGISTER_PORTABLE) == CUDA_SUCCESS});
+}
+
+// Registered in one context at a time, the one that used it first: with it, or with the channel, that ends.
+bool Session::device_sees_slots() {
+    if (slots_context_) return slots_seen_ && slots_context_ == current_;
+    if (!ring || !current_known_ || !context_devices.count(current_)) return false;
+    std::byte* const slots = reinterpret_cast<std::byte*>(&ring->channel().slot(0));
+    const auto& geometry = ring->channel().geometry();
+    CUdeviceptr seen = 0;
+    slots_context_ = current_;
+    slots_registered_ = driver.cuMemHostRegister(slots, geometry.slots * geometry.slot_bytes, CU_MEMHOSTREGISTER_DEVICEMAP) == CUDA_SUCCESS;
+    slots_seen_ = slots_registered_ && driver.cuMemHostGetDevicePointer(&seen, slots, 0) == CUDA_SUCCESS &&
+                  seen == reinterpret_cast<CUdeviceptr>(slots) && driver.cuStreamWriteValue64;
+    return slots_seen_;
+}
+
+void Session::let_go_of_slots() {
+    if (slots_registered_ && ring && make_current(slots_context_) == CUDA_SUCCESS) driver.cuMemHostUnregister(&ring->channel().slot(0));
+    slots_context_ = 0;
+    slots_registered_ = slots_seen_ = false;
 }
 
 // Whether [offset, offset + bytes) of the memfd lies in the area.

@@ -2,6 +2,8 @@
 // The session's own streams and events, beside the application's: what is done when, and waiting until it is.
 #include "session.h"
 
+#include <algorithm>
+
 namespace cricket::server {
 
 bool Session::busy(bool* all_told) {
@@ -95,35 +97,35 @@ CUstream Session::waiting_stream() {
 }
 
 CUevent Session::all_work() {
-    return behind_all_work(false).event;
+    return behind_all_work(false, {}).event;
 }
 
-Awaited Session::await_all_work() {
-    return behind_all_work(true);
+Awaited Session::await_all_work(const Completions::Done& done) {
+    return behind_all_work(true, done);
 }
 
-Awaited Session::behind_all_work(bool with_word) {
+Awaited Session::behind_all_work(bool with_word, const Completions::Done& done) {
     // A primary context's work is that of its green contexts too: the driver knows it all.
     if (captures.any() || !green_contexts.empty()) return nullptr;
-    CUevent done = take_event();
-    if (!done) return nullptr;
+    CUevent event = take_event();
+    if (!event) return nullptr;
     CUstream last = CU_STREAM_LEGACY;
-    CUresult status = driver.cuEventRecord(done, CU_STREAM_LEGACY);
+    CUresult status = driver.cuEventRecord(event, CU_STREAM_LEGACY);
     auto& others = non_blocking_[current_];
     if (status == CUDA_SUCCESS && !others.empty()) {
         CUstream& join = joins_[current_];
         if (!join) status = driver.cuStreamCreate(&join, CU_STREAM_NON_BLOCKING);
-        if (status == CUDA_SUCCESS) status = driver.cuStreamWaitEvent(join, done, 0);
+        if (status == CUDA_SUCCESS) status = driver.cuStreamWaitEvent(join, event, 0);
         for (uint64_t number : others) {
             auto* stream = static_cast<CUstream>(objects.get(HandleKind::Stream, number));
-            if (status == CUDA_SUCCESS) status = driver.cuEventRecord(done, stream);
-            if (status == CUDA_SUCCESS) status = driver.cuStreamWaitEvent(join, done, 0);
+            if (status == CUDA_SUCCESS) status = driver.cuEventRecord(event, stream);
+            if (status == CUDA_SUCCESS) status = driver.cuStreamWaitEvent(join, event, 0);
         }
-        if (status == CUDA_SUCCESS) status = driver.cuEventRecord(done, join);
+        if (status == CUDA_SUCCESS) status = driver.cuEventRecord(event, join);
         last = join;
     }
-    if (status == CUDA_SUCCESS) return {done, with_word ? word_behind(last) : Completions::Word{}};
-    give_event(done);
+    if (status == CUDA_SUCCESS) return {event, with_word ? word_behind(last, done, true) : Completions::Word{}};
+    give_event(event);
     return nullptr;
 }
 
@@ -212,27 +214,42 @@ CUevent Session::record(CUstream stream, CUresult* status) {
     return nullptr;
 }
 
-// Text of kernels is looked for by asking about events, and a word in a stream would become a node of its capture.
-Completions::Word Session::word_behind(CUstream stream) {
-    if (device_text.possible() || captures.any() || current_home() != current_) return {};
-    return completions_.behind(current_, stream);
+bool Session::tells_of_copies(CUstream stream, bool all) const {
+    if (all && context_devices.size() == 1) return true;
+    return std::ranges::all_of(copies_to_host, [&](const CopyToHost& copy) { return copy.told_by || (!all && copy.stream == stream); });
 }
 
-Awaited Session::await(CUstream stream, CUresult* status) {
+// Text of kernels is looked for by asking about events, and a word in a stream would become a node of its capture.
+Completions::Word Session::word_behind(CUstream stream, const Completions::Done& done, bool all) {
+    if (device_text.possible() || captures.any() || current_home() != current_) return {};
+    if (!done.place || !device_sees_slots() || !tells_of_copies(stream, all) ||
+        driver.cuStreamWriteValue64(stream, reinterpret_cast<CUdeviceptr>(done.place), done.seq, CU_STREAM_WRITE_VALUE_DEFAULT) != CUDA_SUCCESS)
+        return completions_.behind(current_, stream);
+    ++slots_awaited_;
+    // It may know of them before anybody looks here again.
+    for (CopyToHost& copy : copies_to_host)
+        if (!copy.told_by) copy.told_by = done.seq;
+    return {nullptr, 0, done};
+}
+
+Awaited Session::await(CUstream stream, CUresult* status, const Completions::Done& done) {
     // Only streams of the current context may write its words: where there are others, the event tells whose stream it is.
     const bool alone = context_devices.size() == 1;
-    Awaited awaited{nullptr, alone ? word_behind(stream) : Completions::Word{}};
+    Awaited awaited{nullptr, alone ? word_behind(stream, done) : Completions::Word{}};
     awaited.event = record(stream, status);
     if (!awaited.event)
-        completions_.give(std::exchange(awaited.word, {}));
+        give(std::exchange(awaited, {}));
     else if (!alone && event_contexts_.at(awaited.event) == current_)
-        awaited.word = word_behind(stream);
+        awaited.word = word_behind(stream, done);
     return awaited;
 }
 
 void Session::give(Awaited awaited) {
     if (awaited.event) give_event(awaited.event);
-    completions_.give(awaited.word);
+    if (awaited.word.done.place)
+        slots_awaited_ -= awaited.word.written();  // else its event was seen first, or it has failed: still to be written perhaps
+    else
+        completions_.give(awaited.word);
 }
 
 void Session::give_event(CUevent event) {

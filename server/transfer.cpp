@@ -21,7 +21,7 @@ bool in_message(const rpc::Bulk& data) {
 CUresult answer_after(Call& call, CUstream stream) {
     if (call.session.captures.capturing(stream)) return CUDA_SUCCESS;
     CUresult status;
-    call.wait_for = call.session.await(stream, &status);
+    call.wait_for = call.session.await(stream, &status, call.done);
     return status;
 }
 

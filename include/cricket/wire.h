@@ -90,10 +90,15 @@ constexpr BulkPart bulk_part(const uint64_t (&cuts)[n], uint64_t size, uint64_t 
     return {begin, size};
 }
 
+enum ClientHabit : uint32_t {
+    keeps_cuts = 1,      // no call's data crosses a cut
+    looks_for_done = 2,  // it also takes a slot's last word for an answer (slot_done_bytes)
+};
+
 struct ClientPage {  // page 0: written by the client only
     uint64_t magic;  // channel_magic
     uint32_t protocol;
-    uint32_t keeps_cuts;  // 1: no call's data crosses a cut; 0 in images of programs whose shim knew of none
+    uint32_t habits;  // what the client does: bits of ClientHabit; fewer in images of programs whose shim is older
     ChannelGeometry geometry;
     alignas(64) std::atomic<uint64_t> tail;       // bytes ever posted to the ring (release after the record is written)
     std::atomic<uint64_t> acked_seq;              // replies of calls up to this one will not be asked for again
@@ -154,6 +159,10 @@ struct SlotHeader {  // at the start of each reply slot; server writes
     uint32_t length;               // bytes of the RPC reply message
     uint64_t offset;               // of the message in the memfd: behind this header, or in the down buffer
 };
+
+// The last bytes of a reply slot, where the client looks for them: the device itself writes the call's number there when all
+// that the call waits for is over. That is the answer then, a success; the server's own follows, for whoever asks again.
+inline constexpr uint64_t slot_done_bytes = sizeof(uint64_t);
 
 // Answers a copy, at its last piece, whose bytes the server was to fetch and cannot read: the client brings them instead.
 inline constexpr int32_t fetch_refused = 0x43460001;

@@ -69,6 +69,7 @@ void Channel::swap(Channel& other) noexcept {
     std::swap(lock_fd_, other.lock_fd_);
     std::swap(base_, other.base_);
     std::swap(geometry_, other.geometry_);
+    std::swap(habits_, other.habits_);
 }
 
 bool Channel::create() {
@@ -84,7 +85,7 @@ bool Channel::create() {
     auto& client = client_page();
     client.magic = wire::channel_magic;
     client.protocol = wire::protocol_version;
-    client.keeps_cuts = 1;
+    client.habits = habits_ = wire::keeps_cuts | wire::looks_for_done;
     client.geometry = geometry_;
     client.self = reinterpret_cast<uint64_t>(base_);
     return true;
@@ -115,6 +116,7 @@ bool Channel::map_as_server(UniqueFd fd, std::string* why, void* at) {
     }
     base_ = static_cast<std::byte*>(memory);
     geometry_ = g;
+    habits_ = client->habits;
     fd_ = std::move(fd);
     ::mprotect(base_, page, PROT_READ);
     ::mprotect(base_ + g.ring_offset, g.ring_bytes, PROT_READ);

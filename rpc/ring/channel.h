@@ -43,7 +43,15 @@ class Channel {
         return *reinterpret_cast<wire::SlotHeader*>(base_ + geometry_.slots_offset + index * geometry_.slot_bytes);
     }
     // Bytes of reply that fit in a slot behind its header.
-    uint64_t slot_capacity() const { return geometry_.slot_bytes - sizeof(wire::SlotHeader); }
+    uint64_t slot_capacity() const {
+        return geometry_.slot_bytes - sizeof(wire::SlotHeader) - (looks_for_done() ? wire::slot_done_bytes : 0);
+    }
+    // The number of a call that is over, as the device tells it: only of a client that looks for it.
+    std::atomic<uint64_t>& slot_done(uint32_t index) const {
+        return *reinterpret_cast<std::atomic<uint64_t>*>(base_ + geometry_.slots_offset + (index + 1) * geometry_.slot_bytes - wire::slot_done_bytes);
+    }
+    bool looks_for_done() const { return habits_ & wire::looks_for_done; }
+    bool keeps_cuts() const { return habits_ & wire::keeps_cuts; }
 
     // Server: takes the lock that tells the client it is alive.
     bool lock();
@@ -57,7 +65,8 @@ class Channel {
     UniqueFd fd_;
     UniqueFd lock_fd_;
     std::byte* base_ = nullptr;
-    wire::ChannelGeometry geometry_{};  // a private copy: the mapped one may change under us
+    wire::ChannelGeometry geometry_{};  // private copies: the mapped ones may change under us
+    uint32_t habits_ = 0;
 };
 
 // Spins a little, then the caller should sleep: `spin_until(f)` returns true as soon as f() does.

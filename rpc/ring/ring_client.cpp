@@ -237,7 +237,9 @@ Status RingClient::begin(const Request& request, Pending* pending) {
 Status RingClient::wait(Pending* pending, bool order_held) {
     auto& slot = channel_.slot(pending->slot);
     auto& waiting = channel_.client_page().waiting[pending->slot];
-    auto arrived = [&] { return slot.seq.load(std::memory_order_acquire) == pending->seq; };
+    auto& done = channel_.slot_done(pending->slot);
+    auto answered = [&] { return slot.seq.load(std::memory_order_acquire) == pending->seq; };
+    auto arrived = [&] { return done.load(std::memory_order_acquire) == pending->seq || answered(); };
     for (;;) {
         if (lost()) return Status::Lost;
         const uint64_t generation = generation_.load(std::memory_order_acquire);
@@ -250,6 +252,12 @@ Status RingClient::wait(Pending* pending, bool order_held) {
                 if (!channel_.server_alive() && !reattach(generation, order_held)) return Status::Lost;
                 continue;
             }
+        }
+        if (!answered()) {
+            pending->generation = generation;
+            pending->message = nullptr;
+            pending->message_bytes = 0;
+            return Status::Ok;
         }
         const uint64_t offset = slot.offset;
         const uint32_t bytes = slot.length;
@@ -370,7 +378,10 @@ bool RingClient::reattach_locked(uint64_t seen_generation) {
     // From here to the answer no reply in the slots is believed: they may be torn copies of an earlier life.
     generation_.fetch_add(1, std::memory_order_acq_rel);
     const auto& geometry = channel_.geometry();
-    for (uint32_t i = 0; i < geometry.slots; ++i) channel_.slot(i).seq.store(0, std::memory_order_relaxed);
+    for (uint32_t i = 0; i < geometry.slots; ++i) {
+        channel_.slot(i).seq.store(0, std::memory_order_relaxed);
+        channel_.slot_done(i).store(0, std::memory_order_relaxed);
+    }
     channel_.server_page().attach_state.store(static_cast<uint32_t>(wire::AttachState::Waiting));
     channel_.server_page().sleeping.store(0);
     channel_.server_page().callback_ticket.store(0);

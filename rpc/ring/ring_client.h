@@ -36,7 +36,7 @@ struct Pending {
     uint64_t reply_offset = 0, reply_bytes = 0;  // space in the down buffer that the reply may use
     Pending* previous = nullptr;                 // list of outstanding calls, in order
     Pending* next = nullptr;
-    const std::byte* message = nullptr;  // the reply, in shared memory: copy, then confirm()
+    const std::byte* message = nullptr;  // the reply, in shared memory: copy, then confirm(); null: success, the device says
     uint32_t message_bytes = 0;
 };
 

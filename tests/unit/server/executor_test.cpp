@@ -21,6 +21,11 @@ namespace {
 bool device_is_done = true;
 uint64_t events_made = 0;
 unsigned failures_left = 0;  // of calls that need memory
+bool device_sees_host = false;
+struct {
+    std::atomic<uint64_t>* place;
+    uint64_t value;
+} to_write{};  // by the device, once it has done what was before
 
 DriverTable driver_table() {
     DriverTable table{};
@@ -38,7 +43,17 @@ DriverTable driver_table() {
     table.cuEventQuery = [](CUevent) { return device_is_done ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY; };
     table.cuEventSynchronize = [](CUevent) { return CUDA_SUCCESS; };
     table.cuStreamQuery = [](CUstream) { return device_is_done ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY; };
-    table.cuMemHostRegister = [](void*, size_t, unsigned) { return CUDA_ERROR_NOT_SUPPORTED; };
+    table.cuMemHostRegister = [](void*, size_t, unsigned) { return device_sees_host ? CUDA_SUCCESS : CUDA_ERROR_NOT_SUPPORTED; };
+    table.cuMemHostUnregister = [](void*) { return CUDA_SUCCESS; };
+    table.cuMemHostGetDevicePointer = [](CUdeviceptr* seen, void* memory, unsigned) {
+        *seen = reinterpret_cast<CUdeviceptr>(memory);
+        return CUDA_SUCCESS;
+    };
+    table.cuStreamWriteValue32 = [](CUstream, CUdeviceptr, cuuint32_t, unsigned) { return CUDA_SUCCESS; };
+    table.cuStreamWriteValue64 = [](CUstream, CUdeviceptr place, cuuint64_t value, unsigned) {
+        to_write = {reinterpret_cast<std::atomic<uint64_t>*>(place), value};
+        return CUDA_SUCCESS;
+    };
     table.cuMemcpyHtoDAsync = [](CUdeviceptr, const void*, size_t, CUstream) { return CUDA_SUCCESS; };
     table.cuGraphGetNodes = [](CUgraph, CUgraphNode*, size_t* count) {
         *count = 0;
@@ -61,6 +76,8 @@ class ExecutorTest : public ::testing::Test {
   protected:
     void SetUp() override {
         device_is_done = true;
+        device_sees_host = false;
+        to_write = {};
         ASSERT_EQ(session_.open(), "");
         context_ = session_.objects.add(HandleKind::Context, &object_);
         session_.context_devices[context_] = 0;
@@ -161,6 +178,107 @@ TEST_F(ExecutorTest, AnAnswerThatIsNotSentIsNotForgotten) {
     device_is_done = true;
     executor_.finish_waiting(&loopback_.server);
     ASSERT_TRUE(answered(waits));
+    EXPECT_EQ(answer(waits).status, CUDA_SUCCESS);
+}
+
+class DoneTest : public ExecutorTest {
+  protected:
+    void SetUp() override {
+        ExecutorTest::SetUp();
+        device_sees_host = true;
+        device_is_done = false;
+    }
+    // Begins one and lets it be executed: the device has not come to its end yet.
+    void begin_synchronization(ring::Pending* pending) {
+        cuStreamSynchronize_args wait{};
+        ASSERT_EQ(client_.begin(request(Proc::cuStreamSynchronize, xdr_cuStreamSynchronize_args, wait, 1), pending), ring::Status::Ok);
+        ASSERT_TRUE(executor_.step(loopback_.server));
+        ASSERT_FALSE(answered(*pending));
+    }
+    // The device gets there, and the client sees it before the server looks.
+    void take_the_devices_word(ring::Pending* pending) {
+        ASSERT_EQ(to_write.value, pending->seq);
+        ASSERT_EQ(to_write.place, &loopback_.server.channel().slot_done(pending->slot));
+        to_write.place->store(to_write.value);
+        ASSERT_EQ(client_.wait(pending), ring::Status::Ok);
+        ASSERT_EQ(pending->message, nullptr);
+        ASSERT_TRUE(client_.confirm(pending));
+        client_.release(pending);
+        device_is_done = true;
+    }
+    void begin_query(ring::Pending* pending) {
+        cuStreamQuery_args query{};
+        ASSERT_EQ(client_.begin(request(Proc::cuStreamQuery, xdr_cuStreamQuery_args, query, 1), pending), ring::Status::Ok);
+        ASSERT_TRUE(executor_.step(loopback_.server));
+    }
+};
+
+TEST_F(DoneTest, TheServersAnswerComesToNobodysSlot) {
+    ring::Pending waits, asks;
+    ASSERT_NO_FATAL_FAILURE(begin_synchronization(&waits));
+    const uint32_t slot = waits.slot;
+    ASSERT_NO_FATAL_FAILURE(take_the_devices_word(&waits));
+    ASSERT_NO_FATAL_FAILURE(begin_query(&asks));
+    ASSERT_EQ(asks.slot, slot) << "the test is about a slot that is used again";
+    ASSERT_TRUE(answered(asks));
+    ASSERT_TRUE(executor_.poll(&loopback_.server));
+    ASSERT_FALSE(executor_.waiting());
+    EXPECT_TRUE(answered(asks)) << "an answer that nobody waits for is where another was";
+    EXPECT_EQ(answer(asks).status, CUDA_SUCCESS);
+}
+
+TEST_F(DoneTest, AnErrorOfAPostedCallWaitsForAnAnswerThatIsRead) {
+    ring::Pending waits, asks;
+    ASSERT_NO_FATAL_FAILURE(begin_synchronization(&waits));
+    ASSERT_NO_FATAL_FAILURE(take_the_devices_word(&waits));
+    session_.note_posted(CUDA_ERROR_INVALID_VALUE, waits.seq + 1);
+    ASSERT_TRUE(executor_.poll(&loopback_.server));
+    ASSERT_NO_FATAL_FAILURE(begin_query(&asks));
+    EXPECT_EQ(answer(asks).posted.result, CUDA_ERROR_INVALID_VALUE);
+}
+
+TEST_F(DoneTest, WhatAnAnswerHasToSayTheDeviceCannot) {
+    session_.note_posted(CUDA_ERROR_INVALID_VALUE, 1);
+    ring::Pending waits;
+    ASSERT_NO_FATAL_FAILURE(begin_synchronization(&waits));
+    EXPECT_EQ(to_write.place, nullptr);
+    device_is_done = true;
+    executor_.finish_waiting(&loopback_.server);
+    EXPECT_EQ(answer(waits).posted.result, CUDA_ERROR_INVALID_VALUE);
+}
+
+TEST_F(DoneTest, WorkThatFailsIsToldByItsEvent) {
+    ring::Pending waits;
+    ASSERT_NO_FATAL_FAILURE(begin_synchronization(&waits));
+    ASSERT_NE(to_write.place, nullptr);
+    device_is_done = true;  // says its event; the word is never written
+    for (int i = 0; i < 600'000 && !answered(waits); ++i) executor_.poll(&loopback_.server), ::usleep(100);
+    EXPECT_EQ(answer(waits).status, CUDA_SUCCESS);
+}
+
+// Which copies to its memory the application knows to be over decides whose bytes are right after a restore.
+TEST_F(DoneTest, CopiesOfItsStreamAreKnownWithIt) {
+    ASSERT_EQ(session_.make_current(context_), CUDA_SUCCESS);
+    ASSERT_EQ(session_.copied_to_host({{wire::host_base, 64}}, CU_STREAM_LEGACY), CUDA_SUCCESS);
+    ring::Pending waits;
+    ASSERT_NO_FATAL_FAILURE(begin_synchronization(&waits));
+    ASSERT_NE(to_write.place, nullptr);
+    EXPECT_EQ(session_.copies_to_host.front().told_by, waits.seq);
+    ASSERT_EQ(session_.copied_to_host({{wire::host_base + 64, 64}}, CU_STREAM_LEGACY), CUDA_SUCCESS);
+    ASSERT_NO_FATAL_FAILURE(take_the_devices_word(&waits));
+    ASSERT_TRUE(executor_.poll(&loopback_.server));
+    EXPECT_EQ(session_.copies_to_host.back().told_by, 0u) << "it came later, and may have been over by then only";
+}
+
+TEST_F(DoneTest, CopiesOfAnotherStreamNeedAnAnswer) {
+    ASSERT_EQ(session_.make_current(context_), CUDA_SUCCESS);
+    ASSERT_EQ(session_.copied_to_host({{wire::host_base, 64}}, CU_STREAM_PER_THREAD), CUDA_SUCCESS);
+    ring::Pending waits;
+    ASSERT_NO_FATAL_FAILURE(begin_synchronization(&waits));
+    EXPECT_EQ(to_write.place, nullptr);
+    device_is_done = true;
+    executor_.finish_waiting(&loopback_.server);
+    EXPECT_EQ(session_.copies_to_host.front().told_by, waits.seq);
     EXPECT_EQ(answer(waits).status, CUDA_SUCCESS);
 }
 
