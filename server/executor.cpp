@@ -186,7 +186,7 @@ bool Executor::step(ring::RingServer& ring) {
                 return false;
             }
             if (!wants_reply) {
-                session_.give(call.wait_for);
+                if (call.wait_for) session_.give(call.wait_for);
                 // Every call says that the contents are lost, until a reset, which is not to be told of it.
                 const bool known = status_of(res) == CUDA_ERROR_CONTEXT_IS_DESTROYED && !session_.lost_devices.empty();
                 if (status_of(res) == wire::fetch_refused)
@@ -208,7 +208,7 @@ bool Executor::step(ring::RingServer& ring) {
                     deferred_.push_back(
                         {record->seq, call.wait_for, entry, {bytes, bytes + entry->res_size}, call.reclaim, std::move(call.then)});
                 } else {
-                    session_.give(call.wait_for);
+                    if (call.wait_for) session_.give(call.wait_for);
                     // Loading and unloading of code, the end of contexts and the discovery of a failed assert: the driver may
                     // have printed then.
                     if (session_.device_text.possible() &&

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <thread>
 
 #include "messages.h"
 #include "places.h"
@@ -18,7 +19,7 @@
 namespace cricket::server {
 namespace {
 
-bool device_is_done = true;
+std::atomic<bool> device_is_done = true;
 uint64_t events_made = 0;
 unsigned failures_left = 0;  // of calls that need memory
 bool device_sees_host = false;
@@ -280,6 +281,83 @@ TEST_F(DoneTest, CopiesOfAnotherStreamNeedAnAnswer) {
     executor_.finish_waiting(&loopback_.server);
     EXPECT_EQ(session_.copies_to_host.front().told_by, waits.seq);
     EXPECT_EQ(answer(waits).status, CUDA_SUCCESS);
+}
+
+// A device, a worker and threads of an application, none of which waits for another: each call has its own answer, whoever gave it,
+// and what a posted call has to say comes with the next one.
+TEST_F(DoneTest, NobodysAnswerIsTakenForAnothers) {
+    constexpr unsigned threads = 3, calls = 4000;
+    static std::atomic<std::atomic<uint64_t>*> place;
+    static std::atomic<uint64_t> value;
+    place = nullptr;
+    DriverTable& table = const_cast<DriverTable&>(driver_);
+    table.cuStreamWriteValue32 = [](CUstream, CUdeviceptr where, cuuint32_t number, unsigned) {
+        reinterpret_cast<Completions::Place*>(where)->store(number);  // of calls that need an answer
+        return CUDA_SUCCESS;
+    };
+    table.cuStreamWriteValue64 = [](CUstream, CUdeviceptr where, cuuint64_t number, unsigned) {
+        while (place.load()) std::this_thread::yield();  // one stream: one after the other
+        value = number;
+        place = reinterpret_cast<std::atomic<uint64_t>*>(where);
+        return CUDA_SUCCESS;
+    };
+    std::atomic<bool> stop{false};
+    std::atomic<unsigned> seen{0}, answers{0}, told{0};
+    std::thread device([&] {
+        while (!stop) {
+            if (std::atomic<uint64_t>* where = place.load()) {
+                where->store(value.load());
+                place = nullptr;
+            }
+            std::this_thread::yield();
+        }
+    });
+    std::thread worker([&] {
+        for (unsigned i = 0; !stop; ++i) {
+            if (!executor_.step(loopback_.server)) std::this_thread::yield();
+            if (i % 64 == 0) executor_.poll(&loopback_.server);  // late: the words are seen first
+        }
+    });
+    std::vector<std::thread> application;
+    for (unsigned thread = 1; thread <= threads; ++thread)
+        application.emplace_back([&, thread] {
+            for (unsigned i = 0; i < calls; ++i) {
+                cuStreamSynchronize_args wait{};
+                cuStreamQuery_args query{};
+                cuMemcpyHtoDAsync_v2_args wrong{};
+                wrong.ByteCount = 1;  // and no data
+                ring::Pending pending;
+                if (thread == 1 && i % 16 == 0)
+                    ASSERT_EQ(client_.post(request(Proc::cuMemcpyHtoDAsync_v2, xdr_cuMemcpyHtoDAsync_v2_args, wrong, thread)), ring::Status::Ok);
+                if (i % 4 == 3)
+                    ASSERT_EQ(client_.begin(request(Proc::cuStreamQuery, xdr_cuStreamQuery_args, query, thread), &pending), ring::Status::Ok);
+                else
+                    ASSERT_EQ(client_.begin(request(Proc::cuStreamSynchronize, xdr_cuStreamSynchronize_args, wait, thread), &pending), ring::Status::Ok);
+                while (!answered(pending) && client_.channel().slot_done(pending.slot).load() != pending.seq) std::this_thread::yield();
+                ASSERT_EQ(client_.wait(&pending), ring::Status::Ok);
+                if (pending.message) {
+                    int32_t status = -1;
+                    rpc::PostedError posted;
+                    ASSERT_EQ(rpc::decode_reply(pending.message, pending.message_bytes, static_cast<uint32_t>(pending.seq), &posted,
+                                                reinterpret_cast<xdrproc_t>(rpc::xdr_i32), &status),
+                              RPC_SUCCESS);
+                    ASSERT_EQ(status, i % 4 == 3 ? CUDA_ERROR_NOT_READY : CUDA_SUCCESS);
+                    told += posted.result != 0;
+                    ++answers;
+                } else {
+                    ASSERT_NE(i % 4, 3u) << "nothing was awaited";
+                    ++seen;
+                }
+                client_.release(&pending);
+            }
+        });
+    for (std::thread& thread : application) thread.join();
+    stop = true;
+    worker.join();
+    device.join();
+    EXPECT_EQ(seen + answers, threads * calls);
+    EXPECT_GT(seen, calls / 10);
+    EXPECT_EQ(told, calls / 16) << "errors of posted calls";
 }
 
 // The event beside a word may be seen first: the word is written a moment later, and is used again then, not before.
