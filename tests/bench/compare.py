@@ -374,12 +374,22 @@ def show(report):
 
 
 def put_into(page, report):
-    """Replaces the page's table; the curve is in a plot, and growth in the JSON."""
+    """Replaces the page's table (the curve is in a plot, and growth in the JSON)."""
     shown = {name: values for name, values in report["rows"].items() if not name.startswith(("curve_", "grow", "cpu_grow", "memory_"))}
     lines, _ = rows_of(dict(report, rows=shown))
     text = page.read_text()
     begin, end = text.index("| row | native"), text.index("\n\n", text.index("| row | native"))
     page.write_text(text[:begin] + "\n".join(lines) + text[end:])
+
+
+def publish(options, report):
+    """Writes what was asked for: all values, the page's table, the plots beside it. They are made elsewhere than the values, perhaps:
+    a machine with a GPU need not have matplotlib."""
+    if options.json:
+        write(options.json, report)
+    if options.page:
+        put_into(options.page, report)
+        subprocess.run([sys.executable, HERE / "plots.py", options.json, "--out", options.page.parent], check=True)
 
 
 def write(path, report):
@@ -398,10 +408,12 @@ def main():
     parser.add_argument("--cores", type=int, help="run all of it on so few cores")
     parser.add_argument("--json", type=pathlib.Path, help="write all values there")
     parser.add_argument("--merge", type=pathlib.Path, nargs="+", metavar="JSON", help="only one table of earlier parts")
-    parser.add_argument("--page", type=pathlib.Path, help="put the table of --merge into this page")
+    parser.add_argument("--page", type=pathlib.Path, help="put the table into this page, and draw the plots beside it (needs --json)")
     parser.add_argument("--check", action="store_true", help="fail when a row misses what is asked of it")
     parser.add_argument("--list", action="store_true", help="print the parts and end")
     options = parser.parse_args()
+    if options.page and not options.json:
+        parser.error("--page needs --json: the plots are drawn from it")
     if options.list:
         print("\n".join(PARTS))
         return 0
@@ -411,10 +423,7 @@ def main():
             part = json.loads(path.read_text())
             report["machine"].update(part["machine"])
             report["rows"].update(part["rows"])
-        if options.json:
-            write(options.json, report)
-        if options.page:
-            put_into(options.page, report)
+        publish(options, report)
         missed = show(report)
         return int(options.check and missed > 0)
     if options.cores:
@@ -443,6 +452,7 @@ def main():
                     write(options.json, report)
         finally:
             bench.end()
+    publish(options, report)
     missed = show(report)
     return int(options.check and missed > 0)
 
