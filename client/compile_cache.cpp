@@ -19,6 +19,7 @@
 
 #include "client/keep_errno.h"
 #include "client/whole_io.h"
+#include "cricket/file_size.h"
 #include "cricket/unique_fd.h"
 #include "rpc/ring/not_cancelled.h"
 
@@ -197,6 +198,7 @@ CUresult store(Question* question, uint32_t part, const void* data, uint32_t byt
     const uint64_t most = most_bytes();
     const Header header{magic, question->bytes, bytes, XXH3_64bits(data, bytes)};
     if (!question->bytes || sizeof header + header.key_bytes + header.data_bytes > most) return CUDA_SUCCESS;
+    if (!may_be_as_large(sizeof header + header.key_bytes + header.data_bytes)) return CUDA_SUCCESS;
     const UniqueFd folder = open_folder();
     if (!folder) return CUDA_SUCCESS;
     char name[48], aside[48];

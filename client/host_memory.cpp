@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "client/descriptors.h"
+#include "cricket/file_size.h"
 #include "cricket/round_up.h"
 #include "cricket/wire.h"
 
@@ -46,7 +47,7 @@ bool HostMemory::open() {
 
 bool HostMemory::grow(uint64_t bytes) {
     const uint64_t wanted = round_up(bytes_ + bytes, growth);
-    if (wanted > wire::host_span || ::ftruncate(fd_, static_cast<off_t>(wanted)) != 0) return false;
+    if (wanted > wire::host_span || !set_file_size(fd_, wanted)) return false;
     void* got = ::mmap(at(bytes_), wanted - bytes_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd_,
                        static_cast<off_t>(bytes_));
     if (got == MAP_FAILED) return false;

@@ -164,6 +164,9 @@ CUresult Session::open() {
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
     if (!ring_.open()) {
+        if (!ring_.channel())
+            log(LogLevel::Error, "cannot make the memory that is shared with the server: %s%s", ::strerror(errno),
+                errno == EFBIG ? " (RLIMIT_FSIZE, ulimit -f, counts for it too)" : "");
         host_memory_.abandon();
         return refused_ != CUDA_SUCCESS ? refused_ : session_lost;
     }

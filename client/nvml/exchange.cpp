@@ -20,6 +20,7 @@
 #include "client/log.h"
 #include "client/server_path.h"
 #include "client/waited.h"
+#include "cricket/file_size.h"
 #include "cricket/nvml_wire.h"
 
 extern "C" {
@@ -58,7 +59,7 @@ class Paper {
     }
     bool open() {
         fd_ = client::out_of_the_way(::memfd_create("cricket-nvml", MFD_CLOEXEC));
-        if (fd_ < 0 || ::ftruncate(fd_, total_bytes) != 0) return false;
+        if (fd_ < 0 || !set_file_size(fd_, total_bytes)) return false;
         void* place = ::mmap(nullptr, total_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd_, 0);
         if (place == MAP_FAILED) return false;
         base_ = static_cast<char*>(place);

@@ -11,6 +11,8 @@
 #include <algorithm>
 #include <climits>
 
+#include "cricket/file_size.h"
+
 namespace cricket::ring {
 namespace {
 
@@ -77,7 +79,7 @@ bool Channel::create() {
     UniqueFd fd(::memfd_create("cricket-channel", MFD_CLOEXEC));
     // Above the numbers that applications count on getting.
     if (const int high = ::fcntl(fd.get(), F_DUPFD_CLOEXEC, 900); high >= 0) fd.reset(high);
-    if (!fd || ::ftruncate(fd.get(), static_cast<off_t>(geometry_.total_bytes)) != 0) return false;
+    if (!fd || !set_file_size(fd.get(), geometry_.total_bytes)) return false;
     void* memory = ::mmap(nullptr, geometry_.total_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
     if (memory == MAP_FAILED) return false;
     base_ = static_cast<std::byte*>(memory);

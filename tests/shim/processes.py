@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: MIT
 """Processes and threads that begin and end around CUDA: each case of processes.c under the shim, and what becomes of its
 session on the server."""
+import ctypes
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +32,20 @@ def test(world, arguments):
         session = wait_for(lambda: next((one for one in world.sessions() if one["state"] == "parked"), None),
                            f"the session of case {case} to be parked")
         world.control("drop", session["id"])
+
+    # A limit of files' sizes counts for shared memory too: it is raised, or said to be in the way, and no signal ends the program.
+    for may_raise in True, False:
+        def limited():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY if may_raise else 1 << 20))
+            if not may_raise:
+                prctl_drop, cap_sys_resource = 24, 24
+                ctypes.CDLL(None).prctl(prctl_drop, cap_sys_resource, 0, 0, 0)
+        result = subprocess.run([program, "simple"], env=environment, preexec_fn=limited, capture_output=True, text=True, timeout=60)
+        if may_raise:
+            check(result.returncode == 0, f"under a limit it ended with status {result.returncode}:\n{result.stderr}")
+        else:
+            check(result.returncode > 0 and "RLIMIT_FSIZE" in result.stderr, f"status {result.returncode}:\n{result.stderr}")
+    wait_for(lambda: not world.sessions(), lambda: f"the sessions under a limit to end: {world.sessions()}")
 
     # A program that turns into one without CUDA: its process lives on, its session does not.
     process = subprocess.Popen([program, "exec-other"], env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)

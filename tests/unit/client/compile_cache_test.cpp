@@ -3,6 +3,7 @@
 #include "client/compile_cache.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <cstdlib>
@@ -159,6 +160,18 @@ TEST_F(CompileCache, WhatWasBegunAndLeftGoes) {
     keep({.input = "other"}, "y");
     EXPECT_FALSE(fs::exists(left));
     EXPECT_TRUE(fs::exists(young));
+}
+
+TEST_F(CompileCache, NoFileAboveTheLimitIsBegun) {
+    rlimit before{};
+    ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
+    const rlimit limit{1000, before.rlim_max};
+    ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &limit), 0);  // a write beyond it would end the process
+    keep({}, std::string(2000, 'x'));
+    EXPECT_EQ(answer({}), "-");
+    keep({}, "small");
+    EXPECT_EQ(answer({}), "small");
+    ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
 }
 
 TEST_F(CompileCache, NowhereToBe) {
