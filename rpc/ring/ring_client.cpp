@@ -263,7 +263,8 @@ Status RingClient::wait(Pending* pending, bool order_held) {
         const uint32_t bytes = slot.length;
         const uint64_t own = channel_.geometry().slots_offset + pending->slot * channel_.geometry().slot_bytes +
                              sizeof(wire::SlotHeader);
-        const bool in_slot = offset == own && bytes <= channel_.slot_capacity();
+        // A server that knows of no last word may have needed it.
+        const bool in_slot = offset == own && bytes <= channel_.geometry().slot_bytes - sizeof(wire::SlotHeader);
         const bool in_down = pending->reply_bytes && offset == pending->reply_offset && bytes <= pending->reply_bytes;
         pending->generation = generation;
         if (!in_slot && !in_down) {  // torn by a dump, or a server that lies

@@ -131,6 +131,24 @@ TEST(Ring, PostedAndAwaitedCallsAreExecutedInOrder) {
     for (uint64_t i = 0; i < 100000; ++i) ASSERT_EQ(server.arguments[i], i);
 }
 
+// Images of programs whose shim is older than the last word of a slot: it belongs to their replies.
+TEST(Ring, AnOlderClientsSlotIsItsRepliesAlone) {
+    Channel client, server;
+    std::string why;
+    ASSERT_TRUE(client.create());
+    ASSERT_TRUE(server.map_as_server(UniqueFd(::dup(client.fd())), &why)) << why;
+    EXPECT_TRUE(server.looks_for_done());
+    const uint64_t capacity = server.slot_capacity();
+    EXPECT_EQ(capacity, client.slot_capacity());
+    client.client_page().habits = wire::keeps_cuts;
+    EXPECT_TRUE(server.looks_for_done()) << "believed what may change under it";
+    Channel later;
+    ASSERT_TRUE(later.map_as_server(UniqueFd(::dup(client.fd())), &why)) << why;
+    EXPECT_FALSE(later.looks_for_done());
+    EXPECT_TRUE(later.keeps_cuts());
+    EXPECT_EQ(later.slot_capacity(), capacity + wire::slot_done_bytes);
+}
+
 TEST(Ring, ThreadsShareOneOrder) {
     Echo server;
     RingClient client(server);
