@@ -137,6 +137,7 @@ def refused(world):
 
     pair.kill()  # and one that cannot be saved
     heap = Pair(world, [world.build / "examples/counter", "--steps", "0", "--quiet"], [world.build / "examples/heap", "--steps", "0"])
+    wait_for(lambda: world.control("checkpoint", heap.script.pid, folder, "--dry-run", accept_failure=True).returncode, "a kernel that calls malloc()")
     result = world.control("checkpoint", heap.script.pid, folder, accept_failure=True)
     check_message(result.returncode, result.stdout, ["(heap, pid", "malloc"], "a checkpoint of two, one of which cannot be saved")
     heap.goes_on()
