@@ -240,10 +240,11 @@ Status RingClient::wait(Pending* pending, bool order_held) {
     auto& done = channel_.slot_done(pending->slot);
     auto answered = [&] { return slot.seq.load(std::memory_order_acquire) == pending->seq; };
     auto arrived = [&] { return done.load(std::memory_order_acquire) == pending->seq || answered(); };
-    for (;;) {
+    for (bool first = true;; first = false) {
         if (lost()) return Status::Lost;
         const uint64_t generation = generation_.load(std::memory_order_acquire);
-        if (!spin_patiently(arrived)) {
+        // Once: who has slept is woken, and looks in between only whether there still is a server.
+        if (!(first ? spin_patiently(arrived) : arrived())) {
             const uint32_t before = slot.ready.load(std::memory_order_acquire);
             waiting.store(1, std::memory_order_seq_cst);
             if (!arrived()) futex_wait(slot.ready, before, sleep_us);
