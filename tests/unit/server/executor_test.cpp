@@ -327,12 +327,12 @@ TEST_F(DoneTest, NobodysAnswerIsTakenForAnothers) {
                 cuMemcpyHtoDAsync_v2_args wrong{};
                 wrong.ByteCount = 1;  // and no data
                 ring::Pending pending;
-                if (thread == 1 && i % 16 == 0)
+                if (thread == 1 && i % 16 == 0) {
                     ASSERT_EQ(client_.post(request(Proc::cuMemcpyHtoDAsync_v2, xdr_cuMemcpyHtoDAsync_v2_args, wrong, thread)), ring::Status::Ok);
-                if (i % 4 == 3)
-                    ASSERT_EQ(client_.begin(request(Proc::cuStreamQuery, xdr_cuStreamQuery_args, query, thread), &pending), ring::Status::Ok);
-                else
-                    ASSERT_EQ(client_.begin(request(Proc::cuStreamSynchronize, xdr_cuStreamSynchronize_args, wait, thread), &pending), ring::Status::Ok);
+                }
+                const auto call = i % 4 == 3 ? request(Proc::cuStreamQuery, xdr_cuStreamQuery_args, query, thread)
+                                             : request(Proc::cuStreamSynchronize, xdr_cuStreamSynchronize_args, wait, thread);
+                ASSERT_EQ(client_.begin(call, &pending), ring::Status::Ok);
                 while (!answered(pending) && client_.channel().slot_done(pending.slot).load() != pending.seq) std::this_thread::yield();
                 ASSERT_EQ(client_.wait(&pending), ring::Status::Ok);
                 if (pending.message) {
