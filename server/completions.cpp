@@ -16,6 +16,14 @@ void Completions::Page::look_at_late() {
     });
 }
 
+bool Completions::show_device(const DriverTable& driver, std::byte* memory, uint64_t bytes) {
+    CUdeviceptr seen = 0;
+    if (driver.cuMemHostRegister(memory, bytes, CU_MEMHOSTREGISTER_DEVICEMAP) != CUDA_SUCCESS) return false;
+    if (driver.cuMemHostGetDevicePointer(&seen, memory, 0) == CUDA_SUCCESS && seen == reinterpret_cast<CUdeviceptr>(memory)) return true;
+    driver.cuMemHostUnregister(memory);
+    return false;
+}
+
 Completions::Page Completions::make() {
     if (spare_.empty()) {
         auto* place = reinterpret_cast<void*>(places::completions.address + made_ * page_bytes);
@@ -26,13 +34,7 @@ Completions::Page Completions::make() {
         spare_.push_back(static_cast<std::byte*>(memory));
     }
     std::byte* const base = spare_.back();
-    CUdeviceptr seen = 0;
-    if (driver_.cuMemHostRegister(base, page_bytes, CU_MEMHOSTREGISTER_DEVICEMAP) != CUDA_SUCCESS) return {};
-    if (driver_.cuMemHostGetDevicePointer(&seen, base, 0) != CUDA_SUCCESS ||
-        seen != reinterpret_cast<CUdeviceptr>(base)) {
-        driver_.cuMemHostUnregister(base);
-        return {};
-    }
+    if (!show_device(driver_, base, page_bytes)) return {};
     spare_.pop_back();
     Page page{base, {}, {}};
     for (unsigned i = 0; i < words; ++i)

@@ -40,6 +40,8 @@ class Completions {
 
     explicit Completions(const DriverTable& driver) : driver_(driver) {}
 
+    // Registers memory in the current context for the device to write to, at the address that it has here. False: it is not.
+    static bool show_device(const DriverTable& driver, std::byte* memory, uint64_t bytes);
     // A word that is written when `stream` has done all it has now. `context` is current, has the stream and
     // no captures. None where it cannot be had.
     Word behind(uint64_t context, CUstream stream);

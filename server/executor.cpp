@@ -150,7 +150,6 @@ bool Executor::step(ring::RingServer& ring) {
         kept.slot = record->slot;
         kept.reply_offset = record->reply_offset;
         kept.reply_bytes = record->reply_bytes;
-        if (used_by_.size() <= record->slot) used_by_.resize(record->slot + 1);
         used_by_[record->slot] = record->seq;
         // A success is all that the device can say: what was posted and failed, or could not be fetched, must be in the answer.
         if (ring.channel().looks_for_done() && !session_.posted().result && !session_.refused_fetch)
@@ -265,7 +264,7 @@ void Executor::refuse(ring::RingServer& ring, uint64_t seq, accept_stat status) 
 
 void Executor::send(ring::RingServer* ring, uint64_t seq, const KeptReply& kept, std::span<const std::byte> message) {
     // Who saw the device's word may have another call in the slot by now.
-    if (!ring || used_by_.size() <= kept.slot || used_by_[kept.slot] != seq) return;
+    if (!ring || kept.slot >= used_by_.size() || used_by_[kept.slot] != seq) return;
     uint32_t capacity = 0;
     std::byte* place = ring->reply_place(kept.slot, kept.reply_offset, kept.reply_bytes, &capacity);
     uint32_t bytes = static_cast<uint32_t>(message.size());

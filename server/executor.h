@@ -4,6 +4,7 @@
 // complete, while the log goes on.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -77,7 +78,7 @@ class Executor {
     std::deque<Deferred> deferred_;
     uint64_t asked_ = 0;  // when the events of calls with words were asked for last
     std::map<uint64_t, KeptReply> kept_;
-    std::vector<uint64_t> used_by_;  // slots: the latest call that has it
+    std::array<uint64_t, wire::max_slots> used_by_{};  // slots: the latest call that has it
     std::vector<std::max_align_t> args_, res_;
     std::vector<std::byte> answer_;  // the reply being encoded
 };

@@ -125,7 +125,7 @@ void Session::forget_context(uint64_t number) {
     loading.context_gone(number);
     device_heaps.context_gone(number);
     completions_.context_gone(number);
-    if (slots_context_ == number) slots_context_ = 0, slots_registered_ = slots_seen_ = false;
+    if (slots_context_ == number) slots_context_ = 0, slots_shown_ = false;
     objects.unload(number);
     context_devices.erase(number);
     device_memory.free_all_of(number);

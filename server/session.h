@@ -244,7 +244,7 @@ class Session {
     CUresult synchronize_streams(uint64_t context);
     Completions completions_;
     uint64_t slots_context_ = 0;  // where the channel's slots are registered, or could not be; 0: not tried
-    bool slots_registered_ = false, slots_seen_ = false;
+    bool slots_shown_ = false;
     unsigned slots_awaited_ = 0;  // words in them that may not be written yet
     uint64_t current_ = 0;
     bool current_known_ = false;

@@ -9,7 +9,6 @@ namespace cricket::server {
 
 void Session::channel_arrived() {
     pinned_parts_.clear();
-    slots_context_ = 0;
     const auto& geometry = ring->channel().geometry();
     void* alias = ::mmap(reinterpret_cast<void*>(places::pageable_up.address), geometry.up_bytes, PROT_READ,
                          MAP_SHARED | MAP_FIXED_NOREPLACE, ring->channel().fd(),
@@ -46,22 +45,19 @@ void Session::pin_part(uint64_t area, uint64_t area_bytes, uint64_t offset) {
 
 // Registered in one context at a time, the one that used it first: with it, or with the channel, that ends.
 bool Session::device_sees_slots() {
-    if (slots_context_) return slots_seen_ && slots_context_ == current_;
+    if (slots_context_) return slots_shown_ && slots_context_ == current_;
     if (!ring || !current_known_ || !context_devices.count(current_)) return false;
-    std::byte* const slots = reinterpret_cast<std::byte*>(&ring->channel().slot(0));
     const auto& geometry = ring->channel().geometry();
-    CUdeviceptr seen = 0;
     slots_context_ = current_;
-    slots_registered_ = driver.cuMemHostRegister(slots, geometry.slots * geometry.slot_bytes, CU_MEMHOSTREGISTER_DEVICEMAP) == CUDA_SUCCESS;
-    slots_seen_ = slots_registered_ && driver.cuMemHostGetDevicePointer(&seen, slots, 0) == CUDA_SUCCESS &&
-                  seen == reinterpret_cast<CUdeviceptr>(slots) && driver.cuStreamWriteValue64;
-    return slots_seen_;
+    slots_shown_ = driver.cuStreamWriteValue64 && Completions::show_device(driver, ring->channel().base() + geometry.slots_offset,
+                                                                           geometry.slots * geometry.slot_bytes);
+    return slots_shown_;
 }
 
 void Session::let_go_of_slots() {
-    if (slots_registered_ && ring && make_current(slots_context_) == CUDA_SUCCESS) driver.cuMemHostUnregister(&ring->channel().slot(0));
+    if (slots_shown_ && ring && make_current(slots_context_) == CUDA_SUCCESS) driver.cuMemHostUnregister(&ring->channel().slot(0));
     slots_context_ = 0;
-    slots_registered_ = slots_seen_ = false;
+    slots_shown_ = false;
 }
 
 // Whether [offset, offset + bytes) of the memfd lies in the area.
