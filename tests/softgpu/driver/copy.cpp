@@ -22,7 +22,7 @@ Memory classify(uint64_t address, size_t size, Side side) {
     auto range = memory_map().find(address);
     if (!range || range->kind == MemoryKind::Heap) {
         // Unknown memory is pageable host memory, but not within the fixed regions.
-        bool ours = address >= kManagedBase && address < kReserveBase;
+        bool ours = address >= kGraphBase && address < kReserveBase;
         require(side != Side::Device && !ours && address != 0);
         return Memory::Pageable;
     }

@@ -36,10 +36,6 @@ bool Node::depends_on(const Node* other) const {
     return false;
 }
 
-Graph::~Graph() {
-    for (auto& [object, count] : objects) object->release(count);
-}
-
 NodeRef Graph::add(Step step, std::vector<Dependency> before) {
     auto made = std::make_shared<Node>();
     made->graph = this;
@@ -93,6 +89,17 @@ void each_inner(Step& step, Visit visit) {
 }
 
 }  // namespace
+
+Graph::~Graph() {
+    for (auto& [object, count] : objects) object->release(count);
+}
+
+// A capture may still hold a graph inside.
+Node::~Node() {
+    each_inner(step, [&](auto& inner) {
+        if (inner->owner == this) inner->owner = nullptr;
+    });
+}
 
 bool Graph::has(CUgraphNodeType type) const {
     for (auto& node : nodes) {

@@ -29,6 +29,7 @@ struct Node {
     bool enabled = true;
     std::vector<void*> shown_params;  // what GetParams answers with; the values are those of the step
 
+    ~Node();
     CUgraphNodeType type() const;
     bool depends_on(const Node* other) const;
 };
@@ -52,6 +53,8 @@ struct Conditional {
     std::atomic<unsigned> value = 0;
 };
 
+struct GraphHeap;
+
 struct Graph : std::enable_shared_from_this<Graph> {
     CUgraph handle = nullptr;
     Node* owner = nullptr;       // of a child graph or a body: the node it belongs to
@@ -60,6 +63,7 @@ struct Graph : std::enable_shared_from_this<Graph> {
     std::vector<NodeRef> nodes;  // in the order of creation
     std::map<std::shared_ptr<UserObject>, unsigned> objects;
     std::vector<std::shared_ptr<Conditional>> conditionals;
+    std::map<int, std::shared_ptr<GraphHeap>> heaps;  // by device, once there is an allocation
 
     ~Graph();
     NodeRef add(Step step, std::vector<Dependency> before);
@@ -128,12 +132,28 @@ void change(Node& node, Step step, bool executable);
 CUgraphExecUpdateResult may_change(const Step& now, const Step& next);
 
 // graph_memory.cpp
+// Addresses that are a graph's alone.
+struct Extent {
+    uint64_t base, size;
+};
+// Where a graph's allocations on one device lie, until the graph and all of them are gone. Guarded by graph_mutex().
+struct GraphHeap {
+    int device = 0;
+    std::vector<Extent> extents;        // the latest last
+    std::map<uint64_t, uint64_t> free;  // base -> size, what no allocation has had yet
+
+    ~GraphHeap();
+    uint64_t allocate(uint64_t size);
+};
 // Memory of a graph keeps its place from the making of its node on; it is there between the steps.
 struct GraphAllocation {
     CUdeviceptr address = 0;
     uint64_t size = 0, taken = 0;
     int device = 0;
+    std::shared_ptr<GraphHeap> heap;
+    std::map<uint64_t, uint64_t> rest;  // base -> size, what no later node has once it is freed; guarded as the heap
     CUcontext owner = nullptr;
+    std::atomic<bool> there = false;    // between the steps, or until the application frees it
     bool outstanding = false;           // allocated by what was submitted so far; guarded by graph_mutex()
     Graph* freed_by = nullptr;          // the graph with the free node
     uint32_t readers = 0, writers = 0;  // bit per device
@@ -143,7 +163,9 @@ struct GraphAllocation {
 };
 // Whether these bytes are of one allocation of a graph, there or not.
 bool in_graph_memory(CUdeviceptr address, size_t size);
-AllocStep alloc_step(CUDA_MEM_ALLOC_NODE_PARAMS& params);
+// For a node of this graph that comes after these.
+AllocStep alloc_step(CUDA_MEM_ALLOC_NODE_PARAMS& params, Graph& into, const std::vector<Dependency>& before);
+// The latest in this place.
 std::shared_ptr<GraphAllocation> graph_allocation(CUdeviceptr address);
 Action allocate_action(const std::shared_ptr<GraphAllocation>& allocation);
 Action free_action(const std::shared_ptr<GraphAllocation>& allocation);

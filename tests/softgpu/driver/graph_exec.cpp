@@ -97,12 +97,11 @@ void prepare(const Graph& graph, Plan& plan) {
             plan.push_back(record_action(step.event));
         }
         void operator()(const AllocStep& step) {
-            if (step.allocation->outstanding) plan.push_back(free_action(step.allocation));  // auto free
             step.allocation->outstanding = true;
             plan.push_back(allocate_action(step.allocation));
         }
         void operator()(const FreeStep& step) {
-            auto allocation = graph_allocation(step.pointer);
+            auto allocation = step.allocation.lock();
             require(allocation && allocation->outstanding);
             allocation->outstanding = false;
             plan.push_back(free_action(allocation));
@@ -119,12 +118,18 @@ void launch(const std::shared_ptr<Exec>& exec, const std::shared_ptr<Stream>& on
         captured(on, ChildStep{clone(*exec->graph, true)});
         return;
     }
+    std::vector<std::shared_ptr<GraphAllocation>> left;  // by the launch before
     each_node(*exec->graph, [&](Node& node) {
         auto alloc = std::get_if<AllocStep>(&node.step);
-        require(!alloc || !alloc->allocation->outstanding ||
-                (exec->flags & CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH));
+        if (alloc && alloc->allocation->outstanding) left.push_back(alloc->allocation);
     });
+    require(left.empty() || (exec->flags & CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH));
     auto plan = std::make_shared<Plan>();
+    // All of it first: it may be in the place of what the graph allocates earlier.
+    for (auto& allocation : left) {
+        allocation->outstanding = false;
+        plan->push_back(free_action(allocation));
+    }
     prepare(*exec->graph, *plan);
     std::vector<std::shared_ptr<Conditional>> defaults;
     for (auto& condition : exec->graph->conditionals)

@@ -53,7 +53,7 @@ FreeStep free_step(CUdeviceptr pointer, Graph& into) {
     auto allocation = graph_allocation(pointer);
     require(allocation && !allocation->freed_by);
     allocation->freed_by = &into;
-    return {pointer};
+    return {pointer, allocation};
 }
 
 ConditionalStep conditional_step(CUDA_CONDITIONAL_NODE_PARAMS& p, const Graph& into) {
@@ -127,7 +127,7 @@ CUresult cuGraphAddMemAllocNode(CUgraphNode* out, CUgraph graph, const CUgraphNo
                                 CUDA_MEM_ALLOC_NODE_PARAMS* p) {
     return add(out, graph, list, count, [&](auto& into) {
         require(p && !into.owner);
-        return alloc_step(*p);
+        return alloc_step(*p, into, dependencies(into, list, nullptr, count));
     });
 }
 CUresult cuGraphAddMemFreeNode(CUgraphNode* out, CUgraph graph, const CUgraphNode* list, size_t count,
@@ -157,7 +157,7 @@ CUresult cuGraphAddNode_v2(CUgraphNode* out, CUgraph handle, const CUgraphNode* 
                 plain.accessDescs = p->alloc.accessDescs;
                 plain.accessDescCount = p->alloc.accessDescCount;
                 plain.bytesize = p->alloc.bytesize;
-                auto step = alloc_step(plain);
+                auto step = alloc_step(plain, into, dependencies(into, list, data, count));
                 p->alloc.dptr = plain.dptr;
                 return step;
             }

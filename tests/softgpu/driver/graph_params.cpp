@@ -96,7 +96,7 @@ Step step_of_params(CUgraphNodeParams& p) {
         case CU_GRAPH_NODE_TYPE_EVENT_RECORD:
             return record_step(p.eventRecord.event);
         case CU_GRAPH_NODE_TYPE_MEM_FREE:
-            return FreeStep{p.free.dptr};
+            return FreeStep{p.free.dptr, graph_allocation(p.free.dptr)};
         case CU_GRAPH_NODE_TYPE_BATCH_MEM_OP: {
             CUDA_BATCH_MEM_OP_NODE_PARAMS plain = {p.memOp.ctx, p.memOp.count, p.memOp.paramArray,
                                                    p.memOp.flags};
@@ -150,6 +150,9 @@ void change(Node& node, Step step, bool executable) {
     // A launch's attributes are the node's own, set by functions of their own.
     if (auto kernel = std::get_if<KernelStep>(&node.step))
         std::get<KernelStep>(step).attributes = kernel->attributes;
+    // What it frees is still the same where others have had the place since.
+    auto free = std::get_if<FreeStep>(&node.step);
+    if (free && free->pointer == std::get<FreeStep>(step).pointer) return;
     node.step = std::move(step);
 }
 

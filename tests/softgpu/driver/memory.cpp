@@ -63,6 +63,7 @@ void map_devices() {
 void reserve_regions() {
     static bool done = false;
     if (done) return;
+    reserve(kGraphBase, kGraphSize);
     reserve(kManagedBase, kManagedSize);
     reserve(kDeviceBase, kDeviceSize);
     reserve(kModuleBase, kModuleSize);

@@ -11,6 +11,8 @@
 namespace softgpu {
 
 constexpr uint64_t kGranularity = 2 << 20;  // of the virtual-memory functions
+constexpr uint64_t kGraphBase = 0x080000000000,
+                   kGraphSize = uint64_t{1} << 40;  // of graphs' own memory, in equal parts for the devices
 constexpr uint64_t kManagedBase = 0x090000000000, kManagedSize = uint64_t{1} << 38;
 constexpr uint64_t kDeviceBase = 0x0a0000000000,
                    kDeviceSize = uint64_t{1} << 40;  // in equal parts for the devices

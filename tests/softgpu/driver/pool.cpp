@@ -193,19 +193,21 @@ bool free_in(const std::shared_ptr<Stream>& on, CUdeviceptr base) {
     return true;
 }
 
-AllocStep captured_allocation(const Pool& of, size_t size) {
+AllocStep captured_allocation(const Pool& of, size_t size, const Stream& on) {
     CUDA_MEM_ALLOC_NODE_PARAMS p = {};
     p.poolProps = of.props;
     p.poolProps.handleTypes = CU_MEM_HANDLE_TYPE_NONE;
     p.bytesize = size;
-    return alloc_step(p);
+    require(on.capture.sequence != nullptr, CUDA_ERROR_ILLEGAL_STATE);  // another thread may have ended it
+    return alloc_step(p, *on.capture.sequence->graph, on.capture.tail);
 }
 
 void allocate_in(CUdeviceptr* out, size_t size, const std::shared_ptr<Pool>& of,
                  const std::shared_ptr<Stream>& on) {
     require(out && size > 0);
     if (capturing(*on)) {
-        auto step = captured_allocation(*of, size);
+        std::unique_lock lock(graph_mutex());
+        auto step = captured_allocation(*of, size, *on);
         *out = step.params.dptr;
         captured(on, std::move(step));
         return;
@@ -310,10 +312,11 @@ CUresult cuMemFreeAsync(CUdeviceptr pointer, CUstream handle) {
     return api([&] {
         auto on = stream(handle);
         if (capturing(*on)) {
+            std::unique_lock lock(graph_mutex());
             auto allocation = graph_allocation(pointer);
-            require(allocation && !allocation->freed_by);
+            require(allocation && !allocation->freed_by && on->capture.sequence);
             allocation->freed_by = on->capture.sequence->graph.get();
-            captured(on, FreeStep{pointer});
+            captured(on, FreeStep{pointer, allocation});
             return;
         }
         if (auto allocation = graph_allocation(pointer)) {

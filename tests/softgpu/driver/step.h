@@ -67,6 +67,7 @@ struct AllocStep {
 
 struct FreeStep {
     CUdeviceptr pointer;
+    std::weak_ptr<GraphAllocation> allocation;  // a graph may have had several in this place
 };
 
 struct MemOpsStep {

@@ -2,6 +2,7 @@
 #include <array>
 #include <atomic>
 #include <cstdio>
+#include <set>
 
 #include "fixture.h"
 
@@ -40,6 +41,30 @@ class Graphs : public Gpu {
         p.WidthInBytes = size;
         p.Height = p.Depth = 1;
         return p;
+    }
+
+    // The address of an allocation node's memory.
+    CUdeviceptr memory(CUgraph into, size_t size, std::vector<CUgraphNode> before = {}, CUgraphNode* made = nullptr) {
+        CUDA_MEM_ALLOC_NODE_PARAMS p = {};
+        p.poolProps.allocType = CU_MEM_ALLOCATION_TYPE_PINNED;
+        p.poolProps.location = {CU_MEM_LOCATION_TYPE_DEVICE, {device}};
+        p.bytesize = size;
+        CUgraphNode node = nullptr;
+        EXPECT_OK(cuGraphAddMemAllocNode(&node, into, before.data(), before.size(), &p));
+        if (made) *made = node;
+        return p.dptr;
+    }
+
+    CUgraphNode freed(CUgraph in, CUdeviceptr memory, CUgraphNode before) {
+        CUgraphNode node = nullptr;
+        EXPECT_OK(cuGraphAddMemFreeNode(&node, in, &before, 1, memory));
+        return node;
+    }
+
+    static CUgraph new_graph() {
+        CUgraph made = nullptr;
+        EXPECT_OK(cuGraphCreate(&made, 0));
+        return made;
     }
 
     CUgraphExec instantiate(unsigned long long flags = 0) {
@@ -260,6 +285,110 @@ TEST_F(Graphs, MemoryNodes) {
     run(whole);
     run(whole);
     EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuMemcpyDtoH(&value, alloc.dptr, 4));
+}
+
+// The addresses are those that NVIDIA's driver gave to these calls, from the first graph's on.
+TEST_F(Graphs, PlacesOfMemory) {
+    constexpr uint64_t kMiB = 1 << 20;
+    auto b = new_graph(), c = new_graph(), d = new_graph();
+    auto base = memory(graph, 256);
+    EXPECT_EQ(base % (32 * kMiB), 0u);
+    EXPECT_EQ(memory(b, 256), base + 32 * kMiB);
+    EXPECT_EQ(memory(c, 256), base + 64 * kMiB);
+    EXPECT_EQ(memory(graph, 40 * kMiB), base + 96 * kMiB);
+    EXPECT_EQ(memory(graph, 256), base + 136 * kMiB);
+    EXPECT_EQ(memory(graph, 20 * kMiB), base + 136 * kMiB + 512);
+    EXPECT_EQ(memory(graph, 20 * kMiB), base + 512);
+    EXPECT_OK(cuGraphDestroy(b));
+    EXPECT_EQ(memory(graph, 24 * kMiB), base + 156 * kMiB + 512);  // grows at its end first
+    b = new_graph();
+    EXPECT_EQ(memory(b, 40 * kMiB), base + 192 * kMiB);
+    EXPECT_EQ(memory(b, 256), base + 232 * kMiB);
+    EXPECT_EQ(memory(d, 256), base + 32 * kMiB);
+    for (auto gone : {graph, b, c, d}) EXPECT_OK(cuGraphDestroy(gone));
+    // Parts of what came back are had again, but nothing that is made of several.
+    graph = new_graph();
+    EXPECT_EQ(memory(graph, 70 * kMiB), base + 256 * kMiB);
+    std::set<CUdeviceptr> again;
+    std::vector<CUgraph> eight(8);
+    for (auto& one : eight) again.insert(memory(one = new_graph(), 1));
+    EXPECT_EQ(again.size(), 8u);
+    EXPECT_EQ(*again.begin(), base);
+    EXPECT_EQ(*again.rbegin(), base + 224 * kMiB);
+    EXPECT_EQ(memory(b = new_graph(), 1), base + 352 * kMiB);
+    for (auto gone : eight) EXPECT_OK(cuGraphDestroy(gone));
+    device = 1;
+    EXPECT_EQ(memory(graph, 256) % (32 * kMiB), 0u);  // a heap for each
+    device = 0;
+}
+
+TEST_F(Graphs, MemoryHadAgain) {
+    constexpr uint64_t kMiB = 1 << 20;
+    CUgraphNode first = nullptr, second = nullptr;
+    auto p = memory(graph, kMiB, {}, &first);
+    auto free = freed(graph, p, memset32(p, 3, {first}));
+    EXPECT_EQ(memory(graph, kMiB), p + kMiB);
+    EXPECT_EQ(memory(graph, kMiB / 2, {free}, &second), p);
+    EXPECT_EQ(memory(graph, kMiB, {free}), p + 2 * kMiB);
+    EXPECT_EQ(memory(graph, kMiB / 2, {second}), p + kMiB / 2);
+    auto set = memset32(p, 5, {second});
+    auto exec = instantiate(CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH);
+    CUdeviceptr at = 0;
+    size_t size = 0;
+    EXPECT_CU(CUDA_ERROR_NOT_FOUND, cuMemGetAddressRange(&at, &size, p));
+    run(exec);
+    run(exec);
+    EXPECT_EQ(read<int>(p), 5);
+    EXPECT_OK(cuMemGetAddressRange(&at, &size, p + 100));
+    EXPECT_EQ(at, p);
+    EXPECT_EQ(size, kMiB / 2);
+    EXPECT_OK(cuMemFree(p));
+    EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuMemFree(p));
+    EXPECT_CU(CUDA_ERROR_NOT_FOUND, cuMemGetAddressRange(&at, &size, p));
+    EXPECT_OK(cuGraphExecDestroy(exec));
+
+    EXPECT_EQ(memory(graph, kMiB / 2, {freed(graph, p, set)}), p);  // for the third time
+    run(instantiate(CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH));
+    EXPECT_OK(cuMemGetAddressRange(&at, &size, p));
+}
+
+TEST_F(Graphs, CapturedMemory) {
+    CUstream stream = nullptr;
+    EXPECT_OK(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+    CUdeviceptr p[3] = {};
+    EXPECT_OK(cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+    EXPECT_OK(cuMemAllocAsync(&p[0], 1 << 20, stream));
+    EXPECT_OK(cuMemAllocAsync(&p[1], 1 << 10, stream));
+    EXPECT_OK(cuMemFreeAsync(p[0], stream));
+    EXPECT_OK(cuMemAllocAsync(&p[2], 1 << 20, stream));
+    EXPECT_OK(cuMemsetD32Async(p[2], 7, 1, stream));
+    CUgraph captured = nullptr;
+    EXPECT_OK(cuStreamEndCapture(stream, &captured));
+    EXPECT_EQ(p[0] % (32 << 20), 0u);
+    EXPECT_EQ(p[1], p[0] + (1 << 20));
+    EXPECT_EQ(p[2], p[0]);
+    CUgraphExec exec = nullptr;
+    EXPECT_OK(cuGraphInstantiate(&exec, captured, 0));
+    run(exec);
+    EXPECT_EQ(read<int>(p[2]), 7);
+}
+
+TEST_F(Graphs, MemoryOfAChild) {
+    CUgraphNodeParams p = {};
+    p.type = CU_GRAPH_NODE_TYPE_GRAPH;
+    p.graph.graph = new_graph();
+    p.graph.ownership = CU_GRAPH_CHILD_GRAPH_OWNERSHIP_MOVE;
+    CUgraphNode inner = nullptr, node = nullptr;
+    auto inside = memory(p.graph.graph, 256, {}, &inner);
+    freed(p.graph.graph, inside, inner);
+    EXPECT_OK(cuGraphAddNode(&node, graph, nullptr, nullptr, 0, &p));
+    auto own = memory(graph, 256);
+    EXPECT_EQ(own % (32 << 20), 0u);
+    EXPECT_NE(own, inside);
+    run(instantiate());
+    CUdeviceptr at = 0;
+    EXPECT_OK(cuMemGetAddressRange(&at, nullptr, own));
+    EXPECT_CU(CUDA_ERROR_NOT_FOUND, cuMemGetAddressRange(&at, nullptr, inside));
 }
 
 TEST_F(Graphs, Updates) {
