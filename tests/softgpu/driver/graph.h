@@ -47,7 +47,6 @@ struct UserObject {
 // A value that kernels set and conditional nodes read.
 struct Conditional {
     CUgraphConditionalHandle handle = 0;
-    Graph* graph = nullptr;
     unsigned default_value = 0;
     bool assign_default = false;  // at each launch
     std::atomic<unsigned> value = 0;
@@ -62,8 +61,9 @@ struct Graph : std::enable_shared_from_this<Graph> {
     unsigned executables = 0;    // alive that were made of it
     std::vector<NodeRef> nodes;  // in the order of creation
     std::map<std::shared_ptr<UserObject>, unsigned> objects;
-    std::vector<std::shared_ptr<Conditional>> conditionals;
-    std::map<int, std::shared_ptr<GraphHeap>> heaps;  // by device, once there is an allocation
+    std::vector<std::shared_ptr<Conditional>> conditionals;  // made on this graph
+    CUgraphConditionalHandle last_conditional = 0;           // of a graph that is inside of no other
+    std::map<int, std::shared_ptr<GraphHeap>> heaps;         // by device, once there is an allocation
 
     ~Graph();
     NodeRef add(Step step, std::vector<Dependency> before);
@@ -172,6 +172,6 @@ Action free_action(const std::shared_ptr<GraphAllocation>& allocation);
 
 // conditional.cpp
 CUgraphConditionalHandle add_conditional(Graph& graph, unsigned default_value, bool assign_default);
-void set_conditional(uint64_t handle, unsigned value);  // what kernels call
+void set_conditional(const Conditions& conditions, uint64_t handle, unsigned value);  // what kernels call
 
 }  // namespace softgpu

@@ -57,11 +57,13 @@ void run(const Plan& plan) {
     for (auto& step : plan) step();
 }
 
-void prepare(const Graph& graph, Plan& plan);
+using ConditionsRef = std::shared_ptr<const Conditions>;
 
-Action conditional_action(const ConditionalStep& step) {
+void prepare(const Graph& graph, const ConditionsRef& conditions, Plan& plan);
+
+Action conditional_action(const ConditionalStep& step, const ConditionsRef& conditions) {
     std::vector<Plan> bodies;
-    for (auto& body : step.bodies) prepare(*body, bodies.emplace_back());
+    for (auto& body : step.bodies) prepare(*body, conditions, bodies.emplace_back());
     return [condition = step.condition, type = step.type, bodies = std::move(bodies)] {
         unsigned value = condition->value;
         if (type == CU_GRAPH_COND_TYPE_WHILE) {
@@ -77,18 +79,20 @@ Action conditional_action(const ConditionalStep& step) {
     };
 }
 
-void prepare(const Graph& graph, Plan& plan) {
+// `conditions`: of the whole executable graph.
+void prepare(const Graph& graph, const ConditionsRef& conditions, Plan& plan) {
     struct Visitor {
+        const ConditionsRef& conditions;
         Plan& plan;
 
         void operator()(const EmptyStep&) {}
-        void operator()(const KernelStep& step) { plan.push_back(action(step)); }
+        void operator()(const KernelStep& step) { plan.push_back(action(step, 0, conditions)); }
         void operator()(const MemcpyStep& step) { plan.push_back(action(step)); }
         void operator()(const MemsetStep& step) { plan.push_back(action(step)); }
         void operator()(const HostStep& step) { plan.push_back(action(step)); }
         void operator()(const MemOpsStep& step) { plan.push_back(action(step)); }
-        void operator()(const ChildStep& step) { prepare(*step.graph, plan); }
-        void operator()(const ConditionalStep& step) { plan.push_back(conditional_action(step)); }
+        void operator()(const ChildStep& step) { prepare(*step.graph, conditions, plan); }
+        void operator()(const ConditionalStep& step) { plan.push_back(conditional_action(step, conditions)); }
         void operator()(const EventWaitStep& step) {
             if (auto wait = wait_action(*step.event)) plan.push_back(std::move(wait));
         }
@@ -108,7 +112,21 @@ void prepare(const Graph& graph, Plan& plan) {
         }
     };
     for (auto node : graph.order())
-        if (node->enabled) std::visit(Visitor{plan}, node->step);
+        if (node->enabled) std::visit(Visitor{conditions, plan}, node->step);
+}
+
+ConditionsRef conditions_of(const Graph& graph) {
+    auto all = std::make_shared<Conditions>();
+    auto add = [&](const Graph& of) {
+        for (auto& condition : of.conditionals) all->emplace(condition->handle, condition);
+    };
+    add(graph);
+    each_node(graph, [&](Node& node) {
+        if (auto child = std::get_if<ChildStep>(&node.step)) add(*child->graph);
+        if (auto conditional = std::get_if<ConditionalStep>(&node.step))
+            for (auto& body : conditional->bodies) add(*body);
+    });
+    return all;
 }
 
 void launch(const std::shared_ptr<Exec>& exec, const std::shared_ptr<Stream>& on) {
@@ -130,13 +148,12 @@ void launch(const std::shared_ptr<Exec>& exec, const std::shared_ptr<Stream>& on
         allocation->outstanding = false;
         plan->push_back(free_action(allocation));
     }
-    prepare(*exec->graph, *plan);
-    std::vector<std::shared_ptr<Conditional>> defaults;
-    for (auto& condition : exec->graph->conditionals)
-        if (condition->assign_default) defaults.push_back(condition);
+    auto conditions = conditions_of(*exec->graph);
+    prepare(*exec->graph, conditions, *plan);
     // The executable graph may be destroyed while this runs: what it holds must stay.
-    on->submit([exec, plan, defaults] {
-        for (auto& condition : defaults) condition->value = condition->default_value;
+    on->submit([exec, plan, conditions] {
+        for (auto& [handle, condition] : *conditions)
+            if (condition->assign_default) condition->value = condition->default_value;
         run(*plan);
     });
 }

@@ -62,8 +62,10 @@ ConditionalStep conditional_step(CUDA_CONDITIONAL_NODE_PARAMS& p, const Graph& i
     require(p.size > 0 &&
             (p.type == CU_GRAPH_COND_TYPE_SWITCH || p.size <= (p.type == CU_GRAPH_COND_TYPE_IF ? 2u : 1u)));
     ConditionalStep step{nullptr, p.type, {}, context_or_current(p.ctx)->handle};
-    for (auto& condition : into.conditionals)
-        if (condition->handle == p.handle) step.condition = condition;
+    // The handle may be of any graph that this one is inside of.
+    for (auto of = &into; of; of = of->owner ? of->owner->graph : nullptr)
+        for (auto& condition : of->conditionals)
+            if (condition->handle == p.handle) step.condition = condition;
     require(step.condition != nullptr);
     for (unsigned i = 0; i < p.size; ++i) step.bodies.push_back(new_graph());
     return step;

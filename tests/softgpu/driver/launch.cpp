@@ -143,8 +143,8 @@ KernelStep kernel_step(CUfunction handle, const CUlaunchConfig& config, void** p
     return step;
 }
 
-Action action(const KernelStep& step, uint64_t on) {
-    return [step, where = on ? on : all_multiprocessors()] {
+Action action(const KernelStep& step, uint64_t on, std::shared_ptr<const Conditions> conditions) {
+    return [step, where = on ? on : all_multiprocessors(), conditions = std::move(conditions)] {
         MemoryInUse in_use;
         auto context = step.function->module->context.get();
         ptx::Launch launch;
@@ -157,7 +157,10 @@ Action action(const KernelStep& step, uint64_t on) {
         launch.params = step.values;
         launch.heap_allocate = [=](size_t size) { return context->heap().allocate(size); };
         launch.heap_free = [=](void* address) { context->heap().release(address); };
-        launch.set_conditional = set_conditional;
+        if (conditions)
+            launch.set_conditional = [=](uint64_t handle, unsigned value) {
+                set_conditional(*conditions, handle, value);
+            };
         launch.texture = texture_of;
         launch.complain = [=](std::string_view text) { context->output.complain(text); };
         launch.cancel = &context->faulted;

@@ -16,6 +16,8 @@ struct GraphAllocation;
 struct Conditional;
 
 using Action = std::function<void()>;
+// Of one executable graph, at any depth of it.
+using Conditions = std::map<CUgraphConditionalHandle, std::shared_ptr<Conditional>>;
 
 struct KernelStep {
     std::shared_ptr<Function> function;
@@ -88,8 +90,8 @@ using Step = std::variant<KernelStep, MemcpyStep, MemsetStep, HostStep, ChildSte
                           EventRecordStep, AllocStep, FreeStep, MemOpsStep, ConditionalStep>;
 
 // Each fails as the function that does the same in a stream would; what the action itself throws is sticky.
-// `on`: multiprocessors that it may run on, a bit for each; 0: all.
-Action action(const KernelStep& step, uint64_t on = 0);
+// `on`: multiprocessors that it may run on, a bit for each; 0: all. `conditions`: those that the kernel may set.
+Action action(const KernelStep& step, uint64_t on = 0, std::shared_ptr<const Conditions> conditions = nullptr);
 Action action(const MemcpyStep& step);
 Action action(const MemsetStep& step);
 Action action(const HostStep& step);

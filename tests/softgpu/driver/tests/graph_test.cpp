@@ -67,6 +67,26 @@ class Graphs : public Gpu {
         return made;
     }
 
+    static uint64_t handle_of(CUgraph of, unsigned value, CUcontext context) {
+        CUgraphConditionalHandle made = 0;
+        EXPECT_OK(cuGraphConditionalHandleCreate(&made, of, context, value, CU_GRAPH_COND_ASSIGN_DEFAULT));
+        return made;
+    }
+
+    // The body of a new conditional node, null when there is none.
+    CUgraph conditional(CUgraph into, uint64_t handle, CUgraphConditionalNodeType type,
+                        CUresult expected = CUDA_SUCCESS) {
+        CUgraphNodeParams p = {};
+        p.type = CU_GRAPH_NODE_TYPE_CONDITIONAL;
+        p.conditional.handle = handle;
+        p.conditional.type = type;
+        p.conditional.size = 1;
+        p.conditional.ctx = context;
+        CUgraphNode node = nullptr;
+        EXPECT_CU(expected, cuGraphAddNode(&node, into, nullptr, nullptr, 0, &p));
+        return p.conditional.phGraph_out ? p.conditional.phGraph_out[0] : nullptr;
+    }
+
     CUgraphExec instantiate(unsigned long long flags = 0) {
         CUgraphExec exec = nullptr;
         EXPECT_OK(cuGraphInstantiate(&exec, graph, flags));
@@ -458,6 +478,53 @@ TEST_F(Graphs, GenericNodesAndConditions) {
     run(exec);
     EXPECT_EQ(read<int>(words), 5);
     EXPECT_EQ(seen, 1);
+}
+
+TEST_F(Graphs, ConditionsAreOfOneGraph) {
+    auto module = load("conditional.ptx");
+    CUdeviceptr words[2];
+    CUgraphExec execs[2] = {};
+    for (int i = 0; i < 2; ++i) {
+        words[i] = allocate(4);
+        write(words[i], 3 * i);
+        auto of = new_graph();
+        uint64_t handle = handle_of(of, 1, context);
+        EXPECT_EQ(handle, 1u);
+        void* params[] = {&words[i], &handle};
+        kernel(conditional(of, handle, CU_GRAPH_COND_TYPE_WHILE), function(module, "count_down"), params);
+        EXPECT_OK(cuGraphInstantiate(&execs[i], of, 0));
+    }
+    for (int i = 0; i < 2; ++i) {
+        run(execs[i]);
+        EXPECT_EQ(read<int>(words[i]), 5);
+    }
+    EXPECT_OK(launch(function(module, "count_down"), nullptr, 1, words[0], uint64_t{1}));  // it is nobody's here
+    EXPECT_EQ(read<int>(words[0]), 6);
+}
+
+TEST_F(Graphs, ConditionsInside) {
+    auto words = allocate(16);
+    write(words, uint64_t{0});
+    auto module = load("conditional.ptx");
+    auto first = handle_of(graph, 1, context);
+    auto body = conditional(graph, first, CU_GRAPH_COND_TYPE_WHILE);
+    auto second = handle_of(body, 1, context), third = handle_of(graph, 1, context);
+    auto inner = conditional(body, second, CU_GRAPH_COND_TYPE_IF);
+    auto fourth = handle_of(inner, 0, context);
+    EXPECT_EQ(first, 1u);
+    EXPECT_EQ(second, 2u);
+    EXPECT_EQ(third, 3u);
+    EXPECT_EQ(fourth, 4u);
+    conditional(graph, second, CU_GRAPH_COND_TYPE_IF, CUDA_ERROR_INVALID_VALUE);  // a body's own
+    // Five rounds; what counts them lies two bodies deep, and what is never done hangs on another handle.
+    void* params[] = {&words, &first};
+    kernel(conditional(inner, third, CU_GRAPH_COND_TYPE_IF), function(module, "count_down"), params);
+    CUDA_MEMSET_NODE_PARAMS p = {words + 4, 0, 1, 4, 1, 1};
+    CUgraphNode node = nullptr;
+    EXPECT_OK(cuGraphAddMemsetNode(&node, conditional(inner, fourth, CU_GRAPH_COND_TYPE_IF), nullptr, 0, &p, context));
+    run(instantiate());
+    EXPECT_EQ(read<int>(words), 5);
+    EXPECT_EQ(read<int>(words + 4), 0);
 }
 
 TEST_F(Graphs, UserObjects) {
