@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "graph_description.h"
 
+#include <algorithm>
 #include <cstring>
 #include <queue>
 #include <string>
@@ -138,16 +139,33 @@ void map_clone(Call& call, const GraphDescription& graph, const NodeMap& made, C
         require_built(call, call.driver.cuGraphNodeGetType(found, &type), "cuGraphNodeGetType");
         if (type != one.type) fail("making a graph again: the driver's copy of a child graph has another order");
         (*nodes)[one.node] = found;
-        if (!one.child) continue;
+        if (one.inside.empty()) continue;
         CUgraph inner = nullptr;
         require_built(call, call.driver.cuGraphChildGraphNodeGetGraph(found, &inner), "cuGraphChildGraphNodeGetGraph");
-        map_clone(call, *one.child, made, inner, nodes);
+        map_clone(call, *one.inside.front(), made, inner, nodes);
     }
 }
 
-CUgraphNode build_node(Call& call, CUgraph graph, const GraphDescription& all, const NodeDescription& one, NodeMap* nodes) {
-    const uint64_t context = context_handle(call, one.context) ? one.context : all.context;
+CUgraphNodeParams params_of(const NodeDescription& one) {
+    CUgraphNodeParams params{};
+    if (one.params.size() != sizeof params) fail("the snapshot's graphs are of another version");
+    std::memcpy(static_cast<void*>(&params), one.params.data(), sizeof params);
+    return params;
+}
+
+// A graph with memory that is moved into another takes more addresses (seen on an H200), so that is left until the end.
+constexpr CUdeviceptr after_extents = ~CUdeviceptr(0);
+
+void use_context_of(Call& call, uint64_t context) {
     if (call.session.make_current(context) != CUDA_SUCCESS) call.session.any_context();
+}
+
+GraphBuilding build_nodes(Call& call, CUgraph built, const GraphDescription& graph, NodeMap* nodes, GraphPlaces* places);
+
+GraphBuilding build_node(Call& call, CUgraph graph, const GraphDescription& all, const NodeDescription& one, NodeMap* nodes,
+                         GraphPlaces* places) {
+    const uint64_t context = context_handle(call, one.context) ? one.context : all.context;
+    use_context_of(call, context);
     NodeParams params;
     require_built(call, params.decode(call, blob_of(one.params), blob_of(one.data)), "parameters of a node");
     std::vector<CUgraphNode> from;
@@ -157,12 +175,25 @@ CUgraphNode build_node(Call& call, CUgraph graph, const GraphDescription& all, c
         edges.push_back(edge.data);
     }
     NodeMap in_child;
-    if (one.child) {
-        params.value.graph.graph = build_graph(call, *one.child, &in_child);
-        params.value.graph.ownership = CU_GRAPH_CHILD_GRAPH_OWNERSHIP_CLONE;
+    CUgraph child = nullptr;
+    // A graph with memory can only have been moved into another.
+    bool moved = false;
+    if (one.type == CU_GRAPH_NODE_TYPE_GRAPH) {
+        const GraphDescription& inner = *one.inside.front();
+        const MemoryOfGraph memory = memory_of(inner);
+        moved = !memory.allocated.empty() || !memory.freed.empty();
+        for (GraphBuilding building = build_graph(call, inner, moved ? nodes : &in_child, places, &child); building.go_on();)
+            co_yield building.extent();
+        params.value.graph.graph = child;
+        params.value.graph.ownership = moved ? CU_GRAPH_CHILD_GRAPH_OWNERSHIP_MOVE : CU_GRAPH_CHILD_GRAPH_OWNERSHIP_CLONE;
     }
+    const CUdeviceptr was = one.type == CU_GRAPH_NODE_TYPE_MEM_ALLOC ? params.value.alloc.dptr : 0;
+    if (moved) co_yield after_extents;
+    if (was)
+        if (const CUdeviceptr extent = places->extent_of_next(&all)) co_yield extent;
+    use_context_of(call, context);  // others may have been made meanwhile
+    if (was) places->before_node(&all);
     CUgraphNode node = nullptr;
-    const CUgraph child = one.child ? params.value.graph.graph : nullptr;
     const auto add = [&] {
         return call.driver.cuGraphAddNode_v2(&node, graph, from.empty() ? nullptr : from.data(),
                                              edges.empty() ? nullptr : edges.data(), from.size(), &params.value);
@@ -182,15 +213,55 @@ CUgraphNode build_node(Call& call, CUgraph graph, const GraphDescription& all, c
         params.value.kernel.ctx = nullptr;
         status = add();
     }
-    if (status == CUDA_SUCCESS && child) {
+    if (status == CUDA_SUCCESS && child && !moved) {
         CUgraph clone = nullptr;
         require_built(call, call.driver.cuGraphChildGraphNodeGetGraph(node, &clone), "cuGraphChildGraphNodeGetGraph");
-        map_clone(call, *one.child, in_child, clone, nodes);
+        map_clone(call, *one.inside.front(), in_child, clone, nodes);
     }
-    if (child) call.driver.cuGraphDestroy(child);
+    if (child && (!moved || status != CUDA_SUCCESS)) call.driver.cuGraphDestroy(child);
     require_built(call, status, "a node of type " + std::to_string(one.type));
     if (one.type == CU_GRAPH_NODE_TYPE_KERNEL) set_attributes(call, one, node);
-    return node;
+    if (was) {
+        GraphPlaces::after_node(was, params.value.alloc.dptr);
+        call.session.graph_memory.note(was);
+    }
+    if (one.type == CU_GRAPH_NODE_TYPE_CONDITIONAL) {
+        const CUgraph* bodies = params.value.conditional.phGraph_out;
+        call.session.conditional_nodes[node] = {params_of(one), {bodies, bodies + one.inside.size()}};
+        for (size_t i = 0; i < one.inside.size(); ++i)
+            for (GraphBuilding building = build_nodes(call, bodies[i], *one.inside[i], nodes, places); building.go_on();)
+                co_yield building.extent();
+    }
+    (*nodes)[one.node] = node;
+}
+
+GraphBuilding build_nodes(Call& call, CUgraph built, const GraphDescription& graph, NodeMap* nodes, GraphPlaces* places) {
+    const std::vector<size_t> order = order_of(graph);
+    for (const size_t i : order)
+        for (GraphBuilding building = build_node(call, built, graph, graph.nodes[i], nodes, places); building.go_on();)
+            co_yield building.extent();
+}
+
+// All of them on the graph itself, which is as good for nodes inside it.
+void build_handles(Call& call, CUgraph built, const GraphDescription& graph) {
+    std::vector<ConditionalHandle> all;
+    const auto collect = [&](auto& self, const GraphDescription& one) -> void {
+        all.insert(all.end(), one.handles.begin(), one.handles.end());
+        for (const NodeDescription& node : one.nodes)
+            if (node.type == CU_GRAPH_NODE_TYPE_CONDITIONAL)
+                for (const auto& body : node.inside) self(self, *body);
+    };
+    collect(collect, graph);
+    std::ranges::sort(all, {}, &ConditionalHandle::value);
+    for (const ConditionalHandle& one : all) {
+        CUgraphConditionalHandle handle = 0;
+        require_built(call, if_supported(call.driver.cuGraphConditionalHandleCreate, &handle, built, context_handle(call, one.context),
+                                         one.initial, one.flags),
+                      "cuGraphConditionalHandleCreate");
+        if (handle != one.value)
+            fail("a conditional handle of a graph was " + std::to_string(one.value) + " and would now be " + std::to_string(handle) +
+                 ": kernels' arguments would be wrong");
+    }
 }
 
 }  // namespace
@@ -206,14 +277,15 @@ NodeDescription describe_node(Call& call, CUgraphNode node, uint64_t context) {
     CUgraphNodeParams params{};
     params.type = one.type;
     if (kind.get) require(call, kind.get(call.driver, node, &params), "parameters of a node");
+    if (kind.recall && !kind.recall(call, node, &params))
+        fail("a graph has a node of type " + std::to_string(one.type) + " that the session does not know, which cannot be restored");
     if (kind.check) kind.check(call, params, &one.context);
-    if (one.type == CU_GRAPH_NODE_TYPE_GRAPH) {
-        one.child = std::make_shared<GraphDescription>(describe_graph(call, params.graph.graph, context));
-        params.graph = {};
-    }
+    for (CUgraph inside : graphs_inside(call.session, node))
+        one.inside.push_back(std::make_shared<GraphDescription>(describe_graph(call, inside, context)));
+    if (one.type == CU_GRAPH_NODE_TYPE_GRAPH) params.graph = {};
     if (one.type == CU_GRAPH_NODE_TYPE_KERNEL) one.attributes = attributes_of(call, node);
     rpc::Blob message{}, data{};
-    if (one.child) {  // which is not the application's graph of that number
+    if (!one.inside.empty()) {  // a child that is not the application's graph of that number, or a message already
         if (!give_bytes(&message, &params, sizeof params)) fail("out of memory");
     } else {
         require(call, encode_node_params(call, node, params, &message, &data), "parameters of a node");
@@ -227,6 +299,8 @@ GraphDescription describe_graph(Call& call, CUgraph graph, uint64_t context) {
     GraphDescription all;
     all.number = call.objects.find(HandleKind::Graph, graph);
     all.context = context;
+    if (const auto known = call.session.conditional_handles.find(all.number); all.number && known != call.session.conditional_handles.end())
+        all.handles = known->second;
     const std::vector<CUgraphNode> nodes = nodes_of(call, graph);
     std::map<CUgraphNode, size_t> index;
     for (CUgraphNode node : nodes) index.emplace(node, index.size());
@@ -243,33 +317,53 @@ void check_description(Call& call, const GraphDescription& graph) {
         NodeParams params;
         if (params.decode(call, blob_of(one.params), blob_of(one.data)) != CUDA_SUCCESS)
             fail("a graph has a node for a kernel, an array or an event that is gone, which cannot be restored");
-        if (one.child) check_description(call, *one.child);
+        for (const auto& inside : one.inside) check_description(call, *inside);
     }
 }
 
-CUgraph build_graph(Call& call, const GraphDescription& graph, NodeMap* nodes) {
-    if (!call.driver.cuGraphAddNode_v2) fail("making a graph again: the driver has no cuGraphAddNode_v2");
-    if (call.session.make_current(graph.context) != CUDA_SUCCESS) call.session.any_context();
-    CUgraph built = nullptr;
-    require_built(call, call.driver.cuGraphCreate(&built, 0), "cuGraphCreate");
+MemoryOfGraph memory_of(const GraphDescription& graph, GraphPlaces* expecting) {
+    MemoryOfGraph all, inner;
     for (size_t i : order_of(graph)) {
         const NodeDescription& one = graph.nodes[i];
-        CUgraphNode made = build_node(call, built, graph, one, nodes);
-        (*nodes)[one.node] = made;
+        if (one.type == CU_GRAPH_NODE_TYPE_MEM_FREE) all.freed.push_back(params_of(one).free.dptr);
+        if (one.type == CU_GRAPH_NODE_TYPE_MEM_ALLOC) {
+            const CUDA_MEM_ALLOC_NODE_PARAMS_v2 made = params_of(one).alloc;
+            all.allocated.push_back({made.dptr, made.bytesize, made.poolProps});
+        }
+        for (const auto& inside : one.inside) {
+            const MemoryOfGraph in = memory_of(*inside, expecting);
+            inner.allocated.insert(inner.allocated.end(), in.allocated.begin(), in.allocated.end());
+            inner.freed.insert(inner.freed.end(), in.freed.begin(), in.freed.end());
+        }
     }
-    return built;
+    if (expecting) expecting->expect(&graph, all.allocated);
+    all.allocated.insert(all.allocated.end(), inner.allocated.begin(), inner.allocated.end());
+    all.freed.insert(all.freed.end(), inner.freed.begin(), inner.freed.end());
+    return all;
+}
+
+GraphBuilding build_graph(Call& call, const GraphDescription& graph, NodeMap* nodes, GraphPlaces* places, CUgraph* built) {
+    if (!call.driver.cuGraphAddNode_v2) fail("making a graph again: the driver has no cuGraphAddNode_v2");
+    use_context_of(call, graph.context);
+    require_built(call, call.driver.cuGraphCreate(built, 0), "cuGraphCreate");
+    build_handles(call, *built, graph);
+    for (GraphBuilding building = build_nodes(call, *built, graph, nodes, places); building.go_on();) co_yield building.extent();
 }
 
 void give_numbers(Call& call, const GraphDescription& graph, CUgraph built, const NodeMap& nodes) {
     if (graph.number) call.objects.add(HandleKind::Graph, built, graph.number);
+    if (!graph.handles.empty()) call.session.conditional_handles[graph.number] = graph.handles;
     for (const NodeDescription& one : graph.nodes) {
         CUgraphNode node = nodes.at(one.node);
         if (one.number) call.objects.add(HandleKind::GraphNode, node, one.number);
-        if (!one.child) continue;
-        CUgraph child = nullptr;
-        require_built(call, call.driver.cuGraphChildGraphNodeGetGraph(node, &child), "cuGraphChildGraphNodeGetGraph");
-        give_numbers(call, *one.child, child, nodes);
-        if (one.child->number) call.session.graphs_in_nodes[node] = {one.child->number};
+        const std::vector<CUgraph> inside = graphs_inside(call.session, node);
+        if (inside.size() != one.inside.size()) fail("making a graph again: a node has not the graphs that it had in it");
+        std::vector<uint64_t> numbers;
+        for (size_t i = 0; i < inside.size(); ++i) {
+            give_numbers(call, *one.inside[i], inside[i], nodes);
+            if (one.inside[i]->number) numbers.push_back(one.inside[i]->number);
+        }
+        if (!numbers.empty()) call.session.graphs_in_nodes[node] = std::move(numbers);
     }
 }
 
@@ -312,10 +406,12 @@ json to_json(const GraphDescription& graph) {
         json node{{"node", to_number(one.node)}, {"number", one.number},         {"type", static_cast<int>(one.type)},
                   {"context", one.context},      {"params", bytes_json(one.params)}, {"data", bytes_json(one.data)},
                   {"attributes", std::move(attributes)}, {"before", std::move(before)}};
-        if (one.child) node["child"] = to_json(*one.child);
+        for (const auto& inside : one.inside) node["inside"].push_back(to_json(*inside));
         nodes.push_back(std::move(node));
     }
-    return {{"number", graph.number}, {"context", graph.context}, {"nodes", std::move(nodes)}};
+    json handles = json::array();
+    for (const ConditionalHandle& one : graph.handles) handles.push_back({one.value, one.context, one.initial, one.flags});
+    return {{"number", graph.number}, {"context", graph.context}, {"nodes", std::move(nodes)}, {"handles", std::move(handles)}};
 }
 
 GraphDescription graph_of_json(const json& json) {
@@ -336,9 +432,14 @@ GraphDescription graph_of_json(const json& json) {
             one.before.push_back({edge.at(0), plain_of_json<CUgraphEdgeData>(edge.at(1))});
             if (one.before.back().from >= json.at("nodes").size()) fail("the snapshot's graphs are damaged");
         }
-        if (from.contains("child")) one.child = std::make_shared<GraphDescription>(graph_of_json(from.at("child")));
+        nlohmann::json inside = from.value("inside", nlohmann::json::array());
+        if (from.contains("child")) inside.push_back(from["child"]);  // of earlier snapshots
+        for (const auto& in : inside) one.inside.push_back(std::make_shared<GraphDescription>(graph_of_json(in)));
+        if (one.type == CU_GRAPH_NODE_TYPE_GRAPH && one.inside.size() != 1) fail("the snapshot's graphs are damaged");
         graph.nodes.push_back(std::move(one));
     }
+    for (const auto& one : json.value("handles", nlohmann::json::array()))
+        graph.handles.push_back({one.at(0), one.at(1), one.at(2), one.at(3)});
     return graph;
 }
 

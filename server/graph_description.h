@@ -14,6 +14,9 @@
 #include <vector>
 
 #include "call.h"
+#include "graph_building.h"
+#include "graph_memory.h"
+#include "graph_places.h"
 
 namespace cricket::server {
 
@@ -31,13 +34,14 @@ struct NodeDescription {
         CUgraphEdgeData data;
     };
     std::vector<Edge> before;     // in the order in which they were given: an update pairs nodes by it
-    std::shared_ptr<GraphDescription> child;
+    std::vector<std::shared_ptr<GraphDescription>> inside;  // its child graph, or the bodies of a conditional node
 };
 
 struct GraphDescription {
     uint64_t number = 0;
     uint64_t context = 0;
     std::vector<NodeDescription> nodes;  // in the driver's order
+    std::vector<ConditionalHandle> handles;
 };
 
 // Both throw std::runtime_error with what cannot be described, by name. `context`: for nodes that do not tell theirs.
@@ -49,8 +53,14 @@ void check_description(Call& call, const GraphDescription& graph);
 
 // Described nodes and the new ones, those of child graphs included.
 using NodeMap = std::map<CUgraphNode, CUgraphNode>;
-// A new graph; `nodes` is added to. Throws std::runtime_error.
-CUgraph build_graph(Call& call, const GraphDescription& graph, NodeMap* nodes);
+// A new graph; `nodes` is added to. `places` expects what it allocates. All of them stay until it is made.
+GraphBuilding build_graph(Call& call, const GraphDescription& graph, NodeMap* nodes, GraphPlaces* places, CUgraph* built);
+// What the graph and those in it allocate and free, by address, in the order in which it is built.
+struct MemoryOfGraph {
+    std::vector<GraphPlaces::Allocation> allocated;
+    std::vector<CUdeviceptr> freed;
+};
+MemoryOfGraph memory_of(const GraphDescription& graph, GraphPlaces* expecting = nullptr);
 // The graph and its nodes get the numbers that they had.
 void give_numbers(Call& call, const GraphDescription& graph, CUgraph built, const NodeMap& nodes);
 

@@ -56,9 +56,9 @@ GraphHistory::SourceRef GraphHistory::source_of(Call& call, CUgraph graph) {
 GraphHistory::SourceRef GraphHistory::holding(const void* member) {
     const auto find_members = [&](Source& source) {
         source.members.insert(source.graph);
-        visit_nodes(session_.driver, source.graph, [&](CUgraphNode node, CUgraph child) {
+        visit_nodes(session_, source.graph, [&](CUgraphNode node, const std::vector<CUgraph>& inside) {
             source.members.insert(node);
-            if (child) source.members.insert(child);
+            source.members.insert(inside.begin(), inside.end());
         });
     };
     for (auto at = current_.begin(); at != current_.end();) {
@@ -101,7 +101,7 @@ GraphDescription GraphHistory::description_of(Call& call, Source& source) {
                 one = was->second;
                 one.before = std::move(edges);
             }
-            if (one.child) self(self, *one.child);
+            for (const auto& inside : one.inside) self(self, *inside);
         }
     };
     if (!source.before.empty()) put_back(put_back, all);
@@ -148,7 +148,7 @@ void GraphHistory::retire(const std::vector<CUgraphNode>& nodes) {
     const auto in_graph = [&](auto& self, GraphDescription& graph) -> void {
         for (NodeDescription& one : graph.nodes) {
             if (const auto tomb = tombs.find(one.node); tomb != tombs.end()) one.node = tomb->second;
-            if (one.child) self(self, *one.child);
+            for (const auto& inside : one.inside) self(self, *inside);
         }
     };
     std::unordered_set<Source*> seen;
@@ -170,16 +170,16 @@ void GraphHistory::node_goes(Call& call, CUgraphNode node) {
     retire({node});
 }
 
-bool GraphHistory::allocates(Call& call, CUgraph graph) const {
-    if (!session_.captured_memory) return false;
+// Not: memory of a graph lives as long as the graph, and the graphs in a conditional node are known by numbers that go.
+bool GraphHistory::keeps_as_is(Call& call, CUgraph graph) const {
+    if (!session_.graph_memory.any() && session_.conditional_nodes.empty()) return true;
     std::vector<CUgraphNode> nodes;
-    if (list_nodes(call.driver, graph, &nodes) != CUDA_SUCCESS) return true;
-    for (CUgraphNode node : nodes) {
+    if (list_nodes(call.driver, graph, &nodes) != CUDA_SUCCESS) return false;
+    return std::ranges::none_of(nodes, [&](CUgraphNode node) {
         CUgraphNodeType type{};
-        if (call.driver.cuGraphNodeGetType(node, &type) != CUDA_SUCCESS) return true;
-        if (type == CU_GRAPH_NODE_TYPE_MEM_ALLOC || type == CU_GRAPH_NODE_TYPE_MEM_FREE || type == CU_GRAPH_NODE_TYPE_GRAPH) return true;
-    }
-    return false;
+        return call.driver.cuGraphNodeGetType(node, &type) != CUDA_SUCCESS || type == CU_GRAPH_NODE_TYPE_MEM_ALLOC ||
+               type == CU_GRAPH_NODE_TYPE_MEM_FREE || type == CU_GRAPH_NODE_TYPE_GRAPH || type == CU_GRAPH_NODE_TYPE_CONDITIONAL;
+    });
 }
 
 void GraphHistory::forget_graph(CUgraph graph) {
@@ -188,15 +188,16 @@ void GraphHistory::forget_graph(CUgraph graph) {
     clone_of_.erase(graph);
     std::erase_if(clone_of_, [&](const auto& one) { return one.second == graph; });
     clones_.erase(graph);
-    if (!conditional_handles_.empty()) conditional_handles_.erase(session_.objects.find(HandleKind::Graph, graph));
+    if (!session_.conditional_handles.empty())
+        session_.conditional_handles.erase(session_.objects.find(HandleKind::Graph, graph));
 }
 
 CUresult GraphHistory::destroy(Call& call, CUgraph graph) {
     SourceRef source = execs_.empty() ? nullptr : current_of(graph);
-    // Memory of a graph lives as long as the graph, and what a child graph holds cannot be let go of alone.
+    // What a child graph holds cannot be let go of alone.
     const auto objects = graph_objects_.find(graph);
     const bool plain = objects == graph_objects_.end() || objects->second.in_children.empty();
-    if (source && plain && !allocates(call, graph)) {
+    if (source && plain && keeps_as_is(call, graph)) {
         source->kept = true;
         source->members.clear();
         if (objects != graph_objects_.end())
@@ -214,7 +215,7 @@ CUresult GraphHistory::destroy(Call& call, CUgraph graph) {
                !exec.enabled.empty() || !exec.stand_ins.empty();
     });
     if (named || !clones_.empty())
-        visit_nodes(call.driver, graph, [&](CUgraphNode node, CUgraph) { nodes.push_back(node); });
+        visit_nodes(session_, graph, [&](CUgraphNode node, const std::vector<CUgraph>&) { nodes.push_back(node); });
     const CUresult status = call.driver.cuGraphDestroy(graph);
     if (status != CUDA_SUCCESS) return status;
     retire(nodes);

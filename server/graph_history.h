@@ -111,7 +111,7 @@ class GraphHistory {
     Held objects_of(CUgraph graph) const;
     void child_added(CUgraph parent, uint64_t child);
     GraphDescription description_of(Call& call, Source& source);
-    bool allocates(Call& call, CUgraph graph) const;
+    bool keeps_as_is(Call& call, CUgraph graph) const;
     CUgraph graph_of(uint64_t number) const;
     CUgraphNode node_of(uint64_t number) const;
     std::vector<uint64_t> living(HandleKind kind) const;
@@ -122,6 +122,8 @@ class GraphHistory {
     nlohmann::json describe_exec(Call& call, const Exec& exec, Saved& saved);
     nlohmann::json describe_clones(Call& call, const Saved& saved);
     struct Rebuilt;
+    std::vector<CUgraph> build_all(Call& call, const nlohmann::json& graphs, const nlohmann::json& sources, CUdeviceptr memory,
+                                   Rebuilt& rebuilt);
     void fail_unless_alike(Call& call, CUgraph was, CUgraph is, NodeMap* nodes);
     CUgraphExec instantiate_again(Call& call, const Exec& exec, NodeMap* nodes);
     Change change_again(Call& call, uint64_t number, CUgraphExec made, CUgraphNode node, const nlohmann::json& one,
@@ -136,7 +138,6 @@ class GraphHistory {
     std::map<uint64_t, UserObject> user_objects_;
     std::map<CUgraph, CUgraph> clone_of_;  // made by cuGraphClone, while both live
     std::map<CUgraph, NodeMap> clones_;    // after a restore: clone -> (node of the original -> node of the clone)
-    std::map<uint64_t, int> conditional_handles_;  // graphs that have any, by number
     uint64_t last_tombstone_ = 0;
     nlohmann::json put_off_;  // null: nothing is
 };

@@ -149,10 +149,10 @@ constexpr void GraphHistory::Watches::changes_of_graphs() {
     restructures<cuGraphRemoveDependencies_v2_args>(Proc::cuGraphRemoveDependencies_v2);
     restructures<cuStreamBeginCaptureToGraph_args>(Proc::cuStreamBeginCaptureToGraph);
     restructures<cuGraphConditionalHandleCreate_args>(Proc::cuGraphConditionalHandleCreate);
-    after(Proc::cuGraphConditionalHandleCreate,
-          [](GraphHistory& history, Call&, const cuGraphConditionalHandleCreate_args& args, cuGraphConditionalHandleCreate_res&) {
-              ++history.conditional_handles_[args.hGraph];
-          });
+    after(Proc::cuGraphConditionalHandleCreate, [](GraphHistory& history, Call&, const cuGraphConditionalHandleCreate_args& args,
+                                                   cuGraphConditionalHandleCreate_res& res) {
+        history.session_.conditional_handles[args.hGraph].push_back({res.pHandle_out, args.ctx, args.defaultLaunchValue, args.flags});
+    });
     before(Proc::cuGraphDestroyNode, [](GraphHistory& history, Call& call, cuGraphDestroyNode_args& args) {
         history.node_goes(call, history.node_of(args.hNode));
     });

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Graphs, executables and user objects in a snapshot. Graphs that the application holds are saved as they are; beside
 // them the states of graphs that executables were made of, where those are not the same any more.
+#include <algorithm>
+#include <list>
 #include <set>
 
 #include "checkpoint_parts.h"
@@ -24,7 +26,7 @@ template <class Visit>
 void each_node(const GraphDescription& graph, Visit visit) {
     for (const NodeDescription& one : graph.nodes) {
         visit(one);
-        if (one.child) each_node(*one.child, visit);
+        for (const auto& inside : one.inside) each_node(*inside, visit);
     }
 }
 
@@ -41,6 +43,17 @@ class GraphHistory::Saved {
   public:
     json sources = json::array();
     std::set<CUgraphNode> living;  // nodes of the application's graphs
+    std::set<CUdeviceptr> allocated, freed, frees;  // by nodes; what is freed by the graph that allocates it, and all that is freed
+
+    void note_memory(const GraphDescription& graph) {
+        const MemoryOfGraph memory = memory_of(graph);
+        const std::set<CUdeviceptr> own(memory.freed.begin(), memory.freed.end());
+        frees.insert(own.begin(), own.end());
+        for (const auto& one : memory.allocated) {
+            allocated.insert(one.address);
+            if (own.contains(one.address)) freed.insert(one.address);
+        }
+    }
 
     size_t index_of(GraphHistory& history, Call& call, const SourceRef& source) {
         const auto [place, is_new] = indices_.try_emplace(source.get(), indices_.size());
@@ -52,6 +65,7 @@ class GraphHistory::Saved {
         } else {
             GraphDescription description = history.description_of(call, *source);
             check_description(call, description);
+            note_memory(description);
             description.number = 0;
             sources.push_back({{"description", to_json(description)}});
         }
@@ -99,7 +113,11 @@ json GraphHistory::describe_exec(Call& call, const Exec& exec, Saved& saved) {
     if (exec.flags & CUDA_GRAPH_INSTANTIATE_FLAG_DEVICE_LAUNCH)
         fail("an executable graph is for launches by kernels: its handle lies in device memory, and cannot be restored");
     json one{{"from", saved.index_of(*this, call, exec.from)}, {"flags", exec.flags}, {"context", exec.context}};
-    if (exec.updated) one["updated"] = saved.index_of(*this, call, exec.updated);
+    if (exec.updated) {
+        one["updated"] = saved.index_of(*this, call, exec.updated);
+        if (!memory_of(description_of(call, *exec.from)).allocated.empty())
+            fail("an executable graph that allocates memory was updated from another graph, which cannot be restored");
+    }
     for (const auto& [node, change] : exec.changes) {
         json to{{"node", to_number(node)},  {"procedure", static_cast<uint32_t>(change.procedure)},
                 {"context", change.context}, {"event", change.event},
@@ -132,7 +150,7 @@ json GraphHistory::describe_clones(Call& call, const Saved& saved) {
     json list = json::array();
     for (const auto& [clone, original] : clone_of_) {
         json pairs = json::array();
-        visit_nodes(call.driver, original, [&, clone = clone](CUgraphNode node, CUgraph) {
+        visit_nodes(session_, original, [&, clone = clone](CUgraphNode node, const std::vector<CUgraph>&) {
             CUgraphNode twin = nullptr;
             if (call.driver.cuGraphNodeFindInClone(&twin, node, clone) == CUDA_SUCCESS && saved.living.count(twin))
                 pairs.push_back({to_number(node), to_number(twin)});
@@ -162,11 +180,10 @@ json GraphHistory::describe() {
     };
     for (const uint64_t number : living(HandleKind::Graph)) {
         if (inside.count(number)) continue;
-        if (conditional_handles_.count(number))
-            fail("a graph has a conditional handle (cuGraphConditionalHandleCreate): kernels hold it, and the driver chooses it");
         CUgraph graph = graph_of(number);
         const GraphDescription description = describe_graph(call, graph, context_of_creation(number));
         check_description(call, description);
+        saved.note_memory(description);
         each_node(description, [&](const NodeDescription& node) { saved.living.insert(node.node); });
         all["graphs"].push_back({{"description", to_json(description)}, {"objects", objects_json(objects_of(graph))}});
     }
@@ -191,7 +208,12 @@ json GraphHistory::describe() {
                                        {"flags", object->second.flags},
                                        {"references", std::max<int64_t>(object->second.references, 0)}});
     }
+    if (const CUdeviceptr left = session_.graph_memory.left(call.driver, saved.allocated, saved.freed))
+        fail(at_address("memory that a graph allocated", left) + " is in use, which cannot be restored: free it");
+    for (const CUdeviceptr one : saved.frees)
+        if (!saved.allocated.contains(one)) fail(at_address("a graph frees memory of a graph that is gone", one) + ", which cannot be restored");
     if (all.empty()) return nullptr;
+    if (const CUdeviceptr beginning = session_.graph_memory.beginning()) all["memory"] = beginning;
     all["clones"] = describe_clones(call, saved);
     all["sources"] = std::move(saved.sources);
     session_.any_context();
@@ -348,6 +370,77 @@ void GraphHistory::recreate_user_object(Call& call, const json& one) {
     user_objects_[number] = object;
 }
 
+// Returns the application's graphs. Those that free memory of others come last.
+std::vector<CUgraph> GraphHistory::build_all(Call& call, const json& graphs, const json& sources, CUdeviceptr memory, Rebuilt& rebuilt) {
+    struct Unit {
+        GraphDescription description;
+        size_t index = 0;
+        bool source = false, frees_others = false;
+        CUgraph graph = nullptr;
+    };
+    struct Pending {
+        Unit* unit;
+        GraphBuilding building;
+    };
+    std::vector<std::unique_ptr<Unit>> units;  // that do not move: what is expected of places is theirs
+    GraphPlaces places(session_.driver, memory);
+    session_.graph_memory.begins(memory);
+    const auto add = [&](const nlohmann::json& description, size_t index, bool source) {
+        auto unit = std::make_unique<Unit>();
+        unit->description = graph_of_json(description);
+        unit->index = index;
+        unit->source = source;
+        const MemoryOfGraph in = memory_of(unit->description, &places);
+        std::set<CUdeviceptr> own;
+        for (const auto& one : in.allocated) own.insert(one.address);
+        unit->frees_others = std::ranges::any_of(in.freed, [&](CUdeviceptr one) { return !own.contains(one); });
+        units.push_back(std::move(unit));
+    };
+    for (size_t i = 0; i < graphs.size(); ++i) add(graphs[i].at("description"), i, false);
+    for (size_t i = 0; i < sources.size(); ++i)
+        if (sources[i].contains("description")) add(sources[i]["description"], i, true);
+
+    std::vector<CUgraph> built(graphs.size());
+    rebuilt.sources.resize(sources.size());
+    rebuilt.in_source.resize(sources.size());
+    for (const bool frees_others : {false, true}) {
+        std::list<Pending> pending;
+        for (const auto& unit : units) {
+            if (unit->frees_others != frees_others) continue;
+            NodeMap* nodes = unit->source ? &rebuilt.in_source[unit->index] : &rebuilt.nodes;
+            pending.push_back({unit.get(), build_graph(call, unit->description, nodes, &places, &unit->graph)});
+            if (!pending.back().building.go_on()) pending.pop_back();
+        }
+        while (!pending.empty()) {
+            const auto next = std::ranges::min_element(pending, {}, [](const Pending& one) { return one.building.extent(); });
+            if (!next->building.go_on()) pending.erase(next);
+        }
+    }
+    for (const auto& unit : units) {
+        if (unit->source) {
+            auto source = std::make_shared<Source>(session_.driver);
+            source->graph = unit->graph;
+            source->kept = true;
+            source->context = unit->description.context;
+            rebuilt.sources[unit->index] = std::move(source);
+        } else {
+            built[unit->index] = unit->graph;
+            give_numbers(call, unit->description, unit->graph, rebuilt.nodes);
+        }
+    }
+    for (size_t i = 0; i < sources.size(); ++i) {
+        if (rebuilt.sources[i]) continue;
+        auto source = std::make_shared<Source>(session_.driver);
+        source->graph = graph_of(sources[i].at("graph"));
+        if (!source->graph) fail("the snapshot's graphs are damaged");
+        source->context = context_of_creation(sources[i]["graph"]);
+        current_[source->graph] = source;
+        rebuilt.sources[i] = std::move(source);
+        rebuilt.in_source[i] = rebuilt.nodes;
+    }
+    return built;
+}
+
 // Nodes hold on to the host memory that is registered when they are made, and that is the application's only once it is
 // attached.
 void GraphHistory::recreate() {
@@ -357,31 +450,7 @@ void GraphHistory::recreate() {
     const auto list = [&](const char* name) { return json.value(name, json::array()); };
     for (const auto& one : list("user_objects")) recreate_user_object(call, one);
     Rebuilt rebuilt;
-    std::vector<GraphDescription> descriptions;
-    std::vector<CUgraph> built;
-    for (const auto& one : list("graphs")) {
-        descriptions.push_back(graph_of_json(one.at("description")));
-        built.push_back(build_graph(call, descriptions.back(), &rebuilt.nodes));
-        give_numbers(call, descriptions.back(), built.back(), rebuilt.nodes);
-    }
-    for (const auto& one : list("sources")) {
-        auto source = std::make_shared<Source>(session_.driver);
-        NodeMap nodes;
-        if (one.contains("graph")) {
-            source->graph = graph_of(one["graph"]);
-            if (!source->graph) fail("the snapshot's graphs are damaged");
-            source->context = context_of_creation(one["graph"]);
-            current_[source->graph] = source;
-            nodes = rebuilt.nodes;
-        } else {
-            const GraphDescription description = graph_of_json(one.at("description"));
-            source->graph = build_graph(call, description, &nodes);
-            source->kept = true;
-            source->context = description.context;
-        }
-        rebuilt.sources.push_back(std::move(source));
-        rebuilt.in_source.push_back(std::move(nodes));
-    }
+    std::vector<CUgraph> built = build_all(call, list("graphs"), list("sources"), json.value("memory", CUdeviceptr(0)), rebuilt);
     for (const auto& one : list("execs")) recreate_exec(call, one, rebuilt);
     const auto graphs = list("graphs");
     for (size_t i = 0; i < built.size(); ++i)

@@ -368,15 +368,16 @@ constexpr NodeKind allocation_kind{
     .add = [](const DriverTable& driver, NewNode* at, CUgraphNodeParams& params) {
         return add_node(driver.cuGraphAddMemAllocNode, at, as_older<CUDA_MEM_ALLOC_NODE_PARAMS>(&params.alloc));
     },
-    .refusal = "allocates memory, at an address that only the driver can choose",
 };
 
 constexpr NodeKind free_kind{
     .type = CU_GRAPH_NODE_TYPE_MEM_FREE,
+    .get = [](const DriverTable& driver, CUgraphNode node, CUgraphNodeParams* out) {
+        return if_supported(driver.cuGraphMemFreeNodeGetParams, node, &out->free.dptr);
+    },
     .add = [](const DriverTable& driver, NewNode* at, CUgraphNodeParams& params) {
         return add_node(driver.cuGraphAddMemFreeNode, at, params.free.dptr);
     },
-    .refusal = "frees memory that a graph allocated, at an address that only the driver can choose",
 };
 
 constexpr NodeKind batch_mem_op_kind{
@@ -422,15 +423,25 @@ constexpr NodeKind conditional_kind{
     .encode = [](Call& call, CUgraphNode node, CUgraphNodeParams& value, rpc::Blob* data) {
         auto& conditional = value.conditional;
         std::vector<uint64_t> graphs;
-        for (unsigned i = 0; conditional.phGraph_out && i < conditional.size; ++i)
-            graphs.push_back(call.objects.add(HandleKind::Graph, conditional.phGraph_out[i]));
+        Session::ConditionalNode known;
+        for (unsigned i = 0; conditional.phGraph_out && i < conditional.size; ++i) {
+            known.bodies.push_back(conditional.phGraph_out[i]);
+            graphs.push_back(call.objects.add(HandleKind::Graph, known.bodies.back()));
+        }
         call.session.graphs_in_nodes[node] = graphs;
         const CUresult status = give_array(data, graphs.data(), graphs.size() * sizeof(uint64_t));
         context_from_driver(call, &conditional.ctx);
         conditional.phGraph_out = nullptr;
+        known.params = value;
+        call.session.conditional_nodes[node] = std::move(known);
         return status;
     },
-    .refusal = "is conditional: kernels hold its handle, which the driver chooses",
+    .recall = [](Call& call, CUgraphNode node, CUgraphNodeParams* out) {
+        const auto known = call.session.conditional_nodes.find(node);
+        if (known == call.session.conditional_nodes.end()) return false;
+        *out = known->second.params;
+        return true;
+    },
 };
 
 constexpr NodeKind unknown_kind{.type = CUgraphNodeType{}, .refusal = "is of an unknown type"};

@@ -40,6 +40,9 @@ struct NodeKind {
     CUresult (*set)(const DriverTable& driver, CUgraphNode node, CUgraphNodeParams& params) = nullptr;
     CUresult (*set_exec)(const DriverTable& driver, CUgraphExec exec, CUgraphNode node, CUgraphNodeParams& params) = nullptr;
 
+    // What the driver does not tell of a node, as encode() left it when the node was made; false when it is not known.
+    bool (*recall)(Call& call, CUgraphNode node, CUgraphNodeParams* out) = nullptr;
+
     // Why no snapshot can hold such a node: "a node of a graph <refusal>". Null: it can.
     const char* refusal = nullptr;
     // Before what get() told becomes a description: throws std::runtime_error naming what the session does not know, and

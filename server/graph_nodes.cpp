@@ -41,20 +41,31 @@ CUresult list_nodes(const DriverTable& driver, CUgraph graph, std::vector<CUgrap
     return status;
 }
 
-CUgraph child_graph(const DriverTable& driver, CUgraphNode node) {
+std::vector<CUgraph> graphs_inside(Session& session, CUgraphNode node) {
     CUgraphNodeType type{};
     CUgraph child = nullptr;
-    if (driver.cuGraphNodeGetType(node, &type) != CUDA_SUCCESS || type != CU_GRAPH_NODE_TYPE_GRAPH) return nullptr;
-    return driver.cuGraphChildGraphNodeGetGraph(node, &child) == CUDA_SUCCESS ? child : nullptr;
+    if (session.driver.cuGraphNodeGetType(node, &type) != CUDA_SUCCESS) return {};
+    if (type == CU_GRAPH_NODE_TYPE_GRAPH && session.driver.cuGraphChildGraphNodeGetGraph(node, &child) == CUDA_SUCCESS && child) return {child};
+    const auto known = session.conditional_nodes.find(node);
+    return type == CU_GRAPH_NODE_TYPE_CONDITIONAL && known != session.conditional_nodes.end() ? known->second.bodies : std::vector<CUgraph>{};
+}
+
+void visit_nodes(Session& session, CUgraph graph, const NodeVisit& visit) {
+    std::vector<CUgraphNode> nodes;
+    list_nodes(session.driver, graph, &nodes);
+    for (CUgraphNode node : nodes) {
+        const std::vector<CUgraph> inside = graphs_inside(session, node);
+        visit(node, inside);
+        for (CUgraph one : inside) visit_nodes(session, one, visit);
+    }
 }
 
 void DroppedNumbers::node(CUgraphNode node) {
     if (const uint64_t number = call_.objects.find(HandleKind::GraphNode, node)) nodes_.push_back(number);
-    auto inside = call_.session.graphs_in_nodes.find(node);
+    const auto inside = call_.session.graphs_in_nodes.find(node);
     if (inside == call_.session.graphs_in_nodes.end()) return;
-    const std::vector<uint64_t> graphs = std::move(inside->second);
-    call_.session.graphs_in_nodes.erase(inside);
-    for (uint64_t number : graphs) {
+    with_graphs_.push_back(node);
+    for (uint64_t number : inside->second) {
         if (void* child = call_.objects.get(HandleKind::Graph, number)) graph(static_cast<CUgraph>(child));
         graphs_.push_back(number);
     }
@@ -68,6 +79,11 @@ void DroppedNumbers::graph(CUgraph graph) {
 }
 
 void DroppedNumbers::drop() {
+    for (CUgraphNode node : with_graphs_) {
+        call_.session.graphs_in_nodes.erase(node);
+        call_.session.conditional_nodes.erase(node);
+    }
+    for (uint64_t number : graphs_) call_.session.conditional_handles.erase(number);
     for (uint64_t number : nodes_) call_.objects.remove(HandleKind::GraphNode, number);
     // A graph that was moved into its parent was made as one of its own.
     for (uint64_t number : graphs_) call_.session.forget_object(number);

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "kernel_parameters.h"
@@ -46,20 +47,12 @@ CUresult encode_node_params(Call& call, CUgraphNode node, CUgraphNodeParams valu
 
 // The nodes of a graph, in the driver's order; without those of graphs inside it. Empty unless CUDA_SUCCESS.
 CUresult list_nodes(const DriverTable& driver, CUgraph graph, std::vector<CUgraphNode>* out);
-// The graph inside a child graph node; null for any other node.
-CUgraph child_graph(const DriverTable& driver, CUgraphNode node);
-// visit(node, child_graph(node)) for each node of the graph, and behind it for those of its child graph. What the driver does
-// not tell is left out.
-template <class Visit>
-void visit_nodes(const DriverTable& driver, CUgraph graph, Visit&& visit) {
-    std::vector<CUgraphNode> nodes;
-    list_nodes(driver, graph, &nodes);
-    for (CUgraphNode node : nodes) {
-        CUgraph child = child_graph(driver, node);
-        visit(node, child);
-        if (child) visit_nodes(driver, child, visit);
-    }
-}
+// The graph inside a child graph node, the bodies of a conditional one.
+std::vector<CUgraph> graphs_inside(Session& session, CUgraphNode node);
+// visit(node, graphs_inside(node)) for each node of the graph, and behind it for those inside. What the driver does not tell is
+// left out.
+using NodeVisit = std::function<void(CUgraphNode node, const std::vector<CUgraph>& inside)>;
+void visit_nodes(Session& session, CUgraph graph, const NodeVisit& visit);
 
 // Numbers of the nodes of a graph, of graphs inside it and of their nodes are dropped. Before the driver destroys it, since
 // it is asked which they are.
@@ -73,6 +66,7 @@ class DroppedNumbers {
   private:
     Call& call_;
     std::vector<uint64_t> graphs_, nodes_;
+    std::vector<CUgraphNode> with_graphs_;
 };
 
 }  // namespace cricket::server

@@ -41,11 +41,7 @@ void GraphTargets::collect(Session& session, CUgraph graph, Targets* out) {
     for (CUgraphNode node : nodes) {
         CUgraphNodeType type{};
         if (session.driver.cuGraphNodeGetType(node, &type) != CUDA_SUCCESS) continue;
-        if (CUgraph child = child_graph(session.driver, node)) collect(session, child, out);
-        const auto inside = session.graphs_in_nodes.find(node);
-        if (type == CU_GRAPH_NODE_TYPE_CONDITIONAL && inside != session.graphs_in_nodes.end())
-            for (const uint64_t number : inside->second)
-                if (void* body = session.objects.get(HandleKind::Graph, number)) collect(session, static_cast<CUgraph>(body), out);
+        for (CUgraph inside : graphs_inside(session, node)) collect(session, inside, out);
         CUgraphNodeParams params{};
         const auto host_targets = node_kind(type).host_targets;
         if (!host_targets || driver_node_params(session.driver, node, type, &params) != CUDA_SUCCESS) continue;

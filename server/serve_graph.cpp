@@ -98,7 +98,7 @@ void serve_cuGraphAddNode_v2(Call& call, const cuGraphAddNode_v2_args& args, cuG
                               at.count, &params.value);
     if (res.status != CUDA_SUCCESS || !at.node) return;
     res.phGraphNode = number_of(call, at.node);
-    if (params.value.type == CU_GRAPH_NODE_TYPE_MEM_ALLOC) call.session.captured_memory = true;
+    if (params.value.type == CU_GRAPH_NODE_TYPE_MEM_ALLOC) call.session.graph_memory.note(params.value.alloc.dptr);
     // What creation tells: an allocation's address, the graphs inside a conditional node.
     const CUgraphNodeType type = params.value.type;
     if (type == CU_GRAPH_NODE_TYPE_MEM_ALLOC || type == CU_GRAPH_NODE_TYPE_CONDITIONAL)

@@ -61,7 +61,7 @@ void allocate(Call& call, uint64_t bytes, uint64_t pool, uint64_t stream_number,
         CUmemoryPool drivers = nullptr;
         res.status = call.driver.cuDeviceGetDefaultMemPool(&drivers, call.session.pools.device_of(pool));
         if (res.status == CUDA_SUCCESS) res.status = call.driver.cuMemAllocFromPoolAsync(&address, bytes, drivers, order.stream);
-        if (res.status == CUDA_SUCCESS) call.session.captured_memory = true;
+        if (res.status == CUDA_SUCCESS) call.session.graph_memory.note(address);
     }
     res.dptr = address;
 }

@@ -33,7 +33,6 @@ void Session::reclaim(CUdeviceptr address) {
 std::string Session::shared_refusal() const {
     if (std::string why = virtual_memory.refusal(); !why.empty()) return why;
     if (std::string why = device_memory.refusal(); !why.empty()) return why;
-    if (captured_memory) return "the session allocated memory in a graph";
     if (!shared_events.empty()) return "the session shares an event with another (cuIpcGetEventHandle, cuIpcOpenEventHandle)";
     return {};
 }

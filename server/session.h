@@ -25,6 +25,7 @@
 #include "environment.h"
 #include "fetcher.h"
 #include "graph_history.h"
+#include "graph_memory.h"
 #include "graph_targets.h"
 #include "host_memory.h"
 #include "images.h"
@@ -195,7 +196,6 @@ class Session {
     void reclaim(CUdeviceptr address);
     static constexpr CUdeviceptr unused_memory = 1;
     void share_through(Exchange* exchange);  // with the server's other sessions
-    bool captured_memory = false;            // a graph has memory where the driver put it
     std::set<uint64_t> shared_events;        // that another session has, or had first
     // Why a snapshot cannot hold what is shared with other sessions; empty when nothing is.
     std::string shared_refusal() const;
@@ -213,6 +213,14 @@ class Session {
     Captures captures;
     // Graphs that belong to nodes and have numbers: child graphs, bodies of conditional nodes.
     std::map<CUgraphNode, std::vector<uint64_t>> graphs_in_nodes;
+    // What the driver does not tell of conditional nodes; handles by the number of their graph.
+    struct ConditionalNode {
+        CUgraphNodeParams params{};  // as messages have them
+        std::vector<CUgraph> bodies;
+    };
+    std::map<CUgraphNode, ConditionalNode> conditional_nodes;
+    std::map<uint64_t, std::vector<ConditionalHandle>> conditional_handles;
+    GraphMemory graph_memory;
     std::vector<char> graph_text;  // of cuGraphDebugDotPrint, while it is being fetched
     UserObjects user_objects;
     GraphHistory graph_history;
