@@ -331,12 +331,30 @@ CUresult impl_cuGraphInstantiateWithParams(uint32_t call_flags, CUgraphExec* phG
     args.hGraph = to_number(hGraph);
     args.flags = instantiateParams->flags;
     args.upload_stream = to_number(instantiateParams->hUploadStream);
-    ReplyGuard guard;
-    const CUresult result = call(args, res, {call_flags});
+    CUresult result;
+    {
+        ReplyGuard guard;
+        result = call(args, res, {call_flags});
+    }
     if (res.status == no_answer) return result;
     instantiateParams->result_out = static_cast<CUgraphInstantiateResult>(res.result);
     instantiateParams->hErrNode_out = from_number<CUgraphNode>(res.error_node);
-    if (result == CUDA_SUCCESS) *phGraphExec = from_number<CUgraphExec>(res.phGraphExec);
+    if (result == CUDA_SUCCESS) *phGraphExec = launchable_handle(res.phGraphExec, args.flags);
+    return result;
+}
+
+CUresult impl_cuGraphInstantiateWithFlags(CUgraphExec* phGraphExec, CUgraph hGraph, unsigned long long flags) {
+    if (!phGraphExec) return null_argument();
+    cuGraphInstantiateWithFlags_args args{};
+    cuGraphInstantiateWithFlags_res res{};
+    args.hGraph = to_number(hGraph);
+    args.flags = flags;
+    CUresult result;
+    {
+        ReplyGuard guard;
+        result = call(args, res);
+    }
+    if (result == CUDA_SUCCESS) *phGraphExec = launchable_handle(res.phGraphExec, flags);
     return result;
 }
 

@@ -129,6 +129,12 @@ void serve_cuGraphExecNodeSetParams(Call& call, const cuGraphExecNodeSetParams_a
     else res.status = set ? set(call.driver, exec, node, params.value) : CUDA_ERROR_INVALID_VALUE;
 }
 
+void serve_cricketGraphExecHandle(Call& call, const cricketGraphExecHandle_args& args, cricketGraphExecHandle_res& res) {
+    CUgraphExec exec = nullptr;
+    if (!driver_handle(call.objects, HandleKind::GraphExec, args.exec, &exec)) res.status = CUDA_ERROR_INVALID_VALUE;
+    res.handle = to_number(exec);
+}
+
 void serve_cricketGraphNodeGetParams(Call& call, const cricketGraphNodeGetParams_args& args, cricketGraphNodeGetParams_res& res) {
     CUgraphNode node = nullptr;
     if (!node_of(call, args.node, &node)) {
