@@ -74,7 +74,7 @@ Tree find_tree(ControlClient& control, const std::string& target) {
     if (found.sessions.empty()) {
         const SessionStatus session = find_session(control, target);
         if (session.state == SessionState::Parked)
-            throw CommandError(describe(session) + " is parked, its program is gone: take a snapshot instead");
+            throw CommandError(describe(session) + " is parked: its program has ended, or has not called CUDA since it was restored; take a snapshot instead");
         found.sessions = sessions_below(control, found.root = session.pid);
     }
     if (found.sessions.empty()) throw CommandError("no session belongs to " + target + " any more");
