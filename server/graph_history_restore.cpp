@@ -166,6 +166,7 @@ json GraphHistory::describe_clones(Call& call, const Saved& saved) {
 }
 
 json GraphHistory::describe() {
+    if (put_off_.contains("lost")) fail(put_off_["lost"]);
     if (!put_off_.is_null()) return put_off_;
     Call call = own_call(session_);
     session_.forget_destroyed();
@@ -443,8 +444,9 @@ std::vector<CUgraph> GraphHistory::build_all(Call& call, const json& graphs, con
 
 // Nodes hold on to the host memory that is registered when they are made, and that is the application's only once it is
 // attached.
-void GraphHistory::recreate() {
+void GraphHistory::recreate() try {
     if (put_off_.is_null()) return;
+    if (put_off_.contains("lost")) fail(put_off_["lost"]);
     const auto json = std::exchange(put_off_, nullptr);
     Call call = own_call(session_);
     const auto list = [&](const char* name) { return json.value(name, json::array()); };
@@ -470,6 +472,9 @@ void GraphHistory::recreate() {
         }
     }
     session_.any_context();
+} catch (const std::exception& error) {
+    put_off_ = {{"lost", error.what()}};  // who attaches to the session later is told so, too
+    throw;
 }
 
 }  // namespace cricket::server
