@@ -153,6 +153,9 @@ CUgraphNodeParams params_of(const NodeDescription& one) {
     return params;
 }
 
+// Graphs that only executables need have no number.
+uint64_t key_of_unnumbered(CUgraph graph) { return uint64_t(1) << 63 | to_number(graph); }
+
 // A graph with memory that is moved into another takes more addresses (seen on an H200), so that is left until the end.
 constexpr CUdeviceptr after_extents = ~CUdeviceptr(0);
 
@@ -228,6 +231,7 @@ GraphBuilding build_node(Call& call, CUgraph graph, const GraphDescription& all,
     if (one.type == CU_GRAPH_NODE_TYPE_CONDITIONAL) {
         const CUgraph* bodies = params.value.conditional.phGraph_out;
         call.session.conditional_nodes[node] = {params_of(one), {bodies, bodies + one.inside.size()}};
+        for (size_t i = 0; i < one.inside.size(); ++i) call.session.conditional_handles.erase(key_of_unnumbered(bodies[i]));
         for (size_t i = 0; i < one.inside.size(); ++i)
             for (GraphBuilding building = build_nodes(call, bodies[i], *one.inside[i], nodes, places); building.go_on();)
                 co_yield building.extent();
@@ -262,6 +266,8 @@ void build_handles(Call& call, CUgraph built, const GraphDescription& graph) {
             fail("a conditional handle of a graph was " + std::to_string(one.value) + " and would now be " + std::to_string(handle) +
                  ": kernels' arguments would be wrong");
     }
+    if (all.empty()) call.session.conditional_handles.erase(key_of_unnumbered(built));
+    else call.session.conditional_handles[key_of_unnumbered(built)] = std::move(all);
 }
 
 }  // namespace
@@ -299,8 +305,6 @@ GraphDescription describe_graph(Call& call, CUgraph graph, uint64_t context) {
     GraphDescription all;
     all.number = call.objects.find(HandleKind::Graph, graph);
     all.context = context;
-    if (const auto known = call.session.conditional_handles.find(all.number); all.number && known != call.session.conditional_handles.end())
-        all.handles = known->second;
     const std::vector<CUgraphNode> nodes = nodes_of(call, graph);
     std::map<CUgraphNode, size_t> index;
     for (CUgraphNode node : nodes) index.emplace(node, index.size());
@@ -308,6 +312,9 @@ GraphDescription describe_graph(Call& call, CUgraph graph, uint64_t context) {
         all.nodes.push_back(describe_node(call, node, context));
         all.nodes.back().before = edges_of(call, node, index);
     }
+    const bool conditional = std::ranges::any_of(all.nodes, [](const auto& one) { return one.type == CU_GRAPH_NODE_TYPE_CONDITIONAL; });
+    const auto known = call.session.conditional_handles.find(all.number ? all.number : key_of_unnumbered(graph));
+    if (known != call.session.conditional_handles.end() && (all.number || conditional)) all.handles = known->second;
     return all;
 }
 

@@ -68,12 +68,18 @@ def come_back(world, way, names):
         world.control("load", gpu, *others)
         program.app.restore(images)
     elif way == "coordinated":
-        world.control("checkpoint", program.pid, both)
-        wait_for(program.ended, "the checkpointed program to end")
-        server.kill()
-        server = world.start_server()
-        program.adopt()
-        world.control("restore", both)
+        for life in range(2):  # what came back comes back again
+            if life:
+                program.look()
+                if world.session_of(program.pid)["state"] == "parked":
+                    break  # it looks without asking the server
+                shutil.rmtree(both)
+            world.control("checkpoint", program.pid, both)
+            wait_for(program.ended, "the checkpointed program to end")
+            server.kill()
+            server = world.start_server()
+            program.adopt()
+            world.control("restore", both)
     else:
         world.control("checkpoint", program.pid, both, "--leave-running")
         program.look()
