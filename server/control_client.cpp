@@ -222,8 +222,8 @@ OpResult ControlClient::criu_dumped(int32_t criu, int32_t program, bool stays) {
 
 OpResult ControlClient::criu_restores(int32_t criu) { return simple(ctl_criu_restores_2, &criu); }
 
-OpResult ControlClient::criu_restored(int32_t criu, int32_t program) {
-    ctl_criu_args arguments{criu, program, false};
+OpResult ControlClient::criu_restored(int32_t criu, int32_t program, bool let_go) {
+    ctl_criu_args arguments{criu, program, let_go};
     return simple(ctl_criu_restored_2, &arguments);
 }
 

@@ -50,7 +50,7 @@ class ControlClient {
     OpResult guard(const std::string& directory);
     OpResult criu_dumped(int32_t criu, int32_t program, bool stays);
     OpResult criu_restores(int32_t criu);
-    OpResult criu_restored(int32_t criu, int32_t program);
+    OpResult criu_restored(int32_t criu, int32_t program, bool let_go);
 
   private:
     void require_answer(int status) const;  // clnt_stat

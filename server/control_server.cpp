@@ -296,7 +296,9 @@ bool_t ctl_criu_restores_2_svc(int* criu, ctl_result* result, svc_req* request) 
 }
 
 bool_t ctl_criu_restored_2_svc(ctl_criu_args* args, ctl_result* result, svc_req* request) {
-    return answer(request, result, [&](ControlService& service) { return service.criu_restored(args->criu, args->root); });
+    return answer(request, result, [&](ControlService& service) {
+        return service.criu_restored(args->criu, args->root, args->stays != 0);
+    });
 }
 
 bool_t ctl_check_2_svc(ctl_check_args* args, ctl_report_result* result, svc_req* request) {

@@ -47,7 +47,7 @@ class ControlService {
     virtual OpResult guard(const std::string&) { return OpResult::failure("nothing is guarded here"); }
     virtual OpResult criu_dumped(int32_t, int32_t, bool) { return OpResult::failure("criu is not followed here"); }
     virtual OpResult criu_restores(int32_t) { return OpResult::failure("criu is not followed here"); }
-    virtual OpResult criu_restored(int32_t, int32_t) { return OpResult::failure("criu is not followed here"); }
+    virtual OpResult criu_restored(int32_t, int32_t, bool) { return OpResult::failure("criu is not followed here"); }
     virtual ReportResult check(const std::string& target, const std::string& directory) = 0;
     // True when the connection is to end after the answer just sent.
     virtual bool finished() { return false; }

@@ -33,9 +33,9 @@ HelloSocket::HelloSocket(const std::string& path) : socket_(path, SOCK_DGRAM) {
 
 void refuse_hello(const ReceivedHello& received, wire::Refusal refusal, const std::string& text) {
     const bool told = refuse_in_channel(received.channel.get(), received.hello.next_epoch, refusal, text);
-    if (log_of_strangers())
-        log_warn("hello of %s (pid %d, uid %d) refused: %s%s", received.hello.program, received.peer.pid,
-                 static_cast<int>(received.peer.uid), text.c_str(), told ? "" : " (it cannot be told)");
+    const std::string line = std::string("hello of ") + received.hello.program + " (pid " + std::to_string(received.peer.pid) + ", uid " +
+                             std::to_string(received.peer.uid) + ") refused: " + text + (told ? "" : " (it cannot be told)");
+    if (log_of_strangers(line)) log_warn("%s", line.c_str());
 }
 
 // Empty with a line in the log when it is none.

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <map>
 #include <mutex>
 
 namespace cricket::server {
@@ -94,6 +95,19 @@ bool log_of_strangers() {
     if (++lines <= lines_a_second) return true;
     ++left_out;
     return false;
+}
+
+bool log_of_strangers(const std::string& line) {
+    constexpr time_t until_again = 60;
+    constexpr size_t most_remembered = 1024;
+    static std::mutex mutex;
+    static std::map<std::string, time_t> written;
+    const std::lock_guard lock(mutex);
+    const time_t now = std::time(nullptr);
+    std::erase_if(written, [&](const auto& one) { return now - one.second >= until_again; });
+    if (written.contains(line) || !log_of_strangers()) return false;
+    if (written.size() < most_remembered) written[line] = now;
+    return true;
 }
 
 CRICKET_LOG_FUNCTION(log_error, Error)

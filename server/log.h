@@ -19,6 +19,8 @@ bool log_wanted(LogLevel level);
 // Whether there may be another line about what a stranger said: a flood of nonsense must not fill the disk. So many a second, then a
 // count of those left out.
 bool log_of_strangers();
+// The same, and false for a line that was written a minute ago or less: programs that wait ask again and again.
+bool log_of_strangers(const std::string& line);
 
 [[gnu::format(printf, 1, 2)]] void log_error(const char* format, ...);
 [[gnu::format(printf, 1, 2)]] void log_warn(const char* format, ...);

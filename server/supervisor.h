@@ -77,7 +77,8 @@ using SessionRef = std::shared_ptr<SupervisedSession>;
 // What was loaded for a criu that is at work. Under the supervisor's mutex.
 struct CriuRestore {
     std::vector<SessionRef> loaded;
-    pid_t program = 0;  // once it is restored
+    pid_t program = 0;    // once it is restored
+    bool let_go = false;  // which it is a little later
 };
 
 class Supervisor {
@@ -108,8 +109,8 @@ class Supervisor {
     // By the process id of criu; null ends it.
     void set_criu_restore(pid_t criu, std::shared_ptr<CriuRestore> restore);
     void loaded_for(CriuRestore& restore, const SessionRef& session);
-    pid_t restored_program(const CriuRestore& restore);
-    OpResult restored(pid_t criu, pid_t program);
+    CriuRestore state_of(const CriuRestore& restore);
+    OpResult restored(pid_t criu, pid_t program, bool let_go);
     void drop_parked(const CriuRestore& restore);
 
   private:
@@ -211,7 +212,7 @@ class SupervisorService : public ControlService {
     OpResult guard(const std::string& directory) override;
     OpResult criu_dumped(int32_t criu, int32_t program, bool stays) override;
     OpResult criu_restores(int32_t criu) override;
-    OpResult criu_restored(int32_t criu, int32_t program) override;
+    OpResult criu_restored(int32_t criu, int32_t program, bool let_go) override;
 
   private:
     SnapshotState ask_state(const std::string& target, const std::function<SnapshotState(ControlClient&)>& function);

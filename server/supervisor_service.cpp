@@ -75,11 +75,11 @@ void SupervisorService::remove_saved() {
 
 void SupervisorService::follow_restore() {
     if (!restore_) return;
-    // Once it is let go of, what becomes of the program is its own affair.
-    pid_t program = 0;
-    const auto let_go = [&] { return (program = supervisor_.restored_program(*restore_)) && tracer_of(program) != criu_; };
-    wait_end(criu_fd_.get(), [&] { return supervisor_.ending() || let_go(); });
-    if (!supervisor_.ending() && (!let_go() || is_ending(program))) supervisor_.drop_parked(*restore_);
+    // Once it is let go of, what becomes of the program is its own affair. Whether criu traces it does not tell: it does so only
+    // for a moment, after it has said that all is restored.
+    const bool ended = wait_end(criu_fd_.get(), [&] { return supervisor_.ending() || supervisor_.state_of(*restore_).let_go; });
+    const pid_t program = supervisor_.state_of(*restore_).program;
+    if (ended && (!program || is_ending(program))) supervisor_.drop_parked(*restore_);
     supervisor_.set_criu_restore(criu_, nullptr);
 }
 
@@ -101,8 +101,8 @@ OpResult SupervisorService::criu_restores(int32_t criu) {
     return {};
 }
 
-OpResult SupervisorService::criu_restored(int32_t criu, int32_t program) {
-    return supervisor_.restored(criu, program);
+OpResult SupervisorService::criu_restored(int32_t criu, int32_t program, bool let_go) {
+    return supervisor_.restored(criu, program, let_go);
 }
 
 // Where cricketctl went away in the middle, criu may still be at work: it is made to end, which lets the program go on.

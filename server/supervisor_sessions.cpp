@@ -325,18 +325,19 @@ void Supervisor::loaded_for(CriuRestore& restore, const SessionRef& session) {
     restore.loaded.push_back(session);
 }
 
-pid_t Supervisor::restored_program(const CriuRestore& restore) {
+CriuRestore Supervisor::state_of(const CriuRestore& restore) {
     std::lock_guard lock(mutex_);
-    return restore.program;
+    return restore;
 }
 
-OpResult Supervisor::restored(pid_t criu, pid_t program) {
+OpResult Supervisor::restored(pid_t criu, pid_t program, bool let_go) {
     std::lock_guard lock(mutex_);
     const auto found = criu_restores_.find(criu);
     if (found == criu_restores_.end()) return {};  // it is not followed
     for (const SessionRef& session : found->second->loaded)
         if (session->gone) return OpResult::failure("session " + session_name(session->id) + ", which was loaded for this restore, is gone");
     found->second->program = program;
+    found->second->let_go = let_go;
     return {};
 }
 

@@ -190,11 +190,16 @@ void before_restore(const std::string& images) {
     }
 }
 
-void after_restore(const std::string& images) {
+void tell_restored(const std::string& images, bool let_go) {
     const pid_t criu = criu_that_started_us();
-    if (criu && !read_list(images).is_null()) 
-        require(ControlClient::connect(control_socket()).criu_restored(criu, std::atoi(environment("CRTOOLS_INIT_PID").c_str())));
+    if (!criu || !fs::exists(images + "/" + sessions_file)) return;
+    const pid_t root = std::atoi(environment("CRTOOLS_INIT_PID").c_str());
+    require(ControlClient::connect(control_socket()).criu_restored(criu, root, let_go));
 }
+
+void after_restore(const std::string& images) { tell_restored(images, false); }
+
+void after_resume(const std::string& images) { tell_restored(images, true); }
 
 }  // namespace
 
@@ -206,6 +211,7 @@ bool is_criu_action(int* status) {
     if (std::strcmp(stage, "post-dump") == 0) action = after_dump;
     if (std::strcmp(stage, "pre-restore") == 0) action = before_restore;
     if (std::strcmp(stage, "post-restore") == 0) action = after_restore;
+    if (std::strcmp(stage, "post-resume") == 0) action = after_resume;
     if (!action) return true;
     ::signal(SIGPIPE, SIG_IGN);
     // criu closes them, and what is opened next must not be taken for them.
