@@ -197,8 +197,8 @@ CUresult store(Question* question, uint32_t part, const void* data, uint32_t byt
     const KeepErrno errno_stays;
     const uint64_t most = most_bytes();
     const Header header{magic, question->bytes, bytes, XXH3_64bits(data, bytes)};
-    if (!question->bytes || sizeof header + header.key_bytes + header.data_bytes > most) return CUDA_SUCCESS;
-    if (!may_be_as_large(sizeof header + header.key_bytes + header.data_bytes)) return CUDA_SUCCESS;
+    const uint64_t file_bytes = sizeof header + header.key_bytes + header.data_bytes;
+    if (!question->bytes || file_bytes > most || !may_be_as_large(file_bytes)) return CUDA_SUCCESS;
     const UniqueFd folder = open_folder();
     if (!folder) return CUDA_SUCCESS;
     char name[48], aside[48];

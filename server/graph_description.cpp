@@ -329,23 +329,23 @@ void check_description(Call& call, const GraphDescription& graph) {
 }
 
 MemoryOfGraph memory_of(const GraphDescription& graph, GraphPlaces* expecting) {
-    MemoryOfGraph all, inner;
+    MemoryOfGraph all;
+    std::vector<GraphPlaces::Allocation> own;
     for (size_t i : order_of(graph)) {
         const NodeDescription& one = graph.nodes[i];
         if (one.type == CU_GRAPH_NODE_TYPE_MEM_FREE) all.freed.push_back(params_of(one).free.dptr);
         if (one.type == CU_GRAPH_NODE_TYPE_MEM_ALLOC) {
             const CUDA_MEM_ALLOC_NODE_PARAMS_v2 made = params_of(one).alloc;
-            all.allocated.push_back({made.dptr, made.bytesize, made.poolProps});
+            own.push_back({made.dptr, made.bytesize, made.poolProps});
         }
         for (const auto& inside : one.inside) {
             const MemoryOfGraph in = memory_of(*inside, expecting);
-            inner.allocated.insert(inner.allocated.end(), in.allocated.begin(), in.allocated.end());
-            inner.freed.insert(inner.freed.end(), in.freed.begin(), in.freed.end());
+            all.allocated.insert(all.allocated.end(), in.allocated.begin(), in.allocated.end());
+            all.freed.insert(all.freed.end(), in.freed.begin(), in.freed.end());
         }
     }
-    if (expecting) expecting->expect(&graph, all.allocated);
-    all.allocated.insert(all.allocated.end(), inner.allocated.begin(), inner.allocated.end());
-    all.freed.insert(all.freed.end(), inner.freed.begin(), inner.freed.end());
+    if (expecting) expecting->expect(&graph, own);
+    all.allocated.insert(all.allocated.end(), own.begin(), own.end());
     return all;
 }
 

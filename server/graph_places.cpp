@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "checkpoint_parts.h"
+#include "cricket/round_up.h"
 
 namespace cricket::server {
 namespace {
@@ -11,8 +12,6 @@ namespace {
 constexpr uint64_t block_bytes = 32u << 20;
 constexpr uint64_t filler_bytes = 1u << 30;  // at most: the driver may look at how much memory there is
 constexpr uint64_t most_bytes = uint64_t(1) << 42;
-
-uint64_t blocks(uint64_t bytes) { return (bytes + block_bytes - 1) / block_bytes * block_bytes; }
 
 [[noreturn]] void displaced(CUdeviceptr was, CUdeviceptr is) {
     fail_checkpoint(at_address("memory of a graph was", was) + (is ? at_address(" and would now be", is) : ", which the driver does not come to") +
@@ -34,10 +33,10 @@ void GraphPlaces::expect(const GraphDescription* graph, const std::vector<Alloca
             return one.address >= extent.begin && one.address <= extent.begin + extent.bytes;
         });
         if (around == extents.end()) {
-            node.extent = {one.address, blocks(one.bytes)};
+            node.extent = {one.address, round_up(one.bytes, block_bytes)};
             extents.push_back(*node.extent);
         } else if (one.address + one.bytes > around->begin + around->bytes) {
-            node.extent = {around->begin + around->bytes, blocks(one.bytes)};
+            node.extent = {around->begin + around->bytes, round_up(one.bytes, block_bytes)};
             around->bytes += node.extent->bytes;
         }
         if (node.extent) wanted_[node.extent->begin] = node.extent->bytes;

@@ -75,7 +75,7 @@ class Graphs : public Gpu {
 
     // The body of a new conditional node, null when there is none.
     CUgraph conditional(CUgraph into, uint64_t handle, CUgraphConditionalNodeType type,
-                        CUresult expected = CUDA_SUCCESS) {
+                        CUresult expected = CUDA_SUCCESS, CUgraphNode* made = nullptr) {
         CUgraphNodeParams p = {};
         p.type = CU_GRAPH_NODE_TYPE_CONDITIONAL;
         p.conditional.handle = handle;
@@ -84,6 +84,7 @@ class Graphs : public Gpu {
         p.conditional.ctx = context;
         CUgraphNode node = nullptr;
         EXPECT_CU(expected, cuGraphAddNode(&node, into, nullptr, nullptr, 0, &p));
+        if (made) *made = node;
         return p.conditional.phGraph_out ? p.conditional.phGraph_out[0] : nullptr;
     }
 
@@ -451,23 +452,16 @@ TEST_F(Graphs, GenericNodesAndConditions) {
     auto words = allocate(16);
     write(words, uint64_t{0});
     auto module = load("conditional.ptx");
-    CUgraphConditionalHandle condition = 0;
-    EXPECT_OK(cuGraphConditionalHandleCreate(&condition, graph, context, 5, CU_GRAPH_COND_ASSIGN_DEFAULT));
+    auto condition = handle_of(graph, 5, context);
     CUgraphExec exec = nullptr;
     CUDA_GRAPH_INSTANTIATE_PARAMS how = {};
     EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuGraphInstantiateWithParams(&exec, graph, &how));
     EXPECT_EQ(how.result_out, CUDA_GRAPH_INSTANTIATE_CONDITIONAL_HANDLE_UNUSED);
-    CUgraphNodeParams p = {};
-    p.type = CU_GRAPH_NODE_TYPE_CONDITIONAL;
-    p.conditional.handle = condition;
-    p.conditional.type = CU_GRAPH_COND_TYPE_WHILE;
-    p.conditional.size = 1;
-    p.conditional.ctx = context;
     CUgraphNode loop = nullptr;
-    EXPECT_OK(cuGraphAddNode(&loop, graph, nullptr, nullptr, 0, &p));
+    auto body = conditional(graph, condition, CU_GRAPH_COND_TYPE_WHILE, CUDA_SUCCESS, &loop);
     // *words counts up, the condition is what is left to five rounds.
     void* params[] = {&words, &condition};
-    kernel(p.conditional.phGraph_out[0], function(module, "count_down"), params);
+    kernel(body, function(module, "count_down"), params);
     CUgraphNodeParams host = {};
     host.type = CU_GRAPH_NODE_TYPE_HOST;
     int seen = 0;
