@@ -364,11 +364,21 @@ OpResult Worker::quiesce(uint32_t timeout_ms, const std::function<bool()>& unwan
     if (plain_) return OpResult::failure(plain_words);
     if (const OpResult looked = look_at_images(timeout_ms, unwanted); !looked.ok) return looked;
     return on_executor_within(timeout_ms, unwanted, [this, timeout_ms, &unwanted]() -> OpResult {
-        if (state_ == SessionState::Quiesced || state_ == SessionState::Parked) return {};
+        const uint64_t end = now_ns() + uint64_t(timeout_ms) * 1'000'000;
+        while (joining_ && !over_) {
+            const pid_t pid = joining_->peer.pid;
+            if (unwanted && unwanted()) return OpResult::failure(unwanted_words);
+            if (timeout_ms && now_ns() > end) return OpResult::failure("process " + std::to_string(pid) + " is still being attached");
+            step_joining();
+        }
+        if (state_ == SessionState::Quiesced) return {};
+        if (state_ == SessionState::Parked) {
+            held_ = true;
+            return {};
+        }
         if (!ring_) return OpResult::failure("the session has no client on a ring");
         // Kernels may run for as long as they like: the device is asked, not waited for, until the time is over. What only
         // the program can bring to an end, it is let go on with: a capture, a host function that waits for another thread.
-        const uint64_t end = now_ns() + uint64_t(timeout_ms) * 1'000'000;
         uint64_t pending_since = 0, asked_wanted = 0;
         for (;;) {
             session_.callbacks.collect();
@@ -423,6 +433,9 @@ OpResult Worker::quiesce(uint32_t timeout_ms, const std::function<bool()>& unwan
 OpResult Worker::resume() {
     return on_executor([this]() -> OpResult {
         if (state_ == SessionState::Quiesced) set_state(SessionState::Running);
+        held_ = false;
+        if (std::optional<Comer> comer = std::exchange(held_off_, {}))
+            attach(comer->hello, comer->peer, std::move(comer->channel), std::move(comer->host));
         return {};
     });
 }
@@ -473,9 +486,12 @@ SnapshotState Worker::begin_snapshot(const SnapshotRequest& request) {
             if (state_ != SessionState::Parked && state_ != SessionState::Quiesced)
                 return OpResult::failure("process " + std::to_string(session_.client_pid) +
                                          " is running: dump it with criu first, or use cricketctl checkpoint");
+            const bool without_host = state_ == SessionState::Parked ? client_host_wins_ : !request.frozen;
+            if (request.without_gpu && !without_host)
+                return OpResult::failure("the newest host memory is the session's until its program has called CUDA again: it cannot be saved without the GPU");
             if (ring_) executor_.save_bulk(*ring_);
             try {
-                saver_.begin(state_ == SessionState::Quiesced && !request.frozen);
+                saver_.begin(without_host);
             } catch (const std::exception& error) {
                 return OpResult::failure(error.what());
             }
@@ -518,7 +534,7 @@ ReportResult Worker::survey() {
         try {
             nlohmann::json report = survey_session(session_, executor_);
             report["state"] = state_name(state_);
-            report["client_host"] = state_ != SessionState::Parked;  // criu's half holds the host memory
+            report["client_host"] = state_ != SessionState::Parked || client_host_wins_;  // criu's half holds the host memory
             answer.report = report.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
         } catch (const std::exception& error) {
             return OpResult::failure(error.what());

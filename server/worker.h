@@ -10,6 +10,7 @@
 #include <future>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 #include "checkpoint_saver.h"
@@ -118,12 +119,20 @@ class Worker final : public WorkerOps {
         uint64_t shown = 0;  // ticket of the callback it is running
     };
     std::unique_ptr<Joining> joining_;
+    // Parked, and to stay so until resume(): the client that comes meanwhile is taken then.
+    bool held_ = false;
+    struct Comer {
+        wire::Hello hello;
+        ucred peer;
+        UniqueFd channel, host;
+    };
+    std::optional<Comer> held_off_;
     ring::SpinBudget spin_budget_;  // of ns without work
     uint64_t spin_ = 0;             // of it, this time
     bool asleep_ = false;           // since there was work
     uint64_t dumped_tail_ = 0;      // of the ring when host memory was copied for a dump
     uint64_t behind_callback_ = 0;  // calls looked at since a callback is due
-    bool client_host_wins_ = false;  // restored from a coordinated checkpoint: its host memory was not saved here
+    bool client_host_wins_ = false;  // loaded from a coordinated checkpoint: its client has the host memory, which was not saved here
     SessionState state_ = SessionState::Starting;
     std::function<void()> end_, displaced_, checked_ = [] {};
     std::atomic<bool> told_of_dumps_{true};

@@ -177,6 +177,10 @@ void Worker::begin_epoch(const wire::Hello& hello, const ucred& peer, std::uniqu
 }
 
 void Worker::do_attach(const wire::Hello& hello, const ucred& peer, UniqueFd channel_fd, UniqueFd host_fd) {
+    if (held_) {
+        held_off_ = Comer{hello, peer, std::move(channel_fd), std::move(host_fd)};
+        return;
+    }
     if (state_ == SessionState::Running || state_ == SessionState::Quiesced) {
         if (ring_ && same_file(channel_fd.get(), ring_->channel().fd())) return attach_once_more(hello, peer);
         const bool gone = client_.exited();

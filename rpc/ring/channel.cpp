@@ -76,7 +76,7 @@ void Channel::swap(Channel& other) noexcept {
 
 bool Channel::create() {
     geometry_ = default_geometry();
-    UniqueFd fd(::memfd_create("cricket-channel", MFD_CLOEXEC));
+    UniqueFd fd(::memfd_create(memfd_name, MFD_CLOEXEC));
     // Above the numbers that applications count on getting.
     if (const int high = ::fcntl(fd.get(), F_DUPFD_CLOEXEC, 900); high >= 0) fd.reset(high);
     if (!fd || !set_file_size(fd.get(), geometry_.total_bytes)) return false;

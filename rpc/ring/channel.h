@@ -13,6 +13,7 @@
 namespace cricket::ring {
 
 inline constexpr uint64_t page = 4096;
+inline constexpr char memfd_name[] = "cricket-channel";
 
 // A shared mapping of a whole channel; unmapped with the object.
 class Channel {

@@ -77,8 +77,11 @@ void verify_live(const std::string& socket, const std::string& target, std::stri
 
 // The session that SESSION, a token or a PID names; throws when there is none, or several.
 server::SessionStatus find_session(server::ControlClient& control, const std::string& target);
-// Throws what `session` is instead of running, and what helps.
-void require_running(const server::SessionStatus& session);
+// Of the sessions of a process and all below it, those whose program is there: parked ones, too, that a restored program belongs to
+// which has not called CUDA since. Such a program comes to its session with its next call.
+std::vector<server::SessionStatus> sessions_below(server::ControlClient& control, pid_t root);
+// Throws why `session`, of these, cannot be saved now, and what helps.
+void require_saveable(const server::SessionStatus& session);
 // A process with all below it, and the sessions of these, at least one: what criu dumps at once.
 struct Tree {
     pid_t root = 0;

@@ -85,12 +85,8 @@ void write_list(const std::string& images, const std::string& epoch_id, bool unf
 void after_dump(const std::string& images) {
     const pid_t root = std::atoi(environment("CRTOOLS_INIT_PID").c_str());
     ControlClient control = ControlClient::connect(control_socket());
-    std::vector<SessionStatus> found;
-    for (SessionStatus& session : control.status().sessions) {
-        if (session.state == SessionState::Parked || !server::descends_from(session.pid, root)) continue;
-        require_running(session);
-        found.push_back(std::move(session));
-    }
+    const std::vector<SessionStatus> found = sessions_below(control, root);
+    for (const SessionStatus& session : found) require_saveable(session);
     ::unlink((images + "/" + sessions_file).c_str());  // of an older dump in the same folder
     if (found.empty()) return;
 

@@ -1,13 +1,22 @@
 // SPDX-License-Identifier: MIT
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cstddef>
+#include <filesystem>
 #include <optional>
 
 #include "command.h"
+#include "cricket/unique_fd.h"
+#include "cricket/wire.h"
 #include "process_files.h"
+#include "rpc/ring/channel.h"
 #include "session_names.h"
 
 namespace cricket::ctl {
 
+namespace fs = std::filesystem;
 using server::ControlClient;
 using server::SessionState;
 using server::SessionStatus;
@@ -36,8 +45,8 @@ SessionStatus find_session(ControlClient& control, const std::string& target) {
     return std::move(*found);
 }
 
-void require_running(const SessionStatus& session) {
-    if (session.state == SessionState::Running) return;
+void require_saveable(const SessionStatus& session) {
+    if (session.state == SessionState::Running || session.state == SessionState::Parked) return;
     const std::string who = describe(session);
     switch (session.state) {
         case SessionState::Unresponsive:
@@ -49,16 +58,34 @@ void require_running(const SessionStatus& session) {
 
 namespace {
 
-// Of processes that are there.
-std::vector<SessionStatus> sessions_below(ControlClient& control, pid_t root) {
-    std::vector<SessionStatus> below;
-    for (SessionStatus& session : control.status().sessions)
-        if (session.state != SessionState::Parked && server::descends_from(session.pid, root))
-            below.push_back(std::move(session));
-    return below;
+// Whether this process is the session's, as it was when the session was saved: the answer to its last hello came back with its
+// channel, and names the session's epoch.
+bool waits_for(pid_t pid, uint64_t epoch) {
+    const std::string memfd = std::string("/memfd:").append(ring::memfd_name);
+    std::error_code error;
+    for (const auto& entry : fs::directory_iterator("/proc/" + std::to_string(pid) + "/fd", error)) {
+        if (!fs::read_symlink(entry.path(), error).native().starts_with(memfd)) continue;
+        const UniqueFd channel(::open(entry.path().c_str(), O_RDONLY | O_CLOEXEC));
+        uint64_t magic = 0, answered = 0;
+        if (channel && ::pread(channel.get(), &magic, sizeof magic, 0) == sizeof magic && magic == wire::channel_magic &&
+            ::pread(channel.get(), &answered, sizeof answered, ring::page + offsetof(wire::ServerPage, answered_epoch)) ==
+                sizeof answered &&
+            answered == epoch)
+            return true;
+    }
+    return false;
 }
 
 }  // namespace
+
+std::vector<SessionStatus> sessions_below(ControlClient& control, pid_t root) {
+    std::vector<SessionStatus> below;
+    for (SessionStatus& session : control.status().sessions)
+        if (server::descends_from(session.pid, root) &&
+            (session.state != SessionState::Parked || waits_for(session.pid, session.epoch)))
+            below.push_back(std::move(session));
+    return below;
+}
 
 void check_no_other(ControlClient& control, const Tree& tree) {
     for (const SessionStatus& one : sessions_below(control, tree.root))
@@ -73,12 +100,12 @@ Tree find_tree(ControlClient& control, const std::string& target) {
     if (number) found.sessions = sessions_below(control, found.root = std::stoi(target));
     if (found.sessions.empty()) {
         const SessionStatus session = find_session(control, target);
-        if (session.state == SessionState::Parked)
-            throw CommandError(describe(session) + " is parked: its program has ended, or has not called CUDA since it was restored; take a snapshot instead");
         found.sessions = sessions_below(control, found.root = session.pid);
+        if (found.sessions.empty() && session.state == SessionState::Parked)
+            throw CommandError(describe(session) + " is parked: its program has ended; take a snapshot instead");
     }
     if (found.sessions.empty()) throw CommandError("no session belongs to " + target + " any more");
-    for (const SessionStatus& session : found.sessions) require_running(session);
+    for (const SessionStatus& session : found.sessions) require_saveable(session);
     return found;
 }
 

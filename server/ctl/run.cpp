@@ -304,9 +304,9 @@ class Run {
 
     // Whether there is something to be saved.
     bool has_session() {
-        return std::ranges::any_of(ControlClient::connect(control_).status().sessions, [&](const server::SessionStatus& session) {
-            return session.state != server::SessionState::Parked && session.state != server::SessionState::Starting &&
-                   server::descends_from(session.pid, program_);
+        ControlClient control = ControlClient::connect(control_);
+        return std::ranges::any_of(sessions_below(control, program_), [](const server::SessionStatus& session) {
+            return session.state != server::SessionState::Starting;
         });
     }
 

@@ -68,12 +68,14 @@ def come_back(world, way, names):
         world.control("load", gpu, *others)
         program.app.restore(images)
     elif way == "coordinated":
-        for life in range(2):  # what came back comes back again
-            if life:
+        # What came back comes back again: before it has called CUDA, when the server ends in order meanwhile, and after.
+        for life in ("first", "not called", "called"):
+            if life == "not called":
+                server.stop()
+                server = world.start_server()
+            if life == "called":
                 program.look()
-                if world.session_of(program.pid)["state"] == "parked":
-                    break  # it looks without asking the server
-                shutil.rmtree(both)
+            shutil.rmtree(both, ignore_errors=True)
             world.control("checkpoint", program.pid, both)
             wait_for(program.ended, "the checkpointed program to end")
             server.kill()

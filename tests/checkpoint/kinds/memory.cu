@@ -119,10 +119,13 @@ __global__ void increase(unsigned* first, unsigned* second, unsigned* third, uns
     *third += by;
 }
 
+__global__ void add(unsigned* sum, const unsigned* first, const unsigned* second) { *sum = *first + *second; }
+
 struct {
     unsigned *pinned, *registered, *managed, *read_only_host;
-    unsigned *registered_on_device;
+    unsigned *registered_on_device, *sum;
 } host;
+constexpr size_t pinned_untouched = 8192, registered_untouched = 1024;  // pages that only the device looks at
 
 void host_set_up() {
     RT(cudaHostAlloc(&host.pinned, 1 << 16, cudaHostAllocMapped | cudaHostAllocPortable));
@@ -136,11 +139,16 @@ void host_set_up() {
     *host.managed = 3;
     host.managed[1 << 17] = 33;
     *host.read_only_host = 4;
+    host.pinned[pinned_untouched] = 44;
+    host.registered[registered_untouched] = 55;
+    RT(cudaMalloc(&host.sum, sizeof *host.sum));
     increase<<<1, 1>>>(host.pinned, host.registered_on_device, host.managed, 10);
     RT(cudaDeviceSynchronize());
 }
 
 void host_look() {
+    add<<<1, 1>>>(host.sum, host.pinned + pinned_untouched, host.registered_on_device + registered_untouched);
+    SAME(words_of(host.sum, 1)[0], 44u + 55);
     SAME(*host.pinned, 11u);
     SAME(*host.registered, 12u);
     SAME(*host.managed, 13u);
