@@ -14,35 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from harness import HERE, Failure, Skip, check, main, wait_for
+from kinds_program import Program
 
 sys.path.insert(0, str(HERE.parents[1] / "rpc/gen"))
 from snapshot import read_kinds  # noqa: E402
 
 WAYS = ("parked", "coordinated", "leave-running", "other-gpu")
-
-
-class Program:
-    def __init__(self, world, names):
-        self.world = world
-        self.looked = world.folder / "looked"
-        self.looked.unlink(missing_ok=True)
-        self.app = world.start_program([world.build / "tests/checkpoint/kinds/kinds", *names])
-        self.pid = self.app.pid
-        wait_for(lambda: self.ended() or "ready" in self.app.output(), lambda: f"'ready' of {self.app.describe()}")
-        check(not self.ended(), f"ended with status {world.children.status.get(self.pid)}: {self.app.describe()}")
-
-    def ended(self):
-        return not self.app.alive()
-
-    def look(self):
-        """The program looks at what it has, in the middle of its life."""
-        self.looked.unlink(missing_ok=True)
-        os.kill(self.pid, signal.SIGUSR1)
-        wait_for(lambda: self.ended() or self.looked.exists(), lambda: f"a look of {self.app.describe()}")
-        check(self.looked.exists(), f"ended: {self.app.describe()}")
-
-    def adopt(self):
-        self.world.children.status.pop(self.pid, None)
 
 
 def other_gpus(world):
