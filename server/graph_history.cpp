@@ -2,6 +2,7 @@
 #include "graph_history.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <stdexcept>
 
 #include "dispatch.h"
@@ -9,6 +10,8 @@
 #include "session.h"
 
 namespace cricket::server {
+
+GraphHistory::GraphHistory(Session& session) : session_(session) {}
 
 GraphHistory::~GraphHistory() = default;
 

@@ -12,7 +12,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -27,7 +27,7 @@ class Session;
 
 class GraphHistory {
   public:
-    explicit GraphHistory(Session& session) : session_(session) {}
+    explicit GraphHistory(Session& session);
     ~GraphHistory();
     GraphHistory(const GraphHistory&) = delete;
 
@@ -44,7 +44,7 @@ class GraphHistory {
     // Throws std::runtime_error with what cannot be restored, by name. Everything about graphs, executables and user objects.
     nlohmann::json describe();
     // What describe() said in an earlier life, for recreate().
-    void put_off(nlohmann::json saved) { put_off_ = std::move(saved); }
+    void put_off(nlohmann::json saved);
     // Makes what was put off, once everything else of the session is there, the application's memory too.
     void recreate();
     // Whether a journalled call is repeated by recreate().
@@ -139,7 +139,7 @@ class GraphHistory {
     std::map<CUgraph, CUgraph> clone_of_;  // made by cuGraphClone, while both live
     std::map<CUgraph, NodeMap> clones_;    // after a restore: clone -> (node of the original -> node of the clone)
     uint64_t last_tombstone_ = 0;
-    nlohmann::json put_off_;  // null: nothing is
+    std::unique_ptr<nlohmann::json> put_off_;  // null: nothing is
 };
 
 }  // namespace cricket::server

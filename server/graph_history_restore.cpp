@@ -166,8 +166,8 @@ json GraphHistory::describe_clones(Call& call, const Saved& saved) {
 }
 
 json GraphHistory::describe() {
-    if (put_off_.contains("lost")) fail(put_off_["lost"]);
-    if (!put_off_.is_null()) return put_off_;
+    if (put_off_ && put_off_->contains("lost")) fail((*put_off_)["lost"]);
+    if (put_off_) return *put_off_;
     Call call = own_call(session_);
     session_.forget_destroyed();
     std::set<uint64_t> inside;  // graphs that belong to nodes
@@ -442,17 +442,22 @@ std::vector<CUgraph> GraphHistory::build_all(Call& call, const json& graphs, con
     return built;
 }
 
+void GraphHistory::put_off(json saved) {
+    if (!saved.is_null()) put_off_ = std::make_unique<json>(std::move(saved));
+}
+
 // Nodes hold on to the host memory that is registered when they are made, and that is the application's only once it is
 // attached.
 void GraphHistory::recreate() try {
-    if (put_off_.is_null()) return;
-    if (put_off_.contains("lost")) fail(put_off_["lost"]);
-    const auto json = std::exchange(put_off_, nullptr);
+    if (!put_off_) return;
+    if (put_off_->contains("lost")) fail((*put_off_)["lost"]);
+    const std::unique_ptr<json> all = std::move(put_off_);
+    const json& saved = *all;
     Call call = own_call(session_);
-    const auto list = [&](const char* name) { return json.value(name, json::array()); };
+    const auto list = [&](const char* name) { return saved.value(name, json::array()); };
     for (const auto& one : list("user_objects")) recreate_user_object(call, one);
     Rebuilt rebuilt;
-    std::vector<CUgraph> built = build_all(call, list("graphs"), list("sources"), json.value("memory", CUdeviceptr(0)), rebuilt);
+    std::vector<CUgraph> built = build_all(call, list("graphs"), list("sources"), saved.value("memory", CUdeviceptr(0)), rebuilt);
     for (const auto& one : list("execs")) recreate_exec(call, one, rebuilt);
     const auto graphs = list("graphs");
     for (size_t i = 0; i < built.size(); ++i)
@@ -473,7 +478,7 @@ void GraphHistory::recreate() try {
     }
     session_.any_context();
 } catch (const std::exception& error) {
-    put_off_ = {{"lost", error.what()}};  // who attaches to the session later is told so, too
+    put_off(json{{"lost", error.what()}});  // who attaches to the session later is told so, too
     throw;
 }
 

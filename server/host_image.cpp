@@ -3,11 +3,13 @@
 
 #include <algorithm>
 #include <cstring>
+#include <nlohmann/json.hpp>
 #include <span>
 
 #include "cricket/clock.h"
 #include "cricket/round_up.h"
 #include "host_memory.h"
+#include "snapshot_store.h"
 
 namespace cricket::server {
 namespace {

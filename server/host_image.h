@@ -9,15 +9,16 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <vector>
 
 #include "host_aside.h"
 #include "places.h"
-#include "snapshot_store.h"
 
 namespace cricket::server {
 
+class SnapshotReader;
+class SnapshotWriter;
 struct HostRegistration;
 
 class HostImage {

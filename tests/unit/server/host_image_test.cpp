@@ -7,11 +7,13 @@
 
 #include <algorithm>
 #include <cstring>
+#include <nlohmann/json.hpp>
 #include <vector>
 
 #include "cricket/clock.h"
 #include "host_memory.h"
 #include "scratch.h"
+#include "snapshot_store.h"
 
 using namespace cricket;
 using namespace cricket::server;
