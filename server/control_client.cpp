@@ -222,6 +222,11 @@ OpResult ControlClient::criu_dumped(int32_t criu, int32_t program, bool stays) {
 
 OpResult ControlClient::criu_restores(int32_t criu) { return simple(ctl_criu_restores_2, &criu); }
 
+OpResult ControlClient::keep(const std::string& target) {
+    char* argument = plain(target);
+    return simple(ctl_keep_2, &argument);
+}
+
 OpResult ControlClient::criu_restored(int32_t criu, int32_t program, bool let_go) {
     ctl_criu_args arguments{criu, program, let_go};
     return simple(ctl_criu_restored_2, &arguments);

@@ -50,6 +50,7 @@ class ControlClient {
     OpResult guard(const std::string& directory);
     OpResult criu_dumped(int32_t criu, int32_t program, bool stays);
     OpResult criu_restores(int32_t criu);
+    OpResult keep(const std::string& target);
     OpResult criu_restored(int32_t criu, int32_t program, bool let_go);
 
   private:

@@ -301,6 +301,10 @@ bool_t ctl_criu_restored_2_svc(ctl_criu_args* args, ctl_result* result, svc_req*
     });
 }
 
+bool_t ctl_keep_2_svc(char** target, ctl_result* result, svc_req* request) {
+    return answer(request, result, [&](ControlService& service) { return service.keep(text(*target)); });
+}
+
 bool_t ctl_check_2_svc(ctl_check_args* args, ctl_report_result* result, svc_req* request) {
     return answer(request, result, [&](ControlService& service) {
         return service.check(text(args->target), text(args->directory));

@@ -46,6 +46,7 @@ class ControlService {
     virtual ReportResult survey(const std::string& target) = 0;
     virtual OpResult guard(const std::string&) { return OpResult::failure("nothing is guarded here"); }
     virtual OpResult criu_dumped(int32_t, int32_t, bool) { return OpResult::failure("criu is not followed here"); }
+    virtual OpResult keep(const std::string&) { return OpResult::failure("a worker keeps its session"); }
     virtual OpResult criu_restores(int32_t) { return OpResult::failure("criu is not followed here"); }
     virtual OpResult criu_restored(int32_t, int32_t, bool) { return OpResult::failure("criu is not followed here"); }
     virtual ReportResult check(const std::string& target, const std::string& directory) = 0;

@@ -98,7 +98,7 @@ int main(int argc, char** argv) {
     app.add_option("--driver", driver,
                    "real (the NVIDIA driver), soft (the software GPU), or the path of a libcuda.so.1")
         ->capture_default_str();
-    add_number(&app, "--park-timeout", park_timeout, "SECONDS", "to keep the session of a client that vanished; 0: for ever", 0u,
+    add_number(&app, "--park-timeout", park_timeout, "SECONDS", "to keep the session of a program that vanished; 0: for ever", 0u,
                1000000000u);
     app.add_option("--state-dir", options.state_dir,
                    "on SIGTERM sessions are saved here, and loaded from here by the next start")

@@ -111,6 +111,7 @@ class Supervisor {
     void loaded_for(CriuRestore& restore, const SessionRef& session);
     CriuRestore state_of(const CriuRestore& restore);
     OpResult restored(pid_t criu, pid_t program, bool let_go);
+    OpResult keep(const SessionRef& session);  // refused while it may go
     void drop_parked(const CriuRestore& restore);
 
   private:
@@ -212,6 +213,7 @@ class SupervisorService : public ControlService {
     OpResult guard(const std::string& directory) override;
     OpResult criu_dumped(int32_t criu, int32_t program, bool stays) override;
     OpResult criu_restores(int32_t criu) override;
+    OpResult keep(const std::string& target) override;
     OpResult criu_restored(int32_t criu, int32_t program, bool let_go) override;
 
   private:

@@ -101,6 +101,13 @@ OpResult SupervisorService::criu_restores(int32_t criu) {
     return {};
 }
 
+OpResult SupervisorService::keep(const std::string& target) {
+    std::string error;
+    const SessionRef session = supervisor_.find(target, &error);
+    if (!session) return OpResult::failure(error);
+    return supervisor_.keep(session);
+}
+
 OpResult SupervisorService::criu_restored(int32_t criu, int32_t program, bool let_go) {
     return supervisor_.restored(criu, program, let_go);
 }

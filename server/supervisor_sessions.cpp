@@ -17,6 +17,7 @@
 #include "settings.h"
 #include "snapshot_store.h"
 #include "supervisor.h"
+#include "waiting_program.h"
 
 namespace cricket::server {
 namespace {
@@ -220,6 +221,9 @@ void Supervisor::kill_worker(const SessionRef& session) {
 }
 
 OpResult Supervisor::drop(const SessionRef& session, bool force) {
+    if (!force)
+        if (const SessionStatus status = status_of(session); status.state == SessionState::Parked && waits_for_session(status.pid, status.epoch))
+            return OpResult::failure("process " + std::to_string(status.pid) + " is there, and comes to it with its next CUDA call");
     bool started = false;
     {
         std::lock_guard lock(mutex_);
@@ -335,19 +339,25 @@ OpResult Supervisor::restored(pid_t criu, pid_t program, bool let_go) {
     const auto found = criu_restores_.find(criu);
     if (found == criu_restores_.end()) return {};  // it is not followed
     for (const SessionRef& session : found->second->loaded)
-        if (session->gone) return OpResult::failure("session " + session_name(session->id) + ", which was loaded for this restore, is gone");
+        if (session->gone || session->ending)
+            return OpResult::failure("session " + session_name(session->id) + ", which was loaded for this restore, is gone");
     found->second->program = program;
     found->second->let_go = let_go;
     return {};
 }
 
+OpResult Supervisor::keep(const SessionRef& session) {
+    std::lock_guard lock(mutex_);
+    const std::string name = "session " + session_name(session->id);
+    if (session->gone || session->ending) return OpResult::failure(name + " is being dropped");
+    for (const auto& [criu, restore] : criu_restores_)
+        if (std::ranges::find(restore->loaded, session) != restore->loaded.end())
+            return OpResult::failure(name + " was loaded for criu (process " + std::to_string(criu) + "), which is restoring it");
+    return {};
+}
+
 void Supervisor::drop_parked(const CriuRestore& restore) {
-    std::vector<SessionRef> loaded;
-    {
-        std::lock_guard lock(mutex_);
-        loaded = restore.loaded;
-    }
-    for (const SessionRef& session : loaded) {
+    for (const SessionRef& session : state_of(restore).loaded) {
         if (status_of(session).state != SessionState::Parked) continue;
         log_info("session %s is dropped: criu has ended and restored no program for it", session_name(session->id).c_str());
         if (const OpResult result = drop(session, true); !result.ok) log_error("%s", result.error.c_str());
@@ -375,6 +385,7 @@ void Supervisor::housekeeping() {
         const int64_t now = std::time(nullptr);
         for (const SessionStatus& status : statuses()) {
             if (status.state != SessionState::Parked || now - status.state_since < limit.count()) continue;
+            if (waits_for_session(status.pid, status.epoch)) continue;  // however long it does without CUDA
             std::string error;
             const SessionRef session = find(session_name(status.id), &error);
             if (!session) continue;

@@ -1,22 +1,14 @@
 // SPDX-License-Identifier: MIT
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cstddef>
-#include <filesystem>
 #include <optional>
 
 #include "command.h"
-#include "cricket/unique_fd.h"
-#include "cricket/wire.h"
 #include "process_files.h"
-#include "rpc/ring/channel.h"
 #include "session_names.h"
+#include "waiting_program.h"
 
 namespace cricket::ctl {
 
-namespace fs = std::filesystem;
 using server::ControlClient;
 using server::SessionState;
 using server::SessionStatus;
@@ -56,33 +48,11 @@ void require_saveable(const SessionStatus& session) {
     }
 }
 
-namespace {
-
-// Whether this process is the session's, as it was when the session was saved: the answer to its last hello came back with its
-// channel, and names the session's epoch.
-bool waits_for(pid_t pid, uint64_t epoch) {
-    const std::string memfd = std::string("/memfd:").append(ring::memfd_name);
-    std::error_code error;
-    for (const auto& entry : fs::directory_iterator("/proc/" + std::to_string(pid) + "/fd", error)) {
-        if (!fs::read_symlink(entry.path(), error).native().starts_with(memfd)) continue;
-        const UniqueFd channel(::open(entry.path().c_str(), O_RDONLY | O_CLOEXEC));
-        uint64_t magic = 0, answered = 0;
-        if (channel && ::pread(channel.get(), &magic, sizeof magic, 0) == sizeof magic && magic == wire::channel_magic &&
-            ::pread(channel.get(), &answered, sizeof answered, ring::page + offsetof(wire::ServerPage, answered_epoch)) ==
-                sizeof answered &&
-            answered == epoch)
-            return true;
-    }
-    return false;
-}
-
-}  // namespace
-
 std::vector<SessionStatus> sessions_below(ControlClient& control, pid_t root) {
     std::vector<SessionStatus> below;
     for (SessionStatus& session : control.status().sessions)
         if (server::descends_from(session.pid, root) &&
-            (session.state != SessionState::Parked || waits_for(session.pid, session.epoch)))
+            (session.state != SessionState::Parked || server::waits_for_session(session.pid, session.epoch)))
             below.push_back(std::move(session));
     return below;
 }

@@ -4,13 +4,16 @@
 #include <signal.h>
 
 #include <cerrno>
+#include <chrono>
 #include <future>
 #include <iostream>
 #include <optional>
+#include <thread>
 
 #include "checkpoint_folder.h"
 #include "command.h"
 #include "criu.h"
+#include "criu_watch.h"
 #include "session_names.h"
 #include "snapshot_store.h"
 #include "verdict.h"
@@ -23,28 +26,46 @@ using server::SessionStatus;
 
 namespace {
 
+constexpr std::chrono::seconds to_go{60};
+constexpr std::chrono::milliseconds look_again{20};
+
 SessionStatus loaded(const LoadResult& result) {
     require(result.result);
     return result.session;
 }
 
+std::optional<SessionStatus> session_with(ControlClient& control, const std::string& token) {
+    for (SessionStatus& session : control.status().sessions)
+        if (server::token_text(session.token) == token) return std::move(session);
+    return {};
+}
+
 // The session of a snapshot, if it is here from an attempt before; that may have been killed while it was being loaded. Throws
-// when it is here but must not be taken for it.
+// when it is here but must not be taken for it, and waits for what is about to go: criu has just dumped its program and ended it, or
+// a restore has failed, and giving back a GPU takes the server a while.
 std::optional<SessionStatus> kept_session(ControlClient& control, const std::string& snapshot, const std::string& devices) {
     const server::SnapshotReader reader(snapshot);
-    for (SessionStatus session : control.status().sessions) {
-        if (server::token_text(session.token) != reader.info().session) continue;
-        if (session.state == server::SessionState::Starting) session = loaded(control.finish_load(server::session_name(session.id)));
-        const uint64_t calls = reader.meta().value("executed", session.calls);
-        if (session.state == server::SessionState::Parked && session.epoch == reader.info().epoch && session.calls == calls &&
-            devices.empty())
-            return session;
-        throw CommandError(describe(session) + " is here already" +
-                           (session.calls == calls ? "" : " and has gone on since (" + std::to_string(session.calls) + " calls, " +
-                                                              std::to_string(calls) + " in the snapshot)") +
-                           ": cricketctl drop " + server::session_name(session.id) + " forgets it");
+    const auto limit = std::chrono::steady_clock::now() + to_go;
+    for (;;) {
+        std::optional<SessionStatus> session = session_with(control, reader.info().session);
+        if (!session) return {};
+        const std::string name = server::session_name(session->id);
+        if (session->state == server::SessionState::Starting) {
+            control.finish_load(name);  // if it fails it goes
+            continue;
+        }
+        const uint64_t calls = reader.meta().value("executed", session->calls);
+        const bool parked = session->state == server::SessionState::Parked;
+        const bool same = parked && session->epoch == reader.info().epoch && session->calls == calls && devices.empty();
+        if (same && control.keep(name).ok) return session;
+        const bool goes = same || (!parked && session->state != server::SessionState::Running && session->pid > 0 && server::is_ending(session->pid));
+        if (!goes || std::chrono::steady_clock::now() > limit)
+            throw CommandError(describe(*session) + " is here already" +
+                               (session->calls == calls ? "" : " and has gone on since (" + std::to_string(session->calls) + " calls, " +
+                                                                   std::to_string(calls) + " in the snapshot)") +
+                               ": cricketctl drop " + name + " forgets it");
+        std::this_thread::sleep_for(look_again);
     }
-    return {};
 }
 
 // A process that nobody has waited for, or one of the same group, is in the way of a new one with that number.

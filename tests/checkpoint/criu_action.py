@@ -304,6 +304,21 @@ def killed(world):
     print(f"killed: the script {count['script']} times, criu {count['criu']} times", flush=True)
 
 
+def end_what_criu_began(world, server):
+    """What a killed criu had begun came to us."""
+    for child in children_of(os.getpid()):
+        if child != server.pid and running(child):
+            os.kill(child, signal.SIGKILL)
+            world.children.wait(child, "what criu had begun")
+
+
+def drop_parked(world, app):
+    """After a restore that was killed when its program was there, which is not any more."""
+    wait_for(lambda: (world.session_of(app.pid) or {"state": "parked"})["state"] == "parked", "the session to be parked")
+    for session in world.sessions():
+        world.control("drop", session["id"], accept_failure=True)
+
+
 def killed_restore(world):
     """The same on the way back: the program is restored, or what was loaded for it goes and the next attempt works."""
     server = world.start_server()
@@ -325,15 +340,10 @@ def killed_restore(world):
             if status == 0:
                 at_work(world, app)
             lives = running(app.pid)  # killed so late, criu may have restored it
-            for child in children_of(os.getpid()):  # what the killed criu had begun came to us
-                if child != server.pid and running(child):
-                    os.kill(child, signal.SIGKILL)
-                    world.children.wait(child, "what criu had begun")
+            end_what_criu_began(world, server)
             check(status != 0 or lives, f"restored, and not there: {app.describe()}")
             if lives:
-                wait_for(lambda: (world.session_of(app.pid) or {"state": "parked"})["state"] == "parked", "the session to be parked")
-                for session in world.sessions():
-                    world.control("drop", session["id"], accept_failure=True)
+                drop_parked(world, app)
             wait_for(lambda: not world.sessions(), lambda: f"the sessions of the failed restore to go: {world.sessions()}")
             world.control("verify", images)
             seconds = later(world, seconds, 0.02)
@@ -343,8 +353,56 @@ def killed_restore(world):
     print(f"killed: the script {count['script']} times, criu {count['criu']} times", flush=True)
 
 
+def at_once(world):
+    """Restored while the server is still giving back what the session had: after the dump, and after a restore that was killed."""
+    server = world.start_server()
+    app = start(world, "copies", "--mib", "12")
+    images, dumping, script = begin_dump(world, app, [])
+    os.kill(dumping.pid, signal.SIGSTOP)
+    wait_for(lambda: not running(script), "the script to end")
+    worker = children_of(server.pid)[0]
+    os.kill(worker, signal.SIGSTOP)
+    os.kill(dumping.pid, signal.SIGCONT)
+    check(dumping.ended() == 0, f"criu dump failed: {dumping.log.read_text()}")
+    world.children.wait(app.pid, "the dumped program")
+    world.children.status.pop(app.pid, None)
+    restoring = Driven(world, "restore", "-d", "-D", images)
+    restoring.script("pre-restore")
+    check(world.session_of(app.pid) is not None, "the session was gone before anybody asked for it")
+    os.kill(worker, signal.SIGCONT)
+    check(restoring.ended() == 0, f"criu restore failed: {restoring.log.read_text()}")
+    at_work(world, app)
+
+    shutil.rmtree(images)
+    dump(world, app, images)
+    seconds, killed_ones, over = 0.0, 0, False
+    while not over:
+        world.children.status.pop(app.pid, None)
+        killed_one = Driven(world, "restore", "-d", "-D", images)
+        killed_one.script("pre-restore")
+        time.sleep(seconds)
+        over = not kill(killed_one.pid)
+        killed_ones += not over
+        if killed_one.ended() != 0:
+            lives = running(app.pid)
+            end_what_criu_began(world, server)
+            if lives:
+                drop_parked(world, app)
+            restore(world, app, images)
+        seconds = later(world, seconds, 0.02)
+        if not over:
+            at_work(world, app)
+            shutil.rmtree(images)
+            dump(world, app, images)
+    at_work(world, app)
+    app.finish()
+    server.stop()
+    print(f"at once: criu was killed {killed_ones} times", flush=True)
+
+
 PARTS = {example: cycles_of(example) for example in ("counter", "streams", "state")}
-PARTS |= {"mixed": mixed_and_refused, "page-server": page_server, "iterations": iterations, "killed": killed, "killed-restore": killed_restore}
+PARTS |= {"mixed": mixed_and_refused, "page-server": page_server, "iterations": iterations, "killed": killed,
+          "killed-restore": killed_restore, "at-once": at_once}
 
 
 def test(world, arguments):

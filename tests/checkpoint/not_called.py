@@ -23,10 +23,10 @@ def restored(world, *options):
     return replaced(world, server, program, folder), program
 
 
-def replaced(world, server, program, folder, calling=False):
+def replaced(world, server, program, folder, *options, calling=False):
     wait_for(program.ended, "the saved program to end")
     server.kill()
-    server = world.start_server()
+    server = world.start_server(*options)
     program.adopt()
     world.control("restore", folder)
     check(calling or world.session_of(program.pid)["state"] == "parked", "it has called CUDA")
@@ -78,6 +78,7 @@ def held(world):
     world.control("quiesce", session)
     program.begin_look()
     world.control("snapshot", session, world.folder / "snapshot")
+    world.refused("drop", session, naming=[str(program.pid), "next CUDA call"])
     check(not program.looked.exists() and world.session_of(program.pid)["state"] == "parked", "it came to its session, which is held")
     world.control("resume", session)
     program.end_look()
@@ -91,6 +92,21 @@ def held(world):
     world.control("checkpoint", program.pid, world.folder / "third")
     server = replaced(world, server, program, world.folder / "third", calling=True)
     program.end_look()
+    finish(program, server)
+
+
+def kept(world):
+    """However long a program does without CUDA, its session is not dropped; that of one that vanished is."""
+    server = world.start_server()
+    program = Program(world, KINDS)
+    world.control("checkpoint", program.pid, world.folder / "first")
+    server = replaced(world, server, program, world.folder / "first", "--park-timeout", "1")
+    vanished = world.start("counter", "--steps", "0", "--quiet")
+    wait_for(lambda: (world.session_of(vanished.pid) or {"calls": 0})["calls"] > 100, lambda: f"calls of {vanished.describe()}")
+    vanished.kill()
+    world.wait_state(vanished.pid, "parked")
+    wait_for(lambda: world.session_of(vanished.pid) is None, "the parked session to be dropped")
+    check(world.session_of(program.pid)["state"] == "parked", "it has called CUDA")
     finish(program, server)
 
 
@@ -155,7 +171,7 @@ def run(world):
     check(world.children.wait(job, "cricketctl run") == 0, said())
 
 
-PARTS = {"checkpointed": checkpointed, "without-gpu": without_gpu, "held": held, "criu-action": criu_action, "run": run}
+PARTS = {"checkpointed": checkpointed, "without-gpu": without_gpu, "held": held, "kept": kept, "criu-action": criu_action, "run": run}
 
 
 main_of_parts(__doc__, PARTS, "back", needs_criu=True)
