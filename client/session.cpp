@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <new>
@@ -73,14 +74,16 @@ CUresult Session::with_context(Session** session) {
 }
 
 void Session::end() {
+    if (!current_.load()) return;
+    ended_.store(true);  // first: a call that finds no session is told why
     Session* session = current_.exchange(nullptr);
     if (!session) return;
-    ended_.store(true);
     if (!session->ring() || session->process_ != ::getpid()) return;
-    // Another thread may be in the middle of a call for as long as it likes: then the session is parked, not ended.
+    // Other threads may be posting, or in the middle of a call for as long as they like: then the session is parked, not ended.
+    constexpr std::chrono::milliseconds patience(200);
     ring::Request goodbye;
     goodbye.procedure = wire::proc_goodbye;
-    session->ring_.try_post(goodbye);
+    session->ring_.post_within(goodbye, patience);
 }
 
 bool initialized() { return Session::any() != nullptr; }

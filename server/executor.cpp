@@ -131,6 +131,20 @@ void Executor::execute(const DispatchEntry& entry, uint32_t procedure, Call& cal
     journal(entry, procedure, call, args, res);
 }
 
+bool Executor::goodbye_is_posted(ring::RingServer& ring) {
+    try {
+        return ring.any([](const ring::Record& record) {
+            XDR xdrs;
+            rpc::memory_xdr(&xdrs, record.message.data(), static_cast<uint32_t>(record.message.size()), XDR_DECODE);
+            uint32_t xid = 0, procedure = 0;
+            decltype(Call::credential) credential;
+            return rpc::decode_call_head(&xdrs, &xid, &procedure, &credential) && procedure == wire::proc_goodbye;
+        });
+    } catch (const ring::BadRecord&) {
+        return false;
+    }
+}
+
 bool Executor::step(ring::RingServer& ring) {
     const auto record = ring.peek();
     if (!record) return false;

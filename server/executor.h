@@ -39,6 +39,8 @@ class Executor {
     bool poll(ring::RingServer* ring);
     // The client has ended in order: nothing follows.
     bool said_goodbye() const { return said_goodbye_; }
+    // The same, of one that has ended: its goodbye is in the ring, behind calls that will not be executed any more.
+    static bool goodbye_is_posted(ring::RingServer& ring);
     // The next call cannot be executed any more: the client ended while its memory was being read.
     bool client_gone() const { return client_gone_; }
     bool waiting() const { return !deferred_.empty(); }

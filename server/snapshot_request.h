@@ -19,6 +19,10 @@ struct SnapshotRequest {
     bool without_gpu = false;  // what lets the application attach again, and nothing of what it had in the GPU
 };
 
+// Why there is none `without_gpu` of a session that was parked with its host memory, until its program is attached again.
+inline constexpr char host_memory_is_here[] =
+    "the newest host memory is the session's until its program has called CUDA again: it cannot be saved without the GPU";
+
 enum class SnapshotPhase : uint32_t { None = 0, Securing = 1, Writing = 2, Complete = 3, Failed = 4 };
 
 struct SnapshotState {

@@ -218,9 +218,7 @@ void Worker::run() {
             continue;
         }
         if (executor_.said_goodbye()) {
-            log_info("session %llu: process %d has ended", id(), session_.client_pid);
-            over_ = true;
-            end();
+            end_with_client();
             continue;
         }
         if (!moved || executor_.waiting()) moved |= executor_.poll(ring_.get());
@@ -261,7 +259,11 @@ void Worker::idle(uint64_t idle_ns) {
     if (state_ == SessionState::Running && client_.exited()) {
         // It posts nothing more: what is in the ring now is all there will be. What a callback that cannot run any more
         // is in the way of is sent again by the client when it is back.
-        if (ring_->empty() || session_.callbacks.pending() || executor_.client_gone()) park();
+        if (!ring_->empty() && !session_.callbacks.pending() && !executor_.client_gone()) return;
+        if (Executor::goodbye_is_posted(*ring_))
+            end_with_client();
+        else
+            park();
         return;
     }
     // Its first thread has ended, not it: then its memory cannot be had under its number.
@@ -310,6 +312,12 @@ void Worker::park() {
     client_.forget();
     settle_unless_callbacks();
     set_state(SessionState::Parked);
+}
+
+void Worker::end_with_client() {
+    log_info("session %llu: process %d has ended", id(), session_.client_pid);
+    over_ = true;
+    end();
 }
 
 void Worker::settle_unless_callbacks() {
@@ -487,8 +495,7 @@ SnapshotState Worker::begin_snapshot(const SnapshotRequest& request) {
                 return OpResult::failure("process " + std::to_string(session_.client_pid) +
                                          " is running: dump it with criu first, or use cricketctl checkpoint");
             const bool without_host = state_ == SessionState::Parked ? client_host_wins_ : !request.frozen;
-            if (request.without_gpu && !without_host)
-                return OpResult::failure("the newest host memory is the session's until its program has called CUDA again: it cannot be saved without the GPU");
+            if (request.without_gpu && !without_host) return OpResult::failure(host_memory_is_here);
             if (ring_) executor_.save_bulk(*ring_);
             try {
                 saver_.begin(without_host);

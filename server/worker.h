@@ -85,6 +85,7 @@ class Worker final : public WorkerOps {
     void look_at_copy();
     void note_standstill();
     void park();
+    void end_with_client();
     void settle();
     void settle_unless_callbacks();
     void step_joining();

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "ring_client.h"
 
+#include <pthread.h>
+#include <time.h>
+
 #include <algorithm>
 #include <bit>
 #include <chrono>
@@ -166,11 +169,27 @@ Status RingClient::post(const Request& request) {
     return post_locked(request);
 }
 
-void RingClient::try_post(const Request& request) {
-    std::unique_lock order(order_, std::try_to_lock);
-    if (!order || lost() || !channel_.server_alive()) return;
-    const uint64_t room = channel_.geometry().ring_bytes - (tail_ - known_head());
-    if (room > 2 * largest_record) post_locked(request);
+void RingClient::post_within(const Request& request, std::chrono::milliseconds patience) {
+    const auto limit = std::chrono::steady_clock::now() + patience;
+    const auto ns = std::chrono::nanoseconds(limit.time_since_epoch()).count();
+    const timespec until{ns / 1'000'000'000, ns % 1'000'000'000};
+    if (::pthread_mutex_clocklock(order_.native_handle(), CLOCK_MONOTONIC, &until) != 0) return;
+    const std::unique_lock order(order_, std::adopt_lock);
+    auto& client = channel_.client_page();
+    auto& server = channel_.server_page();
+    const auto full = [&] { return channel_.geometry().ring_bytes - (tail_ - known_head()) <= 2 * largest_record; };
+    for (;;) {
+        if (lost() || !channel_.server_alive()) return;
+        const uint32_t before = server.progress.load(std::memory_order_acquire);
+        if (!full()) break;
+        if (std::chrono::steady_clock::now() > limit) return;
+        client.wants_head.store(0, std::memory_order_relaxed);
+        client.wants_progress.store(1, std::memory_order_seq_cst);
+        ring_doorbell();
+        if (full()) futex_wait(server.progress, before, sleep_us);
+        client.wants_progress.store(0, std::memory_order_relaxed);
+    }
+    post_locked(request);
 }
 
 Status RingClient::prepare_locked(const Request& request, Pending* pending) {

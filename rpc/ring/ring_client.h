@@ -11,6 +11,7 @@
 #include <rpc/rpc.h>
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
@@ -67,8 +68,8 @@ class RingClient {
 
     // Sends without waiting for anything but space.
     Status post(const Request& request);
-    // Sends if that can be done at once: the order is free, there is space, and a server.
-    void try_post(const Request& request);
+    // Sends if that can be done in this time: no other thread has the order so long, there is space, and a server.
+    void post_within(const Request& request, std::chrono::milliseconds patience);
     // Sends; on Ok the caller must finish with release().
     Status begin(const Request& request, Pending* pending);
     // Waits for the reply, attaching again where needed; sets pending->message. `order_held`: by the caller.

@@ -95,6 +95,15 @@ std::optional<Record> RingServer::peek() {
     return record;
 }
 
+bool RingServer::any(const std::function<bool(const Record&)>& such) {
+    uint64_t at = at_;
+    while (const auto record = read_at(&at)) {
+        if (such(*record)) return true;
+        at = record->end;
+    }
+    return false;
+}
+
 void RingServer::advance(const Record& record) {
     at_ = record.end;
     next_seq_ = record.seq + 1;

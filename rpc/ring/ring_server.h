@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <stdexcept>
@@ -41,6 +42,8 @@ class RingServer {
 
     // The next record, or nothing. Throws BadRecord.
     std::optional<Record> peek();
+    // Whether one that was posted and is not executed is `such`. Throws BadRecord.
+    bool any(const std::function<bool(const Record&)>& such);
     // Fetches what follows the record while it is being executed: the client's core has it still.
     void fetch_after(const Record& record) const {
         constexpr uint64_t lines = 4, line = 64;

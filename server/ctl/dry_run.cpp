@@ -15,6 +15,7 @@
 #include "expected_times.h"
 #include "partial_directory.h"
 #include "session_names.h"
+#include "snapshot_request.h"
 
 namespace cricket::ctl {
 namespace {
@@ -45,6 +46,7 @@ class DryRun {
         }
         json session = json::parse(answer.report);
         if (options_.without_gpu) session["devices"] = json::array();
+        if (options_.without_gpu && !session.value("client_host", false)) refused_.push_back(server::host_memory_is_here);
         for (const json& why : session.at("refused"))
             if (!options_.without_gpu) refused_.push_back(why);
         for (const json& why : session.at("for_now")) for_now_.push_back(why);

@@ -58,7 +58,8 @@ def checkpointed(world):
     program.app.dump(world.folder / "images")
     world.wait_state(program.pid, "parked")
     program.app.restore(world.folder / "images")
-    world.refused("checkpoint", program.pid, world.folder / "without", "--without-gpu", naming=["host memory"])
+    for dry in (["--dry-run"], []):
+        world.refused("checkpoint", program.pid, world.folder / "without", "--without-gpu", *dry, naming=["host memory"])
     world.control("checkpoint", program.pid, world.folder / "plain")
     finish(program, replaced(world, server, program, world.folder / "plain"))
 

@@ -220,18 +220,35 @@ static void CUDA_CB never_ends(void* started) {
     __atomic_store_n((int*)started, 1, __ATOMIC_SEQ_CST);
     for (;;) pause();
 }
-static void* wait_for_device(void* unused) {
+static void* wait_for_device(void* waits) {
     OK(cuCtxSetCurrent(context));
+    __atomic_store_n((int*)waits, 1, __ATOMIC_SEQ_CST);
     (void)cuCtxSynchronize();
-    return unused;
+    return NULL;
 }
 static int exit_in_call(void) {
-    static int started;
+    static int started, waits;
     begin();
     OK(cuLaunchHostFunc(NULL, never_ends, &started));
     pthread_t thread;
-    CHECK(pthread_create(&thread, NULL, wait_for_device, NULL) == 0);
-    while (!__atomic_load_n(&started, __ATOMIC_SEQ_CST)) usleep(1000);
+    CHECK(pthread_create(&thread, NULL, wait_for_device, &waits) == 0);
+    while (!__atomic_load_n(&started, __ATOMIC_SEQ_CST) || !__atomic_load_n(&waits, __ATOMIC_SEQ_CST)) usleep(1000);
+    exit(0);
+}
+
+// It leaves while others post, as those of a framework do.
+static void* post_for_ever(void* unused) {
+    if (cuCtxSetCurrent(context) != CUDA_SUCCESS) return unused;
+    while (cuMemsetD8Async(shared_memory, 1, 4096, NULL) == CUDA_SUCCESS) {
+    }
+    return unused;
+}
+static int exit_while_posting(void) {
+    begin();
+    OK(cuMemAlloc(&shared_memory, 4096));
+    pthread_t threads[4];
+    for (size_t i = 0; i < 4; ++i) CHECK(pthread_create(&threads[i], NULL, post_for_ever, NULL) == 0);
+    for (int i = 0; i < 1000; ++i) OK(cuMemsetD8Async(shared_memory, 2, 4096, NULL));
     exit(0);
 }
 
@@ -269,7 +286,8 @@ int main(int argc, char** argv) {
     } cases[] = {{"child-idle", child_idle},     {"child-raw", child_raw},     {"child-own", child_own},       {"child-of-user", child_of_user},
                  {"child-of-threads", child_of_threads}, {"simple", simple},     {"spawn", spawn},
                  {"exec-simple", exec_simple},   {"exec-other", exec_other},     {"threads-end", threads_end},
-                 {"exit-in-call", exit_in_call}, {"leave", leave},               {"open-and-close", open_and_close}};
+                 {"exit-in-call", exit_in_call}, {"leave", leave},               {"open-and-close", open_and_close},
+                 {"exit-while-posting", exit_while_posting}};
     const ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
     CHECK(length > 0 && argc == 2);
     self[length] = 0;

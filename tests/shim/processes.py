@@ -14,7 +14,7 @@ from harness import check, main, wait_for  # noqa: E402
 
 # case: whether its session ends with it; one that leaves without a word is parked.
 CASES = {"simple": True, "child-idle": True, "child-raw": True, "child-own": True, "child-of-user": True, "child-of-threads": True, "spawn": True,
-         "exec-simple": True, "threads-end": True, "exit-in-call": True, "leave": False, "open-and-close": True}
+         "exec-simple": True, "threads-end": True, "exit-in-call": True, "exit-while-posting": True, "leave": False, "open-and-close": True}
 
 
 def test(world, arguments):
