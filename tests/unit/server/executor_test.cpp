@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <thread>
@@ -115,6 +116,52 @@ class ExecutorTest : public ::testing::Test {
     int object_ = 0;
     uint64_t context_ = 0;
 };
+
+// What a process that ends leaves in the ring: its goodbye behind calls that wait for what never comes, and calls of threads that
+// had begun them before.
+TEST_F(ExecutorTest, AGoodbyeIsFoundBetweenCallsThatAreNotExecuted) {
+    using namespace std::chrono_literals;
+    cuMemsetD8Async_args set{};
+    const ring::Request other = request(Proc::cuMemsetD8Async, xdr_cuMemsetD8Async_args, set, 1);
+    ring::Request goodbye;
+    goodbye.procedure = wire::proc_goodbye;
+
+    EXPECT_FALSE(Executor::goodbye_is_posted(loopback_.server));
+    ASSERT_EQ(client_.post(other), ring::Status::Ok);
+    EXPECT_FALSE(Executor::goodbye_is_posted(loopback_.server));
+    std::thread late;
+    {
+        const auto order = client_.hold_order();
+        client_.post_within(goodbye, 0ms);
+        EXPECT_FALSE(Executor::goodbye_is_posted(loopback_.server)) << "in the middle of another thread's record";
+        late = std::thread([&] { client_.post_within(goodbye, 1min); });
+    }
+    late.join();
+    ASSERT_EQ(client_.post(other), ring::Status::Ok);
+    EXPECT_TRUE(Executor::goodbye_is_posted(loopback_.server));
+    ASSERT_TRUE(executor_.step(loopback_.server));
+    EXPECT_FALSE(executor_.said_goodbye());
+    ASSERT_TRUE(executor_.step(loopback_.server));
+    EXPECT_TRUE(executor_.said_goodbye());
+}
+
+TEST_F(ExecutorTest, AGoodbyeWaitsForRoom) {
+    using namespace std::chrono_literals;
+    cuMemsetD8Async_args set{};
+    const ring::Request other = request(Proc::cuMemsetD8Async, xdr_cuMemsetD8Async_args, set, 1);
+    ring::Request goodbye;
+    goodbye.procedure = wire::proc_goodbye;
+    auto& client = client_.channel().client_page();
+    auto& server = client_.channel().server_page();
+    while (client.tail.load() - server.head.load() < client_.channel().geometry().ring_bytes * 7 / 8)
+        ASSERT_EQ(client_.post(other), ring::Status::Ok);
+    client_.post_within(goodbye, 0ms);
+    EXPECT_FALSE(Executor::goodbye_is_posted(loopback_.server));
+    std::thread late([&] { client_.post_within(goodbye, 1min); });
+    while (!executor_.said_goodbye())
+        if (!executor_.step(loopback_.server)) ::usleep(100);
+    late.join();
+}
 
 // The pieces of a copy are posted and the last one is answered: that one has failed of which no other thread may learn.
 TEST_F(ExecutorTest, APieceThatCannotBeFetchedIsToldToItsOwnThread) {
