@@ -57,8 +57,9 @@ std::optional<SessionStatus> kept_session(ControlClient& control, const std::str
         const uint64_t calls = reader.meta().value("executed", session->calls);
         const bool parked = session->state == server::SessionState::Parked;
         const bool same = parked && session->epoch == reader.info().epoch && session->calls == calls && devices.empty();
-        if (same && control.keep(name).ok) return session;
-        const bool goes = same || (!parked && session->state != server::SessionState::Running && session->pid > 0 && server::is_ending(session->pid));
+        const bool stays = control.keep(name).ok;
+        if (same && stays) return session;
+        const bool goes = !stays || (!parked && session->state != server::SessionState::Running && session->pid > 0 && server::is_ending(session->pid));
         if (!goes || std::chrono::steady_clock::now() > limit)
             throw CommandError(describe(*session) + " is here already" +
                                (session->calls == calls ? "" : " and has gone on since (" + std::to_string(session->calls) + " calls, " +

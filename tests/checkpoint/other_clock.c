@@ -9,7 +9,7 @@
 
 int clock_gettime(clockid_t clock, struct timespec* now) {
     static int (*real)(clockid_t, struct timespec*);
-    if (!real) real = (int (*)(clockid_t, struct timespec*))dlsym(RTLD_NEXT, "clock_gettime");
+    if (!real) *(void**)&real = dlsym(RTLD_NEXT, "clock_gettime");  // as POSIX shows it
     const int result = real(clock, now);
     const char* path = getenv("CRICKET_TEST_CLOCK");
     FILE* file = path && clock == CLOCK_MONOTONIC ? fopen(path, "re") : NULL;
