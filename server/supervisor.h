@@ -101,14 +101,15 @@ class Supervisor {
     OpResult drop(const SessionRef& session, bool force);
     // Two steps: begin_load() refuses what cannot be restored here, and the session that it returns is loaded further; then
     // its end is waited for. What fails leaves no session.
-    OpResult begin_load(const std::string& directory, const std::string& devices, bool from_state_dir, bool without_gpu, SessionRef* begun);
+    // `restore`: for which it is loaded, or null.
+    OpResult begin_load(const std::string& directory, const std::string& devices, bool from_state_dir, bool without_gpu, CriuRestore* restore,
+                        SessionRef* begun);
     LoadResult finish_load(const SessionRef& session);
-    LoadResult load(const std::string& directory, const std::string& devices = {}, bool from_state_dir = false);
+    LoadResult load(const std::string& directory, const std::string& devices, bool from_state_dir, CriuRestore* restore);
     const SupervisorOptions& options() const { return options_; }
     bool ending();
     // By the process id of criu; null ends it.
     void set_criu_restore(pid_t criu, std::shared_ptr<CriuRestore> restore);
-    void loaded_for(CriuRestore& restore, const SessionRef& session);
     CriuRestore state_of(const CriuRestore& restore);
     OpResult restored(pid_t criu, pid_t program, bool let_go);
     OpResult keep(const SessionRef& session);  // refused while it may go

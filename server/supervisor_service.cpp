@@ -233,17 +233,13 @@ OpResult SupervisorService::drop(const std::string& target, bool force) {
 
 LoadResult SupervisorService::load(const std::string& directory, const std::string& devices) {
     if (OpResult checked = check_directory(directory); !checked.ok) return {std::move(checked), {}};
-    LoadResult result = supervisor_.load(directory, devices);
-    std::string error;
-    if (result.result.ok && restore_)
-        if (const SessionRef session = supervisor_.find(session_name(result.session.id), &error)) supervisor_.loaded_for(*restore_, session);
-    return result;
+    return supervisor_.load(directory, devices, false, restore_.get());
 }
 
 LoadResult SupervisorService::begin_load(const std::string& directory, const std::string& devices, bool without_gpu) {
     if (OpResult checked = check_directory(directory); !checked.ok) return {std::move(checked), {}};
     SessionRef session;
-    const OpResult begun = supervisor_.begin_load(directory, devices, false, without_gpu, &session);
+    const OpResult begun = supervisor_.begin_load(directory, devices, false, without_gpu, restore_.get(), &session);
     if (!begun.ok) return {begun, {}};
     SessionStatus status;
     status.id = session->id;

@@ -263,7 +263,7 @@ OpResult Supervisor::drop(const SessionRef& session, bool force) {
 }
 
 OpResult Supervisor::begin_load(const std::string& directory, const std::string& devices, bool from_state_dir, bool without_gpu,
-                                SessionRef* begun) {
+                                CriuRestore* restore, SessionRef* begun) {
     wire::Token token;
     try {
         const SnapshotReader reader(directory);
@@ -284,6 +284,7 @@ OpResult Supervisor::begin_load(const std::string& directory, const std::string&
         std::lock_guard lock(mutex_);
         if (started && !without_gpu) started->loaded_from = directory;
         if (started && from_state_dir) started->stored_at = directory;
+        if (started && restore) restore->loaded.push_back(started);
         return started;
     });
     if (there_already) return OpResult::failure("session " + token_text(token) + " is here already; drop it first");
@@ -310,9 +311,9 @@ LoadResult Supervisor::finish_load(const SessionRef& session) {
     return {result, result.ok ? status_of(session) : SessionStatus{}};
 }
 
-LoadResult Supervisor::load(const std::string& directory, const std::string& devices, bool from_state_dir) {
+LoadResult Supervisor::load(const std::string& directory, const std::string& devices, bool from_state_dir, CriuRestore* restore) {
     SessionRef session;
-    const OpResult begun = begin_load(directory, devices, from_state_dir, false, &session);
+    const OpResult begun = begin_load(directory, devices, from_state_dir, false, restore, &session);
     return begun.ok ? finish_load(session) : LoadResult{begun, {}};
 }
 
@@ -322,11 +323,6 @@ void Supervisor::set_criu_restore(pid_t criu, std::shared_ptr<CriuRestore> resto
         criu_restores_[criu] = std::move(restore);
     else
         criu_restores_.erase(criu);
-}
-
-void Supervisor::loaded_for(CriuRestore& restore, const SessionRef& session) {
-    std::lock_guard lock(mutex_);
-    restore.loaded.push_back(session);
 }
 
 CriuRestore Supervisor::state_of(const CriuRestore& restore) {
@@ -403,7 +399,7 @@ void Supervisor::load_state() {
         for (const auto& entry : fs::directory_iterator(options_.state_dir, error)) {
             wire::Token token;
             if (!parse_token(entry.path().filename(), &token)) continue;
-            const LoadResult loaded = load(entry.path(), {}, true);
+            const LoadResult loaded = load(entry.path(), {}, true, nullptr);
             if (loaded.result.ok)
                 log_info("session %s came back from %s", session_name(loaded.session.id).c_str(),
                          entry.path().c_str());
