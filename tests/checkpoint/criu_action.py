@@ -244,6 +244,12 @@ def goes_on_without(world, app, images):
         world.refused("verify", images, naming="not finished")
 
 
+def goes_on(world, app):
+    """After criu was killed. What it had killed just before is there for a moment still, and its session quiesced."""
+    wait_for(lambda: not app.alive() or (world.session_of(app.pid) or {}).get("state") == "running", lambda: f"{app.describe()} to go on, or to end")
+    return app.alive()
+
+
 def begin_dump(world, app, options):
     """A dump whose script is at work: its folder, criu, and the script."""
     images = world.folder / f"killed{world.next_number()}"
@@ -275,7 +281,7 @@ def killed(world):
                     if status:  # killed when all was done, or before: then it is as it was to be, or goes
                         wait_for(lambda: not parts_in(images) or world.control("verify", images, accept_failure=True).returncode == 0,
                                  "the rest of a dump to be removed")
-                elif app.alive():
+                elif goes_on(world, app):
                     check(status != 0, f"criu says that the dump is done, and the program goes on: {criu.log.read_text()}")
                     goes_on_without(world, app, images)
                 else:  # criu had decided already
