@@ -15,12 +15,12 @@ KINDS = ["pointers", "host-memory", "graph-executable"]
 
 
 def restored(world, *options):
-    """The server, and a program that cricketctl has just restored."""
+    """A server with these options, and a program that cricketctl has just restored there."""
     server = world.start_server()
     program = Program(world, KINDS)
     folder = world.folder / "first"
-    world.control("checkpoint", program.pid, folder, *options)
-    return replaced(world, server, program, folder), program
+    world.control("checkpoint", program.pid, folder)
+    return replaced(world, server, program, folder, *options), program
 
 
 def replaced(world, server, program, folder, *options, calling=False):
@@ -98,10 +98,7 @@ def held(world):
 
 def kept(world):
     """However long a program does without CUDA, its session is not dropped; that of one that vanished is."""
-    server = world.start_server()
-    program = Program(world, KINDS)
-    world.control("checkpoint", program.pid, world.folder / "first")
-    server = replaced(world, server, program, world.folder / "first", "--park-timeout", "1")
+    server, program = restored(world, "--park-timeout", "1")
     vanished = world.start("counter", "--steps", "0", "--quiet")
     wait_for(lambda: (world.session_of(vanished.pid) or {"calls": 0})["calls"] > 100, lambda: f"calls of {vanished.describe()}")
     vanished.kill()

@@ -117,15 +117,17 @@ class ExecutorTest : public ::testing::Test {
     uint64_t context_ = 0;
 };
 
-// What a process that ends leaves in the ring: its goodbye behind calls that wait for what never comes, and calls of threads that
-// had begun them before.
-TEST_F(ExecutorTest, AGoodbyeIsFoundBetweenCallsThatAreNotExecuted) {
-    using namespace std::chrono_literals;
+struct GoodbyeTest : ExecutorTest {
+    GoodbyeTest() { goodbye.procedure = wire::proc_goodbye; }
     cuMemsetD8Async_args set{};
     const ring::Request other = request(Proc::cuMemsetD8Async, xdr_cuMemsetD8Async_args, set, 1);
     ring::Request goodbye;
-    goodbye.procedure = wire::proc_goodbye;
+};
 
+// What a process that ends leaves in the ring: its goodbye behind calls that wait for what never comes, and calls of threads that
+// had begun them before.
+TEST_F(GoodbyeTest, IsFoundBetweenCallsThatAreNotExecuted) {
+    using namespace std::chrono_literals;
     EXPECT_FALSE(Executor::goodbye_is_posted(loopback_.server));
     ASSERT_EQ(client_.post(other), ring::Status::Ok);
     EXPECT_FALSE(Executor::goodbye_is_posted(loopback_.server));
@@ -145,12 +147,8 @@ TEST_F(ExecutorTest, AGoodbyeIsFoundBetweenCallsThatAreNotExecuted) {
     EXPECT_TRUE(executor_.said_goodbye());
 }
 
-TEST_F(ExecutorTest, AGoodbyeWaitsForRoom) {
+TEST_F(GoodbyeTest, WaitsForRoom) {
     using namespace std::chrono_literals;
-    cuMemsetD8Async_args set{};
-    const ring::Request other = request(Proc::cuMemsetD8Async, xdr_cuMemsetD8Async_args, set, 1);
-    ring::Request goodbye;
-    goodbye.procedure = wire::proc_goodbye;
     auto& client = client_.channel().client_page();
     auto& server = client_.channel().server_page();
     while (client.tail.load() - server.head.load() < client_.channel().geometry().ring_bytes * 7 / 8)
