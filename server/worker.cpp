@@ -218,7 +218,7 @@ void Worker::run() {
             continue;
         }
         if (executor_.said_goodbye()) {
-            end_with_client();
+            end_with_client("has ended");
             continue;
         }
         if (!moved || executor_.waiting()) moved |= executor_.poll(ring_.get());
@@ -261,7 +261,7 @@ void Worker::idle(uint64_t idle_ns) {
         // is in the way of is sent again by the client when it is back.
         if (!ring_->empty() && !session_.callbacks.pending() && !executor_.client_gone()) return;
         if (Executor::goodbye_is_posted(*ring_))
-            end_with_client();
+            end_with_client("has ended");
         else
             park();
         return;
@@ -271,9 +271,7 @@ void Worker::idle(uint64_t idle_ns) {
     if (const uint64_t now = now_ns(); state_ == SessionState::Running && now - looked_at_client_ > between_looks_ns) {
         looked_at_client_ = now;
         if (client_.became_another(ring_->channel().fd())) {
-            log_info("session %llu: process %d runs another program now", id(), session_.client_pid);
-            over_ = true;
-            end();
+            end_with_client(another_program);
             return;
         }
     }
@@ -314,8 +312,8 @@ void Worker::park() {
     set_state(SessionState::Parked);
 }
 
-void Worker::end_with_client() {
-    log_info("session %llu: process %d has ended", id(), session_.client_pid);
+void Worker::end_with_client(const char* what) {
+    log_info("session %llu: process %d %s", id(), session_.client_pid, what);
     over_ = true;
     end();
 }

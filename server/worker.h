@@ -85,7 +85,8 @@ class Worker final : public WorkerOps {
     void look_at_copy();
     void note_standstill();
     void park();
-    void end_with_client();
+    static constexpr char another_program[] = "runs another program now";
+    void end_with_client(const char* what);  // which its process did
     void settle();
     void settle_unless_callbacks();
     void step_joining();

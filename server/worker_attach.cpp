@@ -300,9 +300,7 @@ void Worker::replaced(uint64_t process_started) {
         if (process_started == 0 || client_.started() != process_started || over_) return OpResult{};
         // Unless it is the same program with a second shim in a namespace of the dynamic linker of its own.
         if (ring_ && !client_.exited() && client_.maps(ring_->channel().fd())) return OpResult{};
-        log_info("session %llu: process %d runs another program now", id(), session_.client_pid);
-        over_ = true;
-        end();
+        end_with_client(another_program);
         return OpResult{};
     });
 }
